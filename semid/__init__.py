@@ -1,0 +1,69 @@
+"""Semantic IDs: item embeddings to unique codes, and a language model that decodes only real items.
+
+The public names are imported on first use (PEP 562), so that ``import semid`` loads neither torch, transformers,
+numba nor scikit-learn.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semid import plots as plots
+    from semid.catalog import SemanticIds as SemanticIds
+    from semid.collisions import resolve as resolve
+    from semid.generation import SidLogitsProcessor as SidLogitsProcessor
+    from semid.generation import generate as generate
+    from semid.generation import prefix_allowed_tokens_fn as prefix_allowed_tokens_fn
+    from semid.kernels import show_backends as show_backends
+    from semid.metrics import report as report
+    from semid.quantizers import ResidualKMeans as ResidualKMeans
+    from semid.quantizers import SharedSpecificKMeans as SharedSpecificKMeans
+    from semid.trie import Trie as Trie
+    from semid.vocabulary import SidVocabulary as SidVocabulary
+
+__version__ = "0.1.0.dev0"
+
+_MODULE_OF = {
+    "ResidualKMeans": "semid.quantizers",
+    "SemanticIds": "semid.catalog",
+    "SharedSpecificKMeans": "semid.quantizers",
+    "SidLogitsProcessor": "semid.generation",
+    "SidVocabulary": "semid.vocabulary",
+    "Trie": "semid.trie",
+    "generate": "semid.generation",
+    "prefix_allowed_tokens_fn": "semid.generation",
+    "report": "semid.metrics",
+    "resolve": "semid.collisions",
+    "show_backends": "semid.kernels",
+}
+
+__all__ = [
+    "ResidualKMeans",
+    "SemanticIds",
+    "SharedSpecificKMeans",
+    "SidLogitsProcessor",
+    "SidVocabulary",
+    "Trie",
+    "__version__",
+    "errors",
+    "generate",
+    "plots",
+    "prefix_allowed_tokens_fn",
+    "report",
+    "resolve",
+    "show_backends",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"errors", "plots"}:
+        return importlib.import_module(f"semid.{name}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'semid' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
