@@ -1,0 +1,1 @@
+"""Reading and writing: embeddings in, saved objects out and in again."""

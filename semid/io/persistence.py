@@ -1,0 +1,225 @@
+"""Saved objects: safetensors plus config.json, written whole or not at all, never a pickle."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import FormatError, InvalidValueError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "fresh_path",
+    "read_folder",
+    "read_tensors",
+    "saved_class",
+    "write_folder",
+    "write_tensors",
+]
+
+FORMAT_VERSION = 1
+CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
+
+Array = npt.NDArray[Any]
+# The names of the safetensors format; it has no 16-bit brain float in NumPy, and we store none.
+DTYPES = {
+    "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
+    "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
+}  # fmt: skip
+
+
+@contextmanager
+def fresh_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `target` and rename it to `target` when the block ends without an error."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, because a rename is atomic only within one file system.
+    room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield room / target.name
+        if target.is_dir():
+            target.rename(room / "replaced")  # a folder that is not empty cannot be renamed over
+        (room / target.name).replace(target)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], arrays: Mapping[str, Array], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named arrays to one safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; replaced when it exists.
+    arrays : mapping of str to ndarray
+    metadata : mapping of str to str, optional
+        Kept in the file's header.
+    """
+    from safetensors.numpy import save_file
+
+    with fresh_path(path) as fresh:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, fresh, dict(metadata or {}))
+
+
+def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read the arrays and the metadata of a safetensors file.
+
+    Parameters
+    ----------
+    path : path-like
+    mmap : bool, default=False
+        Map the arrays read-only instead of reading them; processes that map the same file share its pages.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+    metadata : dict of str to str
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, truncated, or not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FormatError(f"{path} cannot be read: expected a safetensors file, got none. Check the path.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        header_size = int.from_bytes(head, "little")
+        if len(head) < 8 or header_size > size - 8:
+            raise _damaged(path, f"a header of {header_size} bytes in a file of {size}")
+        try:
+            header = json.loads(file.read(header_size))
+            metadata = header.pop("__metadata__", {})
+            begin = 8 + header_size
+            arrays: dict[str, Array] = {}
+            for name, entry in header.items():
+                first, last = entry["data_offsets"]
+                dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+                if begin + last > size or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+                    raise _damaged(path, f"{size} bytes where {name!r} ends at {begin + last}")
+                if mmap and last > first:
+                    arrays[name] = np.memmap(path, dtype, mode="r", offset=begin + first, shape=shape)
+                else:
+                    file.seek(begin + first)
+                    arrays[name] = np.frombuffer(file.read(last - first), dtype).reshape(shape).copy()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise _damaged(path, f"an unreadable header ({type(error).__name__}: {error})") from error
+    return arrays, metadata
+
+
+def write_folder(
+    folder: str | os.PathLike[str],
+    *,
+    class_name: str,
+    config: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    card: str,
+) -> None:
+    """Write a saved object as a folder, whole or not at all.
+
+    Parameters
+    ----------
+    folder : path-like
+        Replaced when it holds a saved object; any other folder that is not empty is left alone.
+    class_name : str
+        What `read_folder` asks for.
+    config : mapping
+        JSON values: the constructor's arguments.
+    arrays : mapping of str to ndarray
+    card : str
+        Text of README.md, for people.
+
+    Raises
+    ------
+    InvalidValueError
+        If `folder` exists and is something else.
+    """
+    import semid
+
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG).is_file() or not any(folder.iterdir()))):
+        raise InvalidValueError(
+            f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
+            "Choose another name."
+        )
+    head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": semid.__version__}
+    with fresh_path(folder) as fresh:
+        fresh.mkdir()
+        write_tensors(fresh / TENSORS, arrays)
+        (fresh / CONFIG).write_text(json.dumps(head | dict(config), indent=2) + "\n", encoding="utf-8")
+        (fresh / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+
+
+def saved_class(folder: str | os.PathLike[str]) -> str:
+    """Return the name of the class that was saved in a folder; a FormatError if there is none."""
+    return str(_read_config(Path(folder))["class"])
+
+
+def read_folder(
+    folder: str | os.PathLike[str], *, class_name: str, mmap: bool = False
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read what `write_folder` wrote.
+
+    Returns
+    -------
+    config : dict
+        Without the entries that `write_folder` added.
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    FormatError
+        If a file is missing or damaged, or the folder holds another class or a later format.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    if config["format_version"] != FORMAT_VERSION:
+        raise FormatError(
+            f"{folder} has an unknown format: expected version {FORMAT_VERSION}, got {config['format_version']}. "
+            "Load it with the semid version named in its config.json."
+        )
+    if config["class"] != class_name:
+        raise FormatError(
+            f"{folder} holds another object: expected {class_name}, got {config['class']}. "
+            f"Load it with {config['class']}.from_pretrained."
+        )
+    arrays, _ = read_tensors(folder / TENSORS, mmap=mmap)
+    return {key: value for key, value in config.items() if key not in _HEAD}, arrays
+
+
+_HEAD = ("class", "format_version", "semid_version")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FormatError(
+            f"{folder} cannot be loaded: expected a folder with {CONFIG}, got {error.strerror or error}. "
+            "Check the path."
+        ) from error
+    except ValueError as error:
+        raise _damaged(folder / CONFIG, f"text that is not JSON ({error})") from error
+    if not isinstance(config, dict) or any(key not in config for key in _HEAD):
+        raise FormatError(
+            f"{folder} was not saved by semid: expected {', '.join(_HEAD)} in {CONFIG}, got something else. "
+            "Check the path."
+        )
+    return config
+
+
+def _damaged(path: Path, got: str) -> FormatError:
+    return FormatError(f"{path} is damaged: expected a complete file, got {got}. Save or copy it again.")
