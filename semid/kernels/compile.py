@@ -1,0 +1,24 @@
+"""How Numba compiles the kernels: one decorator, one policy."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+__all__ = ["njit", "prange"]
+
+prange = numba.prange
+
+
+def njit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
+    """Compile a kernel lazily, release the GIL, and keep the machine code on disk where that is safe.
+
+    Signatures stay lazy, since an eager one refuses read-only arrays such as memory maps. ``fastmath`` stays off: it
+    lets the compiler assume that there is no infinity, and masked scores are ``-inf``.
+    """
+    if function is None:
+        return lambda f: njit(f, parallel=parallel)
+    # Parallel kernels are not cached: processes that fill the cache together can crash (numba #4807, #10128).
+    cache = not parallel and os.environ.get("SEMID_NUMBA_CACHE", "1") != "0"
+    return numba.njit(function, parallel=parallel, cache=cache, nogil=True)

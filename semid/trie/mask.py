@@ -1,0 +1,45 @@
+"""The trie's mask on torch tensors: in place on the CPU for every float type, by index elsewhere."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.trie.trie import Trie
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["mask_torch_inplace"]
+
+
+def mask_torch_inplace(trie: Trie, scores: "torch.Tensor", nodes: npt.NDArray[Any], *, depth: int, tokens: Any) -> None:
+    """Overwrite with minus infinity every score that does not lead to an item.
+
+    Parameters
+    ----------
+    trie : Trie
+    scores : torch.Tensor of shape (rows, vocabulary), any floating dtype, any device
+        Changed in place.
+    nodes : ndarray of shape (rows,), dtype int64
+        Nodes at `depth`; a row of node -1 loses all its scores.
+    depth : int
+    tokens : ndarray of shape (codebook_size,), dtype int64
+        Column of `scores` for each code of level `depth`.
+    """
+    import torch
+
+    if scores.device.type == "cpu" and scores.is_contiguous():
+        half = {torch.bfloat16: 0xFF80, torch.float16: 0xFC00}  # bits of minus infinity; NumPy has no bfloat16
+        if scores.dtype in half:
+            view = scores.detach().view(torch.int16).numpy().view(np.uint16)
+            trie.mask_inplace(view, nodes, depth=depth, tokens=tokens, neg_inf=half[scores.dtype])
+        else:
+            trie.mask_inplace(scores.detach().numpy(), nodes, depth=depth, tokens=tokens)
+        return
+    row_starts, codes = trie.allowed(nodes, depth=depth)
+    rows = torch.from_numpy(np.repeat(np.arange(len(nodes)), np.diff(row_starts))).to(scores.device)
+    columns = torch.from_numpy(np.asarray(tokens, np.int64)[codes]).to(scores.device)
+    kept = scores[rows, columns]
+    scores.fill_(-torch.inf)
+    scores[rows, columns] = kept

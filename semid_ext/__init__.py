@@ -1,0 +1,1 @@
+"""Optional compiled kernels: plain C against the limited API, with the signatures of ``semid.kernels``."""

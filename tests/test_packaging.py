@@ -1,0 +1,68 @@
+"""The optional extension: build policies, and C that compiles without a warning."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def build(tmp_path, **environment):
+    """Build the extension in a copy of the sources."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in ("semid", "semid_ext"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=tmp_path,
+        env=os.environ | {"SEMID_EXT": "auto"} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def built(tmp_path):
+    return sorted(path.name for path in (tmp_path / "semid_ext").glob("*.so"))
+
+
+def test_a_machine_without_a_compiler_builds_quietly(tmp_path):
+    pytest.importorskip("setuptools")
+    result = build(tmp_path, CC="/no/such/compiler")
+    assert result.returncode == 0, result.stderr
+    assert built(tmp_path) == []
+
+
+def test_require_makes_a_failed_build_fatal(tmp_path):
+    pytest.importorskip("setuptools")
+    result = build(tmp_path, CC="/no/such/compiler", SEMID_EXT="require")
+    assert result.returncode != 0 and built(tmp_path) == []
+
+
+def test_off_does_not_compile(tmp_path):
+    pytest.importorskip("setuptools")
+    assert build(tmp_path, SEMID_EXT="off").returncode == 0
+    assert built(tmp_path) == []
+
+
+def test_an_unknown_policy_is_refused(tmp_path):
+    pytest.importorskip("setuptools")
+    result = build(tmp_path, SEMID_EXT="maybe")
+    assert result.returncode != 0
+    assert "SEMID_EXT has an unknown value: expected auto, off or require, got 'maybe'" in result.stderr
+
+
+def test_the_c_code_compiles_without_warnings(tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler or not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        pytest.skip("no C compiler or no Python headers")
+    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-fPIC", "-c"]
+    command += ["-DPy_LIMITED_API=0x030B0000", f"-I{sysconfig.get_paths()['include']}"]
+    command += [str(ROOT / "semid_ext" / "_core.c"), "-o", str(tmp_path / "core.o")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
