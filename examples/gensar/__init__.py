@@ -1,0 +1,1 @@
+"""The parts of the GenSAR example: data, identifiers, model, training, evaluation."""

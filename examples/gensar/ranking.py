@@ -1,0 +1,62 @@
+"""Metrics of ranked lists with one relevant item each: hit rate and NDCG."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from semid.errors import InvalidValueError
+
+from .history import IntArray
+
+__all__ = ["CUTOFFS", "metrics", "ranks_of"]
+
+CUTOFFS = (5, 10)
+
+
+def ranks_of(ranked: IntArray, relevant: IntArray) -> IntArray:
+    """Return the 0-based place of each relevant item in its list, -1 where the list does not hold it.
+
+    Parameters
+    ----------
+    ranked : ndarray of shape (n_requests, list_length), integer dtype
+        Best first; -1 pads a shorter list.
+    relevant : ndarray of shape (n_requests,), integer dtype
+
+    Returns
+    -------
+    ranks : ndarray of shape (n_requests,), dtype int64
+
+    Raises
+    ------
+    InvalidValueError
+        If the two do not have one row per request.
+    """
+    if ranked.ndim != 2 or relevant.shape != ranked.shape[:1]:
+        raise InvalidValueError(
+            f"lists and relevant items do not match: expected (n_requests, list_length) and (n_requests,), "
+            f"got {ranked.shape} and {relevant.shape}. Give one list and one item per request."
+        )
+    hits = ranked == relevant[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
+
+
+def metrics(ranks: IntArray, *, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """Return the mean HR@k and NDCG@k over the requests, in the order of the cutoffs.
+
+    With one relevant item at 0-based rank r: HR@k = [r < k] and NDCG@k = [r < k] / log2(r + 2), since the ideal list
+    has it first and a gain of one. A rank of -1 counts 0.
+
+    Raises
+    ------
+    InvalidValueError
+        If there are no requests.
+    """
+    if not len(ranks):
+        raise InvalidValueError("no requests to average over: expected at least one rank, got none. Check the split.")
+    gain = np.where(ranks >= 0, 1 / np.log2(np.maximum(ranks, 0) + 2), 0)
+    result = {}
+    for k in cutoffs:
+        within = (ranks >= 0) & (ranks < k)
+        result[f"HR@{k}"] = float(within.mean())
+        result[f"NDCG@{k}"] = float(np.where(within, gain, 0).mean())
+    return result
