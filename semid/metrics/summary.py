@@ -1,0 +1,203 @@
+"""The report on a set of codes: collisions, use of the codebooks, distortion, neighbour recall."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidValueError
+from semid.io.arrays import check_embeddings
+from semid.metrics.distortion import Decode, FloatArray, decoded_distortion, distortion_by_level, variance
+from semid.metrics.neighbors import neighbor_recall
+from semid.metrics.results import LevelReport, MultiViewReport, Report
+from semid.metrics.usage import CodeArray, check_code_table, code_counts, entropy_bits, group_sizes
+
+__all__ = ["report"]
+
+
+@overload
+def report(
+    X: Mapping[str, Any],
+    codes: Mapping[str, Any],
+    quantizer: Any = None,
+    *,
+    n_neighbors: int = 10,
+    sample: int = 500,
+    seed: int = 0,
+) -> MultiViewReport: ...
+
+
+@overload
+def report(
+    X: Any, codes: Any, quantizer: Any = None, *, n_neighbors: int = 10, sample: int = 500, seed: int = 0
+) -> Report: ...
+
+
+def report(
+    X: Any, codes: Any, quantizer: Any = None, *, n_neighbors: int = 10, sample: int = 500, seed: int = 0
+) -> Report | MultiViewReport:
+    """Measure a set of codes: collisions, use of the codebooks, distortion and neighbour recall.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_items, dim), or mapping of view to such
+        The embeddings; anything that `quantizer` accepts.
+    codes : array-like of shape (n_items, n_levels), integer dtype, or mapping of view to such
+        What ``encode`` or ``resolve`` returned for `X`. One level more than the quantizer has is the suffix of
+        ``resolve(policy="suffix")``: it counts for collisions and usage, and decodes to nothing.
+    quantizer : fitted quantizer, optional
+        Without it there is neither distortion nor recall, and each codebook is taken to end at its largest code.
+    n_neighbors : int, default=10
+        Depth of the neighbour recall; at most ``n_items - 1`` are used.
+    sample : int, default=500
+        Items whose neighbours are compared. The standard error of the recall is below ``0.5 / sqrt(sample)``; the time
+        grows with ``sample * n_items * dim``, the memory not with `n_items`.
+    seed : int, default=0
+        Seed of that sample.
+
+    Returns
+    -------
+    report : Report, or MultiViewReport for several views
+
+    Raises
+    ------
+    InvalidTypeError
+        If the codes are not integers.
+    InvalidValueError
+        If `X`, `codes` and `quantizer` are not of the same views, the numbers of items differ, a code is out of range,
+        or `n_neighbors` or `sample` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, semid
+    >>> semid.report(np.eye(4), [[0, 0], [0, 1], [1, 0], [1, 0]])
+    4 items, 3 distinct semantic IDs: collision rate 25.00%, largest group 2
+    level  codes  used   usage  perplexity  entropy (bits)
+        0      2     2  100.0%         2.0            1.00
+        1      2     2  100.0%         1.8            0.81
+    """
+    for name, value in (("n_neighbors", n_neighbors), ("sample", sample)):
+        if value < 1:
+            raise InvalidValueError(f"{name} is too small: expected at least 1, got {value}. Raise {name}.")
+    _check_kinds(X, codes, quantizer)
+    if not isinstance(X, Mapping):
+        X = check_embeddings(X, dim=None if quantizer is None else quantizer.codebooks[0].shape[1])
+        model = None if quantizer is None else _Model(X, tuple(quantizer.codebooks), quantizer.decode)
+        return _report(X, codes, model, name="codes", n_neighbors=n_neighbors, sample=sample, seed=seed)
+    X = {view: check_embeddings(x, name=view) for view, x in X.items()}
+    models = dict.fromkeys(X) if quantizer is None else _models_of_views(quantizer, X)
+    return MultiViewReport(
+        {
+            view: _report(
+                x, codes[view], models[view], name=f"codes of {view}", n_neighbors=n_neighbors, sample=sample, seed=seed
+            )
+            for view, x in X.items()
+        }
+    )
+
+
+def _check_kinds(X: Any, codes: Any, quantizer: Any) -> None:
+    given = {"X": X, "codes": codes} | ({} if quantizer is None else {"quantizer": quantizer.codebooks})
+    kinds = {name: sorted(value) if isinstance(value, Mapping) else "one view" for name, value in given.items()}
+    if any(kind != kinds["X"] for kind in kinds.values()):
+        got = ", ".join(f"{name} of {kind}" for name, kind in kinds.items())
+        raise InvalidValueError(
+            f"views disagree: expected the same everywhere, got {got}. Pass the same views to each."
+        )
+
+
+@final
+@dataclass(frozen=True)
+class _Model:
+    """A quantizer as the report sees it: embeddings where the codebooks live, the codebooks, and decoding."""
+
+    X: FloatArray
+    codebooks: tuple[FloatArray, ...]
+    decode: Decode
+
+
+def _models_of_views(quantizer: Any, X: Mapping[str, FloatArray]) -> dict[str, _Model | None]:
+    standardized = quantizer.standardize(X)
+
+    def decode_of(view: str) -> Decode:
+        # Decoding asks for the codes of all views; this view's codes are valid ones of every view.
+        return lambda codes: quantizer.decode(dict.fromkeys(X, codes))[view]
+
+    return {view: _Model(standardized[view], tuple(quantizer.codebooks[view]), decode_of(view)) for view in X}
+
+
+def _report(
+    X: FloatArray, codes: Any, model: _Model | None, *, name: str, n_neighbors: int, sample: int, seed: int
+) -> Report:
+    codes, sizes = _check_codes(codes, model, name=name)
+    n_items = len(codes)
+    if len(X) != n_items:
+        raise InvalidValueError(
+            f"{name} and embeddings disagree: expected {len(X)} rows of codes, got {n_items}. "
+            "Pass the codes of these items."
+        )
+    groups = group_sizes(codes, sizes)
+    distortions, distortion, spread = np.full(len(sizes), np.nan), math.nan, math.nan
+    recall, k, n_queries = math.nan, 0, 0
+    if model is not None:
+        n_levels = len(model.codebooks)
+        decodable = codes[:, :n_levels]
+        spread = variance(X)
+        # A shift and one scale lead from a view to where its codebooks live: the relative distortion is the same there.
+        inner_spread = variance(model.X)
+        scale = spread / inner_spread if inner_spread > 0 else 1.0
+        distortions[:n_levels] = scale * distortion_by_level(model.X, decodable, model.codebooks)
+        distortion = decoded_distortion(X, decodable, model.decode)
+        if n_items > 1:
+            k, n_queries = min(n_neighbors, n_items - 1), min(sample, n_items)
+            queries = np.sort(np.random.default_rng(seed).choice(n_items, n_queries, replace=False))
+            recall = neighbor_recall(
+                X.__getitem__, lambda at: model.decode(decodable[at]), queries, n_items=n_items, k=k
+            )
+    levels = [
+        _report_level(counts, float(level_distortion), spread)
+        for counts, level_distortion in zip(code_counts(codes, sizes), distortions, strict=True)
+    ]
+    return Report(
+        n_items=n_items,
+        n_unique=len(groups),
+        collision_rate=1 - len(groups) / n_items,
+        largest_group=int(groups.max()),
+        levels=tuple(levels),
+        distortion=distortion,
+        relative_distortion=_ratio(distortion, spread),
+        neighbor_recall=recall,
+        n_neighbors=k,
+        n_queries=n_queries,
+    )
+
+
+def _check_codes(codes: Any, model: _Model | None, *, name: str) -> tuple[CodeArray, tuple[int, ...]]:
+    if model is None:
+        return check_code_table(codes, name=name)
+    sizes = [len(codebook) for codebook in model.codebooks]
+    if np.ndim(codes) == 2 and np.shape(codes)[1] == len(sizes) + 1:
+        # The suffix level: no codebook bounds its codes.
+        codes, observed = check_code_table(codes, name=name)
+        sizes.append(observed[-1])
+    return check_code_table(codes, sizes, name=name)
+
+
+def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: float) -> LevelReport:
+    n_used, entropy = int((counts > 0).sum()), entropy_bits(counts)
+    return LevelReport(
+        codebook_size=len(counts),
+        n_used=n_used,
+        usage=n_used / len(counts),
+        perplexity=2.0**entropy,
+        entropy_bits=entropy,
+        distortion=distortion,
+        relative_distortion=_ratio(distortion, spread),
+    )
+
+
+def _ratio(distortion: float, spread: float) -> float:
+    return distortion / spread if spread > 0 else math.nan

@@ -1,0 +1,103 @@
+"""Counting codes: how often each is used, and how many items share a semantic ID."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.io.arrays import check_codes
+
+__all__ = ["check_code_table", "code_counts", "entropy_bits", "group_sizes"]
+
+IntArray = npt.NDArray[np.int64]
+CodeArray = npt.NDArray[np.unsignedinteger[Any]]
+
+# Keys of prefixes are packed into int64; beyond this many possible prefixes the keys are renumbered first.
+MAX_SPAN = 2**62
+
+
+def check_code_table(
+    codes: Any, codebook_sizes: Sequence[int] | None = None, *, name: str = "codes"
+) -> tuple[CodeArray, tuple[int, ...]]:
+    """Return codes as a checked table, with the size of each level's codebook.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_items, n_levels), integer dtype
+        At least one item.
+    codebook_sizes : sequence of int, optional
+        One per level; default: the largest code of each level plus one.
+    name : str, default="codes"
+        What error messages call the codes.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+    codebook_sizes : tuple of int
+
+    Raises
+    ------
+    InvalidTypeError
+        If the codes are not integers.
+    InvalidValueError
+        If the shape is wrong, there is no item, or a code is negative or not below its codebook's size.
+    """
+    try:
+        table = np.asarray(codes)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} are ragged: expected rows of one length, got {type(codes).__name__} ({error}). "
+            "Pass as many codes for each item."
+        ) from error
+    if table.ndim != 2 or table.size == 0:
+        raise InvalidValueError(
+            f"{name} have a wrong shape: expected (n_items, n_levels) with at least one item, got {table.shape}. "
+            "Pass what encode or resolve returned, one view at a time."
+        )
+    if table.dtype.kind not in "iu":
+        raise InvalidTypeError(
+            f"{name} have a wrong dtype: expected integers, got {table.dtype}. Pass what encode or resolve returned."
+        )
+    if codebook_sizes is None:
+        codebook_sizes = [max(int(column.max()), 0) + 1 for column in table.T]
+    sizes = tuple(int(size) for size in codebook_sizes)
+    return check_codes(table, sizes, name=name), sizes
+
+
+def code_counts(codes: CodeArray, codebook_sizes: Sequence[int]) -> tuple[IntArray, ...]:
+    """Return for each level how many items use each code, arrays of shape (codebook_size,) and dtype int64."""
+    return tuple(
+        np.bincount(column, minlength=size).astype(np.int64, copy=False)
+        for column, size in zip(codes.T, codebook_sizes, strict=True)
+    )
+
+
+def entropy_bits(counts: IntArray) -> float:
+    """Return the entropy of the distribution that `counts` of shape (codebook_size,) describes, in bits."""
+    share = counts[counts > 0] / counts.sum()
+    # The maximum turns the -0.0 of a single code into 0.0.
+    return max(0.0, float(-(share * np.log2(share)).sum()))
+
+
+def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
+    """Return for each distinct row how many items have it, in lexicographic order of the rows.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+    codebook_sizes : sequence of int
+
+    Returns
+    -------
+    sizes : ndarray of shape (n_unique,), dtype int64
+    """
+    # One int64 key per row sorts faster than rows do: 0.1 s against 1.3 s for 1M x 3 x 256 codes.
+    keys, span = codes[:, 0].astype(np.int64), int(codebook_sizes[0])
+    for column, size in zip(codes.T[1:], codebook_sizes[1:], strict=True):
+        if span * size > MAX_SPAN:
+            distinct, keys = np.unique(keys, return_inverse=True)
+            span = len(distinct)
+        keys, span = keys * size + column.astype(np.int64), span * size
+    return np.unique(keys, return_counts=True)[1].astype(np.int64, copy=False)

@@ -1,0 +1,79 @@
+"""What the pictures share: where they are drawn, and colours that colour-blind readers can tell apart."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from semid._optional import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["CHARACTER_WIDTH", "FONT_POINTS", "GREY", "PALETTE", "Color", "Room", "axes_or_new", "room", "tint", "write"]
+
+# Okabe and Ito, "Color Universal Design" (2008), without black and without the yellow that is faint on white.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+GREY = "#767676"
+
+Color = tuple[float, float, float]
+
+FONT_POINTS = 8.0
+# Width of a character and height of a line over the font size, in the default font, on the wide side.
+CHARACTER_WIDTH, LINE_HEIGHT = 0.64, 1.3
+
+
+def axes_or_new(ax: "Axes | None", *, size: tuple[float, float]) -> "Axes":
+    """Return `ax`, or the Axes of a new figure of `size` (width, height in inches) that leaves room for all text."""
+    if ax is not None:
+        return ax
+    _, new = require("matplotlib.pyplot", extra="plot").subplots(figsize=size, layout="constrained")
+    return new  # type: ignore[no-any-return]
+
+
+def tint(color: "str | Color", share: float) -> Color:
+    """Return `color` mixed with a share of white, red, green and blue between 0 and 1."""
+    rgb = require("matplotlib.colors", extra="plot").to_rgb(color)
+    red, green, blue = (part + (1 - part) * share for part in rgb)
+    return red, green, blue
+
+
+class Room(NamedTuple):
+    """How much text a box holds."""
+
+    n_characters: int  # per line
+    n_lines: int
+
+
+def room(ax: "Axes", box: tuple[float, float, float, float]) -> Room:
+    """Return how much text fits into a box (x, y, width, height; data coordinates) at the present size of `ax`."""
+    x, y, width, height = box
+    corners = ax.transData.transform([(x, y), (x + width, y + height)])
+    across, down = abs(corners[1] - corners[0]) * 72 / ax.figure.canvas.figure.dpi / FONT_POINTS
+    return Room(int(across / CHARACTER_WIDTH), int(down / LINE_HEIGHT))
+
+
+def write(
+    ax: "Axes", lines: list[str], box: tuple[float, float, float, float], *, background: Color, clear: bool = False
+) -> None:
+    """Write lines into a box, cut to its room; nothing at all where the first line does not fit whole.
+
+    `clear` paints the background anew under the text, where it is hatched.
+    """
+    space = room(ax, box)
+    if space.n_lines < 1 or len(lines[0]) > space.n_characters:
+        return
+    x, y, width, height = box
+    shown = [line if len(line) <= space.n_characters else line[: space.n_characters - 1] + "…" for line in lines]
+    ax.text(
+        x + width / 2,
+        y + height / 2,
+        "\n".join(shown[: space.n_lines]),
+        ha="center",
+        va="center",
+        fontsize=FONT_POINTS,
+        # Rec. 709 luma.
+        color="black" if np.dot(background, (0.2126, 0.7152, 0.0722)) > 0.45 else "white",
+        bbox={"facecolor": background, "edgecolor": "none", "pad": 1} if clear else None,
+        clip_on=True,
+        parse_math=False,
+    )

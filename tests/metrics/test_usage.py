@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import entropy_oracle
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.metrics.usage import check_code_table, code_counts, entropy_bits, group_sizes
+
+
+def test_sizes_are_observed_when_not_given():
+    codes, sizes = check_code_table([[0, 7], [3, 300]])
+    assert sizes == (4, 301)
+    assert codes.dtype == np.uint16
+
+
+def test_the_largest_code_of_a_dtype_does_not_overflow():
+    assert check_code_table(np.array([[255]], dtype=np.uint8))[1] == (256,)
+
+
+@pytest.mark.parametrize("codes", [[1, 2], np.zeros((0, 3), dtype=np.uint8), np.zeros((3, 0), dtype=np.uint8), 5])
+def test_wrong_shape(codes):
+    message = r"codes have a wrong shape: expected \(n_items, n_levels\) with at least one item, got \(.*\)\. Pass what"
+    with pytest.raises(InvalidValueError, match=message):
+        check_code_table(codes)
+
+
+def test_ragged_codes():
+    with pytest.raises(
+        InvalidValueError, match=r"codes are ragged: expected rows of one length, got list \(.*Pass as many"
+    ):
+        check_code_table([[1], [1, 2]])
+
+
+def test_wrong_dtype():
+    with pytest.raises(InvalidTypeError, match=r"ids have a wrong dtype: expected integers, got float64\. Pass what"):
+        check_code_table([[0.5]], name="ids")
+
+
+def test_negative_code():
+    with pytest.raises(InvalidValueError, match=r"expected 0 to 0 at level 0, got -1 in row 0"):
+        check_code_table([[-1]])
+
+
+def test_code_beyond_its_codebook():
+    with pytest.raises(InvalidValueError, match=r"expected 0 to 3 at level 1, got 4 in row 1"):
+        check_code_table([[0, 3], [0, 4]], (4, 4))
+
+
+def test_counts_include_dead_codes():
+    first, second = code_counts(*check_code_table([[0, 2], [0, 1], [2, 2]], (4, 3)))
+    np.testing.assert_array_equal(first, [2, 0, 1, 0])
+    np.testing.assert_array_equal(second, [0, 1, 2])
+    assert first.dtype == np.int64
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_entropy_agrees_with_oracle(column):
+    counts = np.bincount(column)
+    assert entropy_bits(counts) == pytest.approx(entropy_oracle(column), abs=1e-12)
+
+
+def test_entropy_of_even_and_of_one_code():
+    assert entropy_bits(np.full(8, 3)) == 3.0
+    assert str(entropy_bits(np.array([0, 5]))) == "0.0"
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
+def test_groups_agree_with_counting_rows(rows):
+    expected = [rows.count(row) for row in sorted(set(rows))]
+    np.testing.assert_array_equal(group_sizes(*check_code_table(rows)), expected)
+
+
+def test_groups_of_codes_too_many_for_one_integer(rng):
+    # 8 x 65,536 codes: 2^128 rows are possible, so the keys must be renumbered on the way.
+    distinct = rng.integers(0, 65_536, (50, 8))
+    codes = np.repeat(distinct, 3, axis=0)
+    np.testing.assert_array_equal(group_sizes(*check_code_table(codes, (65_536,) * 8)), np.full(50, 3))
