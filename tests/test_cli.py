@@ -1,0 +1,237 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import semid
+from semid.cli import app
+from semid.io.persistence import write_folder
+
+HEAVY = {"torch", "transformers", "numba", "sklearn", "matplotlib"}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in a folder with embeddings; returns exit code, stdout and stderr."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((5, 6))
+    for name in ("S", "C"):
+        np.save(tmp_path / f"{name}.npy", centers[rng.integers(0, 5, 60)] + 0.1 * rng.standard_normal((60, 6)))
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(line):
+        result = CliRunner().invoke(app, line.split(), prog_name="semid")
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return invoke
+
+
+@pytest.fixture
+def fitted(run):
+    assert run("fit S.npy --out one --levels 2 --codebook-size 8")[0] == 0
+    return run
+
+
+@pytest.fixture
+def fitted_views(run):
+    assert run("fit semantic=S.npy collaborative=C.npy --out two --codebook-size 8 --specific 1")[0] == 0
+    return run
+
+
+def test_version(run):
+    assert run("--version") == (0, f"semid {semid.__version__}\n", "")
+
+
+def test_help_lists_the_commands(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"\n  {command} " in out for command in ("fit", "encode", "resolve", "report"))
+
+
+def test_fit_is_the_library_call(run, tmp_path):
+    code, out, err = run("fit S.npy --out one --levels 2 --codebook-size 8,4 --seed 3")
+    assert (code, err) == (0, "")
+    assert out.startswith("one: ResidualKMeans of 8 x 4 codes, ")
+    expected = semid.ResidualKMeans(n_levels=2, codebook_size=(8, 4), seed=3).fit(np.load(tmp_path / "S.npy"))
+    loaded = semid.ResidualKMeans.from_pretrained(tmp_path / "one")
+    for ours, theirs in zip(loaded.codebooks, expected.codebooks, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_fit_prints_json(run):
+    facts = json.loads(run("fit S.npy --out one --codebook-size 8 --json")[1])
+    assert (facts["class"], facts["codebook_sizes"], facts["out"]) == ("ResidualKMeans", [8, 8, 8], "one")
+
+
+def test_encode(fitted, tmp_path):
+    assert fitted("encode one S.npy --out codes.npy") == (0, "codes.npy: codes of 60 items\n", "")
+    quantizer = semid.ResidualKMeans.from_pretrained(tmp_path / "one")
+    X = np.load(tmp_path / "S.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), quantizer.encode(X))
+    facts = json.loads(fitted("encode one S.npy --out wide.npy --beam 8 --json")[1])
+    assert facts == {"out": "wide.npy", "n_items": 60, "n_levels": 2}
+    np.testing.assert_array_equal(np.load(tmp_path / "wide.npy"), quantizer.encode(X, beam=8))
+
+
+def test_resolve(fitted, tmp_path):
+    code, out, err = fitted("resolve one S.npy --out unique.npy")
+    assert (code, err) == (0, "")
+    assert out.startswith("unique.npy: Resolution(60 items")
+    assert len(np.unique(np.load(tmp_path / "unique.npy"), axis=0)) == 60
+
+
+def test_resolve_by_suffix_from_given_codes(fitted, tmp_path):
+    codes = np.repeat(np.arange(6), 10)[:, None].repeat(2, axis=1).astype(np.uint8)
+    np.save(tmp_path / "codes.npy", codes)
+    facts = json.loads(fitted("resolve one S.npy --out long.npy --policy suffix --codes codes.npy --json")[1])
+    assert facts["codebook_sizes"] == [8, 8, 10]
+    assert (facts["n_items"], facts["n_levels"], facts["n_moved"]) == (60, 3, 0)
+    np.testing.assert_array_equal(np.load(tmp_path / "long.npy")[:, :2], codes)
+
+
+def test_report(fitted, tmp_path):
+    fitted("encode one S.npy --out codes.npy")
+    X, codes = np.load(tmp_path / "S.npy"), np.load(tmp_path / "codes.npy")
+    quantizer = semid.ResidualKMeans.from_pretrained(tmp_path / "one")
+    assert fitted("report S.npy codes.npy") == (0, f"{semid.report(X, codes)}\n", "")
+    assert fitted("report S.npy codes.npy --model one")[1] == f"{semid.report(X, codes, quantizer)}\n"
+    facts = json.loads(fitted("report S.npy codes.npy --model one --n-neighbors 3 --sample 7 --seed 1 --json")[1])
+    assert facts == semid.report(X, codes, quantizer, n_neighbors=3, sample=7, seed=1).to_dict()
+
+
+def test_several_views(fitted_views, tmp_path):
+    run, views = fitted_views, "semantic=S.npy collaborative=C.npy"
+    assert run(f"encode two {views} --out codes.npz")[0] == 0
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert {view: table.shape for view, table in codes.items()} == {"semantic": (60, 2), "collaborative": (60, 2)}
+    facts = json.loads(run(f"resolve two {views} --codes codes.npz --out unique.npz --json")[1])
+    assert (facts["views"], facts["n_collisions_after"]) == (["semantic", "collaborative"], 0)
+    facts = json.loads(run(f"report {views} unique.npz --model two --json")[1])
+    assert [facts[view]["n_unique"] for view in ("semantic", "collaborative")] == [60, 60]
+
+
+def test_any_identifier_is_a_view_name(run, tmp_path):
+    run("fit file=S.npy text=C.npy --out two --codebook-size 4")
+    assert run("encode two file=S.npy text=C.npy --out codes.npz")[0] == 0
+    assert set(np.load(tmp_path / "codes.npz")) == {"file", "text"}
+
+
+def test_an_equals_sign_in_a_path_is_no_view(run, tmp_path):
+    (tmp_path / "S.npy").rename(tmp_path / "a=b.npy")
+    assert run("fit ./a=b.npy --out one --codebook-size 4")[0] == 0
+
+
+def test_what_exists_is_kept_unless_overwrite(fitted, tmp_path):
+    (tmp_path / "codes.npy").write_text("mine")
+    message = "semid: codes.npy exists: expected a new name. Choose another one or pass --overwrite.\n"
+    assert fitted("encode one S.npy --out codes.npy") == (1, "", message)
+    assert (tmp_path / "codes.npy").read_text() == "mine"
+    assert fitted("encode one S.npy --out codes.npy --overwrite")[0] == 0
+    assert np.load(tmp_path / "codes.npy").shape == (60, 2)
+    assert fitted("fit S.npy --out one") == (1, "", message.replace("codes.npy", "one"))
+    assert fitted("fit S.npy --out one --codebook-size 4 --overwrite")[0] == 0
+
+
+def test_overwrite_never_removes_a_folder(fitted, tmp_path):
+    (tmp_path / "codes.npy").mkdir()
+    (tmp_path / "codes.npy" / "mine").write_text("mine")
+    code, _, err = fitted("encode one S.npy --out codes.npy --overwrite")
+    assert (code, err) == (
+        1, "semid: codes.npy cannot be written: expected a file, got a folder. Choose another name.\n",
+    )  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "work").write_text("mine")
+    assert fitted("fit S.npy --out mine --codebook-size 4 --overwrite")[0] == 1
+    assert (tmp_path / "mine" / "work").read_text() == "mine"
+
+
+def test_a_failed_command_leaves_nothing(fitted, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    np.save(tmp_path / "bad.npy", np.full((60, 6), np.nan))
+    assert fitted("encode one bad.npy --out codes.npy")[0] == 1
+    assert fitted("resolve one bad.npy --out codes.npy")[0] == 1
+    (tmp_path / "bad.npy").unlink()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encode one no.npy --out c.npy", "expected a .npy file, got no.npy"),
+        ("encode no S.npy --out c.npy", "no cannot be loaded: expected a folder with config.json"),
+        ("encode one semantic=S.npy --out c.npz", "one takes other embeddings: expected one file, got semantic=FILE."),
+        ("report S.npy no.npy", "No such file or directory: 'no.npy'"),
+        ("report S.npy junk.npy", "junk.npy cannot be read: expected codes as .npy or .npz, got something else ("),
+        ("report S.npy empty.npy", "empty.npy cannot be read: expected codes as .npy or .npz, got something else ("),
+        ("report S.npy junk.npz", "junk.npz cannot be read: expected codes as .npy or .npz, got something else ("),
+        (
+            "encode trie S.npy --out c.npy",
+            "trie holds no quantizer: expected ResidualKMeans or SharedSpecificKMeans, got",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_1(fitted, tmp_path, line, message):
+    (tmp_path / "junk.npy").write_bytes(b"junk")
+    (tmp_path / "junk.npz").write_bytes(b"PK\x03\x04junk")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    write_folder(tmp_path / "trie", class_name="Trie", config={}, arrays={}, card="")
+    code, out, err = fitted(line)
+    assert (code, out) == (1, "")
+    assert err.startswith("semid: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_embeddings_of_the_other_kind(fitted_views):
+    message = "two takes other embeddings: expected semantic=FILE collaborative=FILE, got one file. Give those."
+    assert message in fitted_views("encode two S.npy --out c.npy")[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fit", "Missing argument"),
+        ("fit S.npy", "Missing option '--out'"),
+        ("fit S.npy C.npy --out m", "embeddings are ambiguous: expected one file, or several as VIEW=FILE"),
+        ("fit a=S.npy C.npy --out m", "got a=S.npy C.npy. Name each view once."),
+        ("fit a=S.npy a=C.npy --out m", "got a=S.npy a=C.npy. Name each view once."),
+        ("fit S.npy --out m --shared 2", "--shared is not an option of residual-kmeans: expected none, got 2."),
+        (
+            "fit a=S.npy b=C.npy --out m --levels 2",
+            "--levels is not an option of shared-specific-kmeans: expected none",
+        ),
+        ("fit S.npy --out m --algorithm shared-specific-kmeans", "expected residual-kmeans for one file, got shared-"),
+        ("fit S.npy --out m --codebook-size big", "--codebook-size is not a number: expected one as 256, or one per"),
+        ("encode one S.npy --out c.npz", "--out has a wrong ending: expected .npy for one file, got c.npz."),
+        ("encode one a=S.npy --out c.npy", "--out has a wrong ending: expected .npz for several views, got c.npy."),
+        ("resolve one S.npy --out c.npy --policy best", "Invalid value for '--policy'"),
+        ("trie", "No such command 'trie'"),
+    ],
+)
+def test_usage_errors_exit_with_2(run, line, message):
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_the_installed_command_is_light_and_needs_no_terminal():
+    program = (
+        "import sys, semid.cli; sys.argv = ['semid', '--help']\n"
+        "try: semid.cli.main()\n"
+        "except SystemExit as end: print(end.code, *sys.modules)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", program], text=True)
+    code, *modules = out.splitlines()[-1].split()
+    assert code == "0"
+    assert not HEAVY & set(modules)
+
+
+def test_a_process_ends_with_the_code_and_without_a_traceback(tmp_path):
+    program = "import sys, semid.cli; sys.argv = ['semid', 'report', 'no.npy', 'no.npy']; semid.cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "semid: [Errno 2] No such file or directory: 'no.npy'\n"
