@@ -1,0 +1,6 @@
+"""Collisions: codes to semantic IDs that belong to one item each."""
+
+from semid.collisions.resolve import resolve
+from semid.collisions.result import Resolution
+
+__all__ = ["Resolution", "resolve"]

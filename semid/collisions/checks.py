@@ -1,0 +1,186 @@
+"""Checks of the resolver's arguments."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.collisions.counting import count_collisions
+from semid.collisions.keys import RowNumbers
+from semid.collisions.protocols import ResolvableViews
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.io.arrays import check_codes
+
+__all__ = [
+    "POLICIES",
+    "check_capacity",
+    "check_codes_of_views",
+    "check_fits",
+    "check_policy",
+    "check_row_count",
+    "check_taken",
+    "check_taken_of_views",
+    "check_view_names",
+    "check_weights",
+]
+
+POLICIES = ("nearest", "suffix")
+
+
+def check_policy(policy: str, *, capacity: int, weights: Any) -> None:
+    """Raise if the policy is unknown, or does not know what to do with an option."""
+    if policy not in POLICIES:
+        expected = " or ".join(repr(name) for name in POLICIES)
+        raise InvalidValueError(f"policy is unknown: expected {expected}, got {policy!r}. Choose one of these.")
+    if policy == "suffix" and capacity != 1:
+        raise InvalidValueError(
+            f"policy 'suffix' makes every ID unique: expected capacity 1, got {capacity}. "
+            "Leave capacity out, or choose policy 'nearest'."
+        )
+    if policy == "suffix" and weights is not None:
+        raise InvalidValueError(
+            "policy 'suffix' moves no item: expected no weights, got some. "
+            "Leave weights out, or choose policy 'nearest'."
+        )
+
+
+def check_capacity(capacity: int) -> int:
+    """Return the capacity as an int."""
+    if isinstance(capacity, bool | np.bool_) or not isinstance(capacity, int | np.integer):
+        raise InvalidTypeError(
+            f"capacity has a wrong type: expected an integer, got {type(capacity).__name__}. "
+            "Pass how many items may share an ID."
+        )
+    if capacity < 1:
+        raise InvalidValueError(f"capacity is too small: expected at least 1, got {capacity}. Pass 1 for unique IDs.")
+    return int(capacity)
+
+
+def check_weights(weights: Any, n_items: int) -> npt.NDArray[np.float64] | None:
+    """Return weights as float64 of shape (n_items,), or None."""
+    if weights is None:
+        return None
+    try:
+        weights = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(
+            f"weights are no numbers: expected {n_items} of them, got {error}. Pass one weight per item."
+        ) from error
+    if weights.shape != (n_items,):
+        raise InvalidValueError(
+            f"weights have a wrong shape: expected ({n_items},), got {weights.shape}. Pass one weight per item."
+        )
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        raise InvalidValueError(
+            f"weights must be finite and not negative: expected at least 0, got {weights[wrong[0]]} for item "
+            f"{wrong[0]}. Pass 0 for items that may move freely."
+        )
+    return np.ascontiguousarray(weights)
+
+
+def check_row_count(codes: npt.NDArray[Any], n_items: int) -> None:
+    """Raise unless there is one row of codes per item."""
+    if len(codes) != n_items:
+        raise InvalidValueError(
+            f"codes and X disagree: expected {n_items} rows of codes, got {len(codes)}. Pass one row per item."
+        )
+
+
+def check_taken(
+    taken: Any, codebook_sizes: tuple[int, ...], *, capacity: int, suffix: bool, name: str
+) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return published codes, shape (n_taken, n_levels), or (n_taken, n_levels + 1) with a suffix.
+
+    Raises
+    ------
+    InvalidValueError
+        If more than `capacity` rows are the same ID, or a code is out of range.
+    """
+    if suffix:
+        taken = np.asarray(taken)
+        if taken.ndim != 2 or taken.shape[1] != len(codebook_sizes) + 1:
+            raise InvalidValueError(
+                f"{name} has a wrong shape: expected (n_taken, {len(codebook_sizes) + 1}), the quantizer's levels and "
+                f"the suffix, got {taken.shape}. Pass the codes that policy 'suffix' returned."
+            )
+        codebook_sizes = (*codebook_sizes, int(taken[:, -1].max(initial=0)) + 1)
+    rows = check_codes(taken, codebook_sizes, name=name)
+    if count_collisions(rows, codebook_sizes, capacity=capacity):
+        numbers = RowNumbers(codebook_sizes).number(rows)
+        counts = np.bincount(numbers)
+        worst = int(np.argmax(counts[numbers]))
+        raise InvalidValueError(
+            f"{name} collides with itself: expected at most {capacity} per ID, got {counts[numbers[worst]]} times "
+            f"{tuple(rows[worst].tolist())}. Raise capacity, or publish each ID once."
+        )
+    return rows
+
+
+def check_fits(n_items: int, n_taken: int, codebook_sizes: tuple[int, ...], *, capacity: int) -> None:
+    """Raise unless there is a place for every item."""
+    n_free = capacity * math.prod(codebook_sizes) - n_taken
+    if n_items > n_free:
+        beside = f" beside {n_taken} taken" if n_taken else ""
+        raise InvalidValueError(
+            f"items do not fit: expected at most {n_free}{beside}, got {n_items}. Raise codebook_size or n_levels."
+        )
+
+
+def check_view_names(given: Any, views: Sequence[str], *, name: str) -> Mapping[str, Any]:
+    """Return a mapping that has exactly the views of the quantizer."""
+    if not isinstance(given, Mapping):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a dict with the views {list(views)}, got {type(given).__name__}. "
+            "Pass one array per view."
+        )
+    if set(given) != set(views):
+        raise InvalidValueError(
+            f"{name} has wrong views: expected {list(views)}, got {list(given)}. Pass one array per view."
+        )
+    return given
+
+
+def check_codes_of_views(quantizer: ResolvableViews, codes: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return codes per view, of which the shared levels agree over the views."""
+    given = check_view_names(codes, quantizer.views, name="codes")
+    checked = {
+        view: check_codes(given[view], quantizer.codebook_sizes, name=f"codes[{view!r}]") for view in quantizer.views
+    }
+    check_common(checked, quantizer.n_shared, name="codes")
+    return checked
+
+
+def check_taken_of_views(
+    quantizer: ResolvableViews, taken: Any, *, capacity: int, suffix: bool
+) -> dict[str, npt.NDArray[Any]]:
+    """Return published codes per view; row i of all views is one item, so the shared levels agree."""
+    given = check_view_names(taken, quantizer.views, name="taken")
+    sizes = tuple(quantizer.codebook_sizes)
+    checked = {
+        view: check_taken(given[view], sizes, capacity=capacity, suffix=suffix, name=f"taken[{view!r}]")
+        for view in quantizer.views
+    }
+    check_common(checked, quantizer.n_shared, name="taken")
+    return checked
+
+
+def check_common(codes: Mapping[str, npt.NDArray[Any]], n_shared: int, *, name: str) -> None:
+    """Raise unless all views have the same items and the same shared codes."""
+    (first, expected), *others = codes.items()
+    for view, rows in others:
+        if len(rows) != len(expected):
+            raise InvalidValueError(
+                f"{name} of views {first!r} and {view!r} disagree: expected {len(expected)} rows, got {len(rows)}. "
+                "Pass the same items in every view."
+            )
+        wrong = np.flatnonzero((rows[:, :n_shared] != expected[:, :n_shared]).any(axis=1))
+        if len(wrong):
+            row = int(wrong[0])
+            raise InvalidValueError(
+                f"{name} of views {first!r} and {view!r} disagree in the shared levels of row {row}: "
+                f"expected {tuple(expected[row, :n_shared].tolist())}, got {tuple(rows[row, :n_shared].tolist())}. "
+                "Pass codes that one shared-specific quantizer made."
+            )

@@ -1,0 +1,125 @@
+"""Policy "nearest": for one quantizer, IDs of least total distance that nobody has to share."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.collisions.assignment import Assignment, assign
+from semid.collisions.candidates import CandidateLists
+from semid.collisions.keys import IntArray
+from semid.collisions.prefixes import PrefixRoom
+from semid.collisions.protocols import ResolvableQuantizer
+
+__all__ = ["Placement", "place_nearest"]
+
+# Every ID is a candidate of every item up to this many pairs; the result is then the optimum over all assignments.
+COMPLETE_PAIRS = 2**20
+# Candidates per item at first; lists that are too short grow by this factor, this many times at most.
+COUNT = 16
+WIDENING = 4
+ROUNDS = 3
+# Lists stop growing when no longer lists could save a larger share of the cost than this.
+WORTHWHILE = 1e-3
+# Entries of lists that grow in one round: about 16 bytes each while they are in use.
+MAX_ENTRIES = 2**25
+
+
+class Placement(NamedTuple):
+    """Codes of all items, and what is known about their cost."""
+
+    codes: npt.NDArray[Any]  # (n_items, n_levels), unsigned integer dtype
+    total: float  # weighted squared distance, summed over items
+    gap: float  # how far the part of `total` of items on their candidates can be above the least one for these
+    gap_over_all_ids: float  # how far `total` can be above the least one, if no ID outside a list is nearer than inside
+    n_beyond_candidates: int  # items placed in the prefix tree, outside their lists
+
+
+def place_nearest(
+    quantizer: ResolvableQuantizer,
+    X: npt.NDArray[Any],
+    *,
+    capacity: int,
+    taken: npt.NDArray[Any] | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
+    groups: IntArray | None = None,
+    taken_groups: IntArray | None = None,
+    n_groups: int = 1,
+) -> Placement:
+    """Choose one ID per item, at most `capacity` items on each, at the least total squared distance.
+
+    Exact on the candidates that a beam search lists. An ID outside an item's list costs it at least as much as the last
+    one inside. If that is less than what the item pays at the final prices, or if it has no place at all, its list was
+    too short: such lists grow fourfold and the problem is solved anew. Who is still without an ID after three rounds
+    takes a free one near in the prefix tree.
+
+    Parameters
+    ----------
+    quantizer : ResolvableQuantizer
+    X : ndarray of shape (n_items, dim), dtype float32
+    capacity : int
+    taken : ndarray of shape (n_taken, n_levels), unsigned integer dtype, optional
+        Rows that already use one place of their ID.
+    weights : ndarray of shape (n_items,), dtype float64, optional
+    groups, taken_groups : ndarray of shape (n_items,) and (n_taken,), dtype int64, optional
+        Items of different groups never compete: an ID is meant within its group. There must be room in each group.
+    n_groups : int
+
+    Returns
+    -------
+    placement : Placement
+    """
+    sizes = tuple(quantizer.codebook_sizes)
+    n_items, n_ids = len(X), math.prod(sizes)
+    taken = np.empty((0, len(sizes)), dtype=np.uint8) if taken is None else taken
+    groups = np.zeros(n_items, dtype=np.int64) if groups is None else groups
+    taken_groups = np.zeros(len(taken), dtype=np.int64) if taken_groups is None else taken_groups
+    weights = np.ones(n_items) if weights is None else weights
+    capacity = min(capacity, n_items + len(taken))  # more is never needed, and this fits int64
+
+    lists = CandidateLists(
+        quantizer, X, groups, n_groups=n_groups, capacity=capacity, taken=taken, taken_groups=taken_groups
+    )
+    count = n_ids if n_items * n_ids <= COMPLETE_PAIRS else min(COUNT, n_ids)
+    lists.extend(np.arange(n_items), count)
+    solved = assign_lists(lists, weights)
+    for _ in range(ROUNDS):
+        limit = lists.limit(weights)
+        placed = solved.choice >= 0
+        dearer = solved.dual > limit
+        savings = (solved.dual[dearer] - limit[dearer]).sum()
+        if placed.all() and savings <= WORTHWHILE * solved.total:
+            break
+        short = np.flatnonzero(dearer | (~placed & np.isfinite(limit)))
+        longer = min(count * WIDENING, n_ids, MAX_ENTRIES // max(len(short), 1))
+        if len(short) == 0 or longer < count:
+            break
+        count = longer
+        lists.extend(short, count)
+        solved = assign_lists(lists, weights)
+
+    total = solved.total
+    codes = lists.codes_of(solved.choice)
+    stuck = np.flatnonzero(solved.choice < 0)
+    if len(stuck):
+        placed = solved.choice >= 0
+        tree = PrefixRoom(quantizer.codebooks, capacity=capacity, n_groups=n_groups)
+        tree.add(taken, taken_groups)
+        tree.add(codes[placed], groups[placed])
+        codes[stuck] = tree.place(lists.codes_of(lists.start[stuck]), groups[stuck])
+        offsets = X[stuck].astype(np.float64) - quantizer.decode(codes[stuck])
+        total += float(weights[stuck] @ np.einsum("ij,ij->i", offsets, offsets))
+    bound = np.minimum(solved.dual, lists.limit(weights)).sum() + (np.maximum(lists.room, 0) * solved.price).sum()
+    return Placement(
+        codes=codes,
+        total=total,
+        gap=solved.gap,
+        gap_over_all_ids=max(0.0, total - float(bound)),
+        n_beyond_candidates=len(stuck),
+    )
+
+
+def assign_lists(lists: CandidateLists, weights: npt.NDArray[np.float64]) -> Assignment:
+    """Solve the assignment over the candidates listed so far."""
+    return assign(lists.start, lists.stop, lists.column, lists.cost, lists.room, weights)

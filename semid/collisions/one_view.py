@@ -1,0 +1,98 @@
+"""Resolving the codes of a quantizer of one view."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
+from semid.collisions.counting import count_collisions
+from semid.collisions.nearest import place_nearest
+from semid.collisions.protocols import ResolvableQuantizer
+from semid.collisions.result import Resolution
+from semid.collisions.suffix import append_suffix, suffix_size, suffixes
+from semid.io.arrays import check_codes
+from semid.quantizers.base import code_dtype
+
+__all__ = ["resolve_one_view", "share"]
+
+# Rows decoded at a time when distortion is measured: at most 128 MiB of float64 up to 2,048 dimensions.
+BLOCK = 8192
+
+
+def resolve_one_view(
+    quantizer: ResolvableQuantizer,
+    X: npt.NDArray[np.float32],
+    codes: Any,
+    *,
+    capacity: int,
+    policy: str,
+    taken: Any,
+    weights: Any,
+) -> Resolution:
+    """Do what `semid.resolve` promises for embeddings of shape (n_items, dim)."""
+    sizes = tuple(quantizer.codebook_sizes)
+    if codes is None:
+        codes = quantizer.encode(X)
+    else:
+        codes = check_codes(codes, sizes)
+        check_row_count(codes, len(X))
+    weights = check_weights(weights, len(X))
+    published = None
+    if taken is not None:
+        published = check_taken(taken, sizes, capacity=capacity, suffix=policy == "suffix", name="taken")
+    before = distortion(quantizer, X, codes)
+    if policy == "suffix":
+        return resolve_by_suffix(codes, sizes, published, before)
+
+    check_fits(len(X), 0 if published is None else len(published), sizes, capacity=capacity)
+    placement = place_nearest(quantizer, X, capacity=capacity, taken=published, weights=weights)
+    resolved = placement.codes.astype(code_dtype(max(sizes)))
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=sizes,
+        n_moved=int((resolved != codes).any(axis=1).sum()),
+        distortion_before=before,
+        distortion_after=distortion(quantizer, X, resolved),
+        optimality_gap=share(placement.gap, placement.total),
+        gap_over_all_ids=share(placement.gap_over_all_ids, placement.total),
+        n_collisions_before=count_collisions(codes, sizes, capacity=capacity, taken=published),
+        n_collisions_after=count_collisions(resolved, sizes, capacity=capacity, taken=published),
+        n_beyond_candidates=placement.n_beyond_candidates,
+    )
+
+
+def resolve_by_suffix(
+    codes: npt.NDArray[Any], sizes: tuple[int, ...], published: npt.NDArray[Any] | None, before: float
+) -> Resolution:
+    """Append the level that counts collisions; the quantizer's own codes stay."""
+    suffix = suffixes(codes, sizes, published)
+    longer = (*sizes, suffix_size([suffix] if published is None else [suffix, published[:, -1]]))
+    resolved = append_suffix(codes, suffix, longer)
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=longer,
+        n_moved=0,
+        distortion_before=before,
+        distortion_after=before,
+        optimality_gap=0.0,
+        gap_over_all_ids=0.0,
+        n_collisions_before=count_collisions(codes, sizes, taken=None if published is None else published[:, :-1]),
+        n_collisions_after=count_collisions(resolved, longer, taken=published),
+        n_beyond_candidates=0,
+    )
+
+
+def distortion(quantizer: ResolvableQuantizer, X: npt.NDArray[Any], codes: npt.NDArray[Any]) -> float:
+    """Return the mean squared distance between embeddings and decoded codes, summed in float64."""
+    total = 0.0
+    for begin in range(0, len(X), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        offsets = X[block].astype(np.float64) - quantizer.decode(codes[block])
+        total += float(np.einsum("ij,ij->", offsets, offsets))
+    return total / len(X)
+
+
+def share(gap: float, total: float) -> float:
+    """Return the gap as a share of the total cost; 0 where nothing costs anything."""
+    return gap / total if total > 0 else 0.0

@@ -1,0 +1,95 @@
+"""`semid.resolve`: codes to semantic IDs, one per item."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from semid.collisions.checks import check_capacity, check_policy, check_view_names
+from semid.collisions.one_view import resolve_one_view
+from semid.collisions.result import Resolution
+from semid.collisions.several_views import resolve_several_views
+from semid.errors import InvalidTypeError
+from semid.io.arrays import check_embeddings
+
+__all__ = ["resolve"]
+
+
+def resolve(
+    quantizer: Any,
+    X: Any,
+    codes: Any = None,
+    *,
+    capacity: int = 1,
+    policy: str = "nearest",
+    taken: Any = None,
+    weights: Any = None,
+) -> Resolution:
+    """Give every item an ID that no other item has, at the least distortion.
+
+    Policy "nearest" minimises ``sum_i weights[i] * ||X[i] - decode(codes[i])||^2`` over all ways to give the items IDs
+    with at most `capacity` items each. It is exact on the IDs that a beam search lists per item, by successive
+    shortest augmenting paths: all IDs while there are at most 2^20 pairs of item and ID, else 16, and up to 1,024 for
+    items whose list the prices of the solution show to be too short. The result has no collisions whenever the items
+    fit at all, and depends on the order of rows only where costs tie. Items without a collision move, too, where that
+    search finds a nearer ID than the greedy one.
+
+    Policy "suffix" appends a level that counts the items of a collision group, 0 for the first; TIGER
+    (arXiv:2305.05065), section 3.1. It changes no code, and the IDs of a group have nothing to do with distance.
+
+    Parameters
+    ----------
+    quantizer : Quantizer or SharedSpecificKMeans
+        Fitted.
+    X : ndarray of shape (n_items, dim), dtype float32, or dict of view -> such an array
+        Also whatever else the quantizer encodes: memory maps, paths, tensors.
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype, or dict of view -> such an array, optional
+        What to count moves, distortion and collisions against. Policy "suffix" extends these codes. Default:
+        ``quantizer.encode(X)``.
+    capacity : int, default 1
+        How many items may share an ID, for policy "nearest".
+    policy : {"nearest", "suffix"}, default "nearest"
+    taken : ndarray of shape (n_taken, n_levels), unsigned integer dtype, or dict of view -> such an array, optional
+        Published IDs. Each uses one place of its ID, and never moves. For policy "suffix" with the suffix, so of shape
+        (n_taken, n_levels + 1): new items count on behind the published ones of their group.
+    weights : ndarray of shape (n_items,), dtype float64, optional
+        Factors >= 0, for policy "nearest": of two items that want one ID, the heavy one is more likely to get it.
+
+    Returns
+    -------
+    resolution : Resolution
+        With fields `codes`, `codebook_sizes`, `n_moved`, `distortion_before`, `distortion_after`, `optimality_gap`,
+        `gap_over_all_ids`, `n_collisions_before`, `n_collisions_after` and `n_beyond_candidates`.
+
+    Raises
+    ------
+    InvalidValueError
+        If there are more items than places, an option has a wrong value or shape, codes are out of range, `taken`
+        collides with itself, or views disagree in their items or their shared codes.
+    InvalidTypeError
+        If a dict is passed for a quantizer of one view or the other way round, or an option has a wrong type.
+
+    Notes
+    -----
+    For a shared-specific quantizer the shared codes stay common to all views, and the IDs of every view are unique. A
+    shared prefix with more items than the specific levels can tell apart sends items to other shared prefixes, in all
+    views together and at the least total cost; then every view's specific codes are assigned inside the prefixes.
+
+    Examples
+    --------
+    >>> import numpy as np, semid
+    >>> X = np.random.default_rng(0).standard_normal((500, 8), dtype=np.float32)
+    >>> quantizer = semid.ResidualKMeans(n_levels=2, codebook_size=32).fit(X)
+    >>> ids = semid.resolve(quantizer, X)
+    >>> len(np.unique(ids.codes, axis=0)), ids.n_collisions_after
+    (500, 0)
+    """
+    capacity = check_capacity(capacity)
+    check_policy(policy, capacity=capacity, weights=weights)
+    options: dict[str, Any] = {"capacity": capacity, "policy": policy, "taken": taken, "weights": weights}
+    if hasattr(quantizer, "specific_quantizers"):
+        return resolve_several_views(quantizer, check_view_names(X, quantizer.views, name="X"), codes, **options)
+    if isinstance(X, Mapping):
+        raise InvalidTypeError(
+            f"X has a wrong type: expected one array for {type(quantizer).__name__}, got a dict of views {list(X)}. "
+            "Pass one view, or a quantizer of several views such as SharedSpecificKMeans."
+        )
+    return resolve_one_view(quantizer, check_embeddings(X), codes, **options)

@@ -1,0 +1,96 @@
+"""Resolving the codes of a shared-specific quantizer: shared codes stay common, each view's IDs become unique."""
+
+from typing import Any
+
+import numpy as np
+
+from semid.collisions.checks import (
+    check_codes_of_views,
+    check_fits,
+    check_row_count,
+    check_taken_of_views,
+    check_weights,
+)
+from semid.collisions.counting import count_collisions
+from semid.collisions.one_view import share
+from semid.collisions.protocols import ResolvableViews, Views
+from semid.collisions.result import Resolution
+from semid.collisions.stages import distortion_of_views, place_in_stages
+from semid.collisions.suffix import append_suffix, suffix_size, suffixes
+from semid.quantizers.base import code_dtype
+
+__all__ = ["resolve_several_views"]
+
+
+def resolve_several_views(
+    quantizer: ResolvableViews,
+    X: Any,
+    codes: Any,
+    *,
+    capacity: int,
+    policy: str,
+    taken: Any,
+    weights: Any,
+) -> Resolution:
+    """Do what `semid.resolve` promises for a dict of views."""
+    views, sizes = tuple(quantizer.views), tuple(quantizer.codebook_sizes)
+    codes = quantizer.encode(X) if codes is None else check_codes_of_views(quantizer, codes)
+    X = quantizer.standardize(X)
+    n_items = len(X[views[0]])
+    check_row_count(codes[views[0]], n_items)
+    weights = check_weights(weights, n_items)
+    published = None
+    if taken is not None:
+        published = check_taken_of_views(quantizer, taken, capacity=capacity, suffix=policy == "suffix")
+    before = distortion_of_views(quantizer, X, codes)
+    if policy == "suffix":
+        return resolve_by_suffix(codes, sizes, published, before)
+
+    check_fits(n_items, 0 if published is None else len(published[views[0]]), sizes, capacity=capacity)
+    placed, placements = place_in_stages(quantizer, X, capacity=capacity, taken=published, weights=weights)
+    resolved = {view: placed[view].astype(code_dtype(max(sizes))) for view in views}
+    moved = np.zeros(n_items, dtype=bool)
+    for view in views:
+        moved |= (resolved[view] != codes[view]).any(axis=1)
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=sizes,
+        n_moved=int(moved.sum()),
+        distortion_before=before,
+        distortion_after=distortion_of_views(quantizer, X, resolved),
+        optimality_gap=max(share(placement.gap, placement.total) for placement in placements),
+        gap_over_all_ids=max(share(placement.gap_over_all_ids, placement.total) for placement in placements),
+        n_collisions_before=count_in_views(codes, sizes, capacity=capacity, taken=published),
+        n_collisions_after=count_in_views(resolved, sizes, capacity=capacity, taken=published),
+        n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
+    )
+
+
+def resolve_by_suffix(codes: Views, sizes: tuple[int, ...], published: Views | None, before: float) -> Resolution:
+    """Append to each view the level that counts its collisions; the level is as large as the largest view needs."""
+    taken = {view: None if published is None else published[view] for view in codes}
+    columns = {view: suffixes(codes[view], sizes, taken[view]) for view in codes}
+    used = [] if published is None else [rows[:, -1] for rows in published.values()]
+    longer = (*sizes, suffix_size([*columns.values(), *used]))
+    resolved = {view: append_suffix(codes[view], columns[view], longer) for view in codes}
+    shorter = None if published is None else {view: rows[:, :-1] for view, rows in published.items()}
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=longer,
+        n_moved=0,
+        distortion_before=before,
+        distortion_after=before,
+        optimality_gap=0.0,
+        gap_over_all_ids=0.0,
+        n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=shorter),
+        n_collisions_after=count_in_views(resolved, longer, capacity=1, taken=published),
+        n_beyond_candidates=0,
+    )
+
+
+def count_in_views(codes: Views, sizes: tuple[int, ...], *, capacity: int, taken: Views | None) -> int:
+    """Return the collisions of all views together."""
+    return sum(
+        count_collisions(rows, sizes, capacity=capacity, taken=None if taken is None else taken[view])
+        for view, rows in codes.items()
+    )
