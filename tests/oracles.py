@@ -1,5 +1,8 @@
 """Slow, obvious references: brute force, float64, Python dicts. Too slow to use, too plain to be wrong."""
 
+from itertools import permutations
+from types import SimpleNamespace
+
 import numpy as np
 
 
@@ -38,3 +41,214 @@ def select_oracle(codes, prefixes, log_probs, start, k, exclude=()):
             score = np.float32(start[beam]) + np.float32(log_probs[beam, code])
             found.append((score, beam, code, (*prefix, code)))
     return sorted(found, key=lambda entry: -entry[0])[:k]
+
+
+class SumQuantizer:
+    """Chooses codes by looking at every ID there is; the sum of the chosen centroids stands for the embedding."""
+
+    def __init__(self, codebooks):
+        self.codebooks = tuple(np.asarray(codebook, dtype=np.float32) for codebook in codebooks)
+        self.codebook_sizes = tuple(len(codebook) for codebook in self.codebooks)
+        self.ids = np.stack(np.meshgrid(*map(np.arange, self.codebook_sizes), indexing="ij"), -1)
+        self.ids = self.ids.reshape(-1, len(codebooks)).astype(np.uint16)
+
+    def decode(self, codes):
+        return sum(codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks))
+
+    def candidates(self, X, *, count, beam):
+        cost = ((X[:, None, :].astype(np.float64) - self.decode(self.ids)[None]) ** 2).sum(axis=2).astype(np.float32)
+        best = np.argsort(cost, axis=1, kind="stable")[:, :count]
+        absent = max(0, count - len(self.ids))
+        codes = np.pad(self.ids[best], ((0, 0), (0, absent), (0, 0)))
+        cost = np.pad(np.take_along_axis(cost, best, axis=1), ((0, 0), (0, absent)), constant_values=np.inf)
+        return codes, cost
+
+    def encode(self, X):
+        return self.candidates(X, count=1, beam=1)[0][:, 0]
+
+
+class SharedSpecificQuantizer:
+    """Two stages of `SumQuantizer`: shared levels on the joined views, specific levels on what is left of each."""
+
+    def __init__(self, views, shared, specific):
+        self.views = tuple(views)
+        self.shared_quantizer = SumQuantizer(shared) if shared else None
+        self.specific_quantizers = {view: SumQuantizer(specific[view]) if specific else None for view in views}
+        self.n_shared = len(shared)
+        one = self.specific_quantizers[self.views[0]]
+        self.codebook_sizes = (*map(len, shared), *(one.codebook_sizes if one else ()))
+
+    def standardize(self, views):
+        return {view: np.asarray(views[view], dtype=np.float32) for view in self.views}
+
+    def encode(self, views):
+        X = self.standardize(views)
+        joined = np.concatenate([X[view] for view in self.views], axis=1)
+        shared = np.empty((len(joined), 0), dtype=np.uint16)
+        if self.shared_quantizer is not None:
+            shared = self.shared_quantizer.encode(joined)
+            joined = joined - self.shared_quantizer.decode(shared)
+        parts = np.split(joined, np.cumsum([X[view].shape[1] for view in self.views])[:-1], axis=1)
+        codes = {}
+        for view, part in zip(self.views, parts, strict=True):
+            specific = self.specific_quantizers[view]
+            codes[view] = shared if specific is None else np.concatenate([shared, specific.encode(part)], axis=1)
+        return codes
+
+
+def least_assignment_oracle(cost, room):
+    """Return the least total cost of one column per item; ``cost[i, j]`` is inf where item i may not take column j.
+
+    Columns with room for several are written out several times, then scipy solves the square problem. None if it is
+    impossible.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    places = np.repeat(cost, room, axis=1)
+    try:
+        rows, columns = linear_sum_assignment(places)
+    except ValueError:
+        return None
+    return None if len(rows) < len(cost) else float(places[rows, columns].sum())
+
+
+def squared_distance(a, b):
+    """Sum the squared differences in float64, one after the other."""
+    return sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def entropy_oracle(column):
+    """Entropy in bits of the codes of one level, by counting in a dict."""
+    counts = {}
+    for code in column:
+        counts[int(code)] = counts.get(int(code), 0) + 1
+    return -sum(count / len(column) * np.log2(count / len(column)) for count in counts.values())
+
+
+def distortion_oracle(X, decoded):
+    """Mean squared distance of two lists of vectors."""
+    return sum(squared_distance(x, y) for x, y in zip(X, decoded, strict=True)) / len(X)
+
+
+def neighbor_recall_oracle(X, decoded, queries, k, orders=None):
+    """Average over the orders of the items (default: all of them) of the share of decoded neighbours that are near.
+
+    A stable sort of each order breaks the ties; near is who is not farther than the k-th nearest embedding.
+    """
+    orders = list(permutations(range(len(X)))) if orders is None else orders
+    shares = []
+    for query in queries:
+        to_item = [squared_distance(X[query], x) for x in X]
+        to_decoded = [squared_distance(decoded[query], y) for y in decoded]
+        limit = sorted(to_item[:query] + to_item[query + 1 :])[k - 1]
+        for order in orders:
+            nearest = sorted((item for item in order if item != query), key=to_decoded.__getitem__)[:k]
+            shares.append(sum(to_item[item] <= limit for item in nearest) / k)
+    return sum(shares) / len(shares)
+
+
+def item_cf_oracle(user_items, history, n_items):
+    """Score items by ``sum_age 0.8^age cos(U_i, U_j)`` over the last 20 events, with Python sets."""
+    users = [{user for user, items in enumerate(user_items) if item in items} for item in range(n_items)]
+    scores = [0.0] * n_items
+    for age, past in enumerate(list(history)[::-1][:20]):
+        for item in range(n_items):
+            if item != past and users[item] and users[past]:
+                overlap = len(users[item] & users[past])
+                scores[item] += 0.8**age * overlap / (len(users[item]) * len(users[past])) ** 0.5
+    return scores
+
+
+def bm25_oracle(documents, query, k1, b):
+    """Score documents (lists of words) by the BM25 formula with Lucene's idf, without the constant factor k1 + 1."""
+    mean_length = sum(len(words) for words in documents) / len(documents)
+    scores = []
+    for words in documents:
+        score = 0.0
+        for term in query:
+            n_with = sum(term in other for other in documents)
+            if n_with:
+                idf = np.log(1 + (len(documents) - n_with + 0.5) / (n_with + 0.5))
+                norm = k1 * (1 - b + b * len(words) / mean_length)
+                score += idf * words.count(term) / (words.count(term) + norm)
+        scores.append(score)
+    return scores
+
+
+def ppmi_oracle(sequences, n_items, window):
+    """Count pairs of events at distance d <= window with weight 1 / d; then max(0, log n_ij n / (n_i n_j))."""
+    counts = np.zeros((n_items, n_items))
+    for items in sequences:
+        for i, left in enumerate(items):
+            for j, right in enumerate(items):
+                if i != j and left != right and abs(i - j) <= window:
+                    counts[left, right] += 1 / abs(i - j)
+    ppmi = np.zeros_like(counts)
+    for i, j in np.argwhere(counts > 0):
+        ppmi[i, j] = max(0.0, np.log(counts[i, j] * counts.sum() / (counts[i].sum() * counts[j].sum())))
+    return ppmi
+
+
+def catalog_oracle(item_ids, codes):
+    """Dicts from item id to codes and to the rank among the sorted rows."""
+    order = sorted(tuple(row) for row in codes)
+    by_id = dict(zip(item_ids, (tuple(row) for row in codes), strict=True))
+    return SimpleNamespace(codes=by_id, ranks={item_id: order.index(row) for item_id, row in by_id.items()})
+
+
+def residual_encode_oracle(X, codebooks):
+    """Take the nearest centroid of what is left, level by level, in float64."""
+    rest = np.array(X, np.float64)
+    codes = np.empty((len(rest), len(codebooks)), np.int64)
+    for level, codebook in enumerate(np.asarray(book, np.float64) for book in codebooks):
+        for row in range(len(rest)):
+            codes[row, level] = ((rest[row] - codebook) ** 2).sum(axis=1).argmin()
+        rest -= codebook[codes[:, level]]
+    return codes
+
+
+def all_codes_oracle(X, codebooks):
+    """Return all rows of codes, in lexicographic order, and each item's squared distance to all of them."""
+    rows = np.array(list(np.ndindex(*(len(book) for book in codebooks))))
+    decoded = sum(np.asarray(book, np.float64)[rows[:, level]] for level, book in enumerate(codebooks))
+    return rows, ((np.asarray(X, np.float64)[:, None] - decoded[None]) ** 2).sum(axis=2)
+
+
+def cluster_means_oracle(x, labels, n_clusters):
+    """Average the rows of each cluster in float64; zeros where it is empty."""
+    members = [np.asarray(x, np.float64)[np.asarray(labels) == cluster] for cluster in range(n_clusters)]
+    return np.array([rows.mean(axis=0) if len(rows) else np.zeros(x.shape[1]) for rows in members])
+
+
+def allowed_tokens_oracle(token_rows, generated, eos):
+    """Tokens that may follow what was generated: by scanning the items; the end token when nothing may."""
+    depth = len(generated)
+    allowed = {row[depth] for row in token_rows if depth < len(row) and row[:depth] == list(generated)}
+    return sorted(allowed) or [eos]
+
+
+def item_scores_oracle(model, inputs, token_rows):
+    """Summed log-probabilities of whole IDs, one full forward pass in float64 per prompt; no cache and no beams.
+
+    Returns an array of shape (batch, n_items).
+    """
+    import copy
+
+    import torch
+
+    model = copy.deepcopy(model).double()
+    tokens = torch.tensor(token_rows)
+    n_items, n_levels = tokens.shape
+    scores = []
+    for prompt, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+        prompt = prompt[mask.bool()].expand(n_items, -1)
+        with torch.no_grad():
+            if model.config.is_encoder_decoder:
+                start = torch.full((n_items, 1), model.config.decoder_start_token_id)
+                answers = torch.cat([start, tokens[:, :-1]], dim=1)
+                logits = model(input_ids=prompt, decoder_input_ids=answers, use_cache=False).logits
+            else:
+                whole = torch.cat([prompt, tokens[:, :-1]], dim=1)
+                logits = model(input_ids=whole, use_cache=False).logits[:, -n_levels:]
+        scores.append(logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].sum(1).numpy())
+    return np.stack(scores)
