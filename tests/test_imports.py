@@ -64,11 +64,11 @@ MAY_IMPORT = {
     "vocabulary": set(),
     "catalog": {"trie"},
     "generation": {"trie", "vocabulary"},
-    "metrics": {"quantizers", "trie"},
-    "plots": {"trie", "quantizers"},
+    "metrics": {"quantizers"},
+    "plots": {"metrics"},
 }
 EVERYWHERE = {"errors", "io", "_optional"}
-MAY_USE_TORCH = ("generation", "trie/mask.py", "vocabulary")
+MAY_USE_TORCH = ("generation/", "trie/mask.py", "vocabulary/")
 
 
 def room_files(room):

@@ -1,0 +1,92 @@
+"""The Quantizer interfaces: item embeddings to codes and back, for one view or for several."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from semid.io.arrays import CodeArray, FloatArray, code_dtype
+
+__all__ = ["CodeArray", "FloatArray", "MultiViewQuantizer", "Quantizer", "code_dtype"]
+
+
+class Quantizer(ABC):
+    """What every quantizer of one view can do.
+
+    A fitted quantizer writes an embedding as one code per level, such that the sum of the chosen centroids is near
+    the embedding.
+    """
+
+    n_levels: int
+
+    @property
+    @abstractmethod
+    def codebooks(self) -> tuple[FloatArray, ...]:
+        """Centroids, one array of shape (codebook_size, dim) and dtype float32 per level."""
+
+    @property
+    @abstractmethod
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level."""
+
+    @abstractmethod
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Learn the codebooks from embeddings of shape (n_items, dim)."""
+
+    @abstractmethod
+    def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
+        """Return the codes of embeddings, shape (n_items, n_levels)."""
+
+    @abstractmethod
+    def decode(self, codes: Any) -> FloatArray:
+        """Return the embeddings that codes stand for, shape (n_items, dim), dtype float32."""
+
+    @abstractmethod
+    def candidates(self, X: Any, *, count: int, beam: int) -> tuple[CodeArray, FloatArray]:
+        """Return the `count` best codes per embedding that a beam search of width `beam` finds, best first.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_items, count, n_levels)
+            0 where the search finds fewer than `count`.
+        cost : ndarray of shape (n_items, count), dtype float32
+            Squared distance between embedding and decoded codes; ``inf`` where the search finds fewer than `count`.
+        """
+
+
+class MultiViewQuantizer(ABC):
+    """What every quantizer of several views can do.
+
+    Views and codes are mappings from view name to array. All views share the codes of the first `n_shared` levels;
+    the other `n_specific` levels belong to each view alone.
+    """
+
+    n_shared: int
+    n_specific: int
+    views: Sequence[str]
+
+    @property
+    @abstractmethod
+    def codebooks(self) -> dict[str, tuple[FloatArray, ...]]:
+        """Per view, one array of shape (codebook_size, dim of the view) and dtype float32 per level."""
+
+    @property
+    @abstractmethod
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level, shared levels first; the same for every view."""
+
+    @property
+    def n_levels(self) -> int:
+        """Number of codes of an item in each view."""
+        return self.n_shared + self.n_specific
+
+    @abstractmethod
+    def fit(self, X: Mapping[str, Any], y: None = None) -> Self:
+        """Learn the codebooks from one array of shape (n_items, dim of the view) per view."""
+
+    @abstractmethod
+    def encode(self, X: Mapping[str, Any], *, beam: int = 1) -> dict[str, CodeArray]:
+        """Return per view the codes, shape (n_items, n_levels)."""
+
+    @abstractmethod
+    def decode(self, codes: Mapping[str, Any]) -> dict[str, FloatArray]:
+        """Return per view the embeddings that codes stand for, shape (n_items, dim of the view), dtype float32."""

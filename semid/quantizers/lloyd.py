@@ -1,0 +1,112 @@
+"""Lloyd steps of k-means: nearest centroid, mean of each cluster, and new places for empty ones."""
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.kernels.encode import nearest, sum_clusters
+from semid.quantizers.threads import for_each_block
+
+__all__ = ["assign_clusters", "cluster_means", "run_lloyd"]
+
+Matrix = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+BLOCK_FLOATS = 1 << 19
+CLUSTERS_PER_BLOCK = 16
+
+
+def run_lloyd(x: Matrix, centroids: Matrix, *, max_iter: int, tol: float = 1e-4) -> tuple[Matrix, Labels, int]:
+    """Move centroids to the means of their clusters until a step gains less than a share `tol` of the distortion.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_items, dim), dtype float32
+        Centred, so that distances keep their digits.
+    centroids : ndarray of shape (codebook_size, dim), dtype float32
+    max_iter : int
+        Most moves.
+    tol : float
+
+    Returns
+    -------
+    centroids : ndarray of shape (codebook_size, dim), dtype float32
+    labels : ndarray of shape (n_items,), dtype int32
+        Nearest of these centroids; ties to the lower code.
+    n_iter : int
+        Moves made.
+    """
+    squares = np.einsum("nd,nd->n", x, x)
+    labels, cost = assign_clusters(x, centroids, squares)
+    distortion = float(cost.mean(dtype=np.float64))
+    n_iter = 0
+    while n_iter < max_iter:
+        centroids, sizes = cluster_means(x, labels, len(centroids))
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty):
+            worst = worst_served(x, cost, len(empty))
+            centroids[empty[: len(worst)]] = x[worst]
+        labels, cost = assign_clusters(x, centroids, squares)
+        n_iter += 1
+        before, distortion = distortion, float(cost.mean(dtype=np.float64))
+        if distortion >= (1.0 - tol) * before and not len(empty):
+            break
+    return centroids, labels, n_iter
+
+
+def assign_clusters(x: Matrix, centroids: Matrix, squares: Matrix) -> tuple[Labels, Matrix]:
+    """Return the nearest centroid of each row and the squared distance; ties to the lower code.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_items, dim), dtype float32
+    centroids : ndarray of shape (codebook_size, dim), dtype float32
+    squares : ndarray of shape (n_items,), dtype float32
+        ``|x|^2``.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_items,), dtype int32
+    cost : ndarray of shape (n_items,), dtype float32
+    """
+    labels, cost = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
+    right = np.ascontiguousarray(-2.0 * centroids.T)
+    norms = np.einsum("kd,kd->k", centroids, centroids)
+
+    def assign_block(first: int, last: int) -> None:
+        nearest(x[first:last] @ right, norms, labels[first:last], cost[first:last])
+
+    for_each_block(assign_block, len(x), max(1, min(2048, BLOCK_FLOATS // max(right.shape))))
+    cost += squares
+    return labels, np.maximum(cost, 0.0, out=cost)
+
+
+def cluster_means(x: Matrix, labels: Labels, n_clusters: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    """Return the mean of each cluster, zeros where it is empty, and the cluster sizes.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_items, dim), dtype float32
+    labels : ndarray of shape (n_items,), dtype int32
+    n_clusters : int
+
+    Returns
+    -------
+    means : ndarray of shape (n_clusters, dim), dtype float32
+        Summed in float64 and in row order: the same bits on any number of threads.
+    sizes : ndarray of shape (n_clusters,), dtype int64
+    """
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels, minlength=n_clusters)
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    sums = np.empty((n_clusters, x.shape[1]), np.float64)
+    for_each_block(
+        lambda first, last: sum_clusters(x, order, starts, first, last, sums), n_clusters, CLUSTERS_PER_BLOCK
+    )
+    return (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32), sizes
+
+
+def worst_served(x: Matrix, cost: Matrix, count: int) -> npt.NDArray[np.intp]:
+    """Return up to `count` rows of highest cost, no two of them equal, none of cost 0."""
+    pool = np.argsort(-cost, kind="stable")[: 4 * count]
+    pool = pool[cost[pool] > 0]
+    _, first = np.unique(x[pool], axis=0, return_index=True)
+    return pool[np.sort(first)[:count]]

@@ -1,0 +1,187 @@
+"""Codes of embeddings, greedy or by beam search, from one matrix product for all levels.
+
+For the centroids ``c_1 .. c_L`` of a row of codes,
+
+    |x - sum_l c_l|^2 = |x|^2 + sum_l (|c_l|^2 - 2 <x, c_l>) + 2 sum_{m<l} <c_m, c_l>,
+
+so ``X @ [C_1 .. C_L]^T`` gives all that depends on the embeddings, and small tables of centroid products the rest.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.io.arrays import CodeArray, FloatArray, code_dtype, float_block
+from semid.kernels.encode import extend_beams
+from semid.quantizers.threads import for_each_block, one_blas_thread
+
+__all__ = ["SearchTables", "build_tables", "decode_codes", "search_codes"]
+
+# 3 x 4,096 codes need 192 MiB of tables, 3 x 8,192 would need 768 MiB; above the limit each level has a product of its
+# own with the residuals, which costs `beam` times as much.
+TABLE_BYTES = 1 << 28
+BLOCK_FLOATS = 1 << 20
+NO_CODES = np.empty(0, dtype=np.int64)
+
+
+@final
+@dataclass(frozen=True)
+class SearchTables:
+    """What a search needs of the codebooks, computed once.
+
+    Attributes
+    ----------
+    codebooks : tuple of ndarray of shape (codebook_size, dim), dtype float32
+        The first one less `shift`.
+    shift : ndarray of shape (dim,), dtype float32
+        Subtracted from each embedding: a common offset would cost digits of every distance.
+    right : ndarray of shape (dim, sum of codebook sizes), dtype float32
+        ``-2 C^T`` of all levels side by side.
+    norms : tuple of ndarray of shape (codebook_size,), dtype float32
+        Squared norms of the centroids.
+    cross : tuple of ndarray of shape (sum of earlier codebook sizes, codebook_size), dtype float32, or None
+        Twice the inner products with the centroids of earlier levels; None if they would be too large.
+    """
+
+    codebooks: tuple[npt.NDArray[np.float32], ...]
+    shift: npt.NDArray[np.float32]
+    right: npt.NDArray[np.float32]
+    norms: tuple[npt.NDArray[np.float32], ...]
+    cross: tuple[npt.NDArray[np.float32], ...] | None
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each level begins among the columns of `right`; shape (n_levels + 1,)."""
+        return np.cumsum([0, *(len(codebook) for codebook in self.codebooks)], dtype=np.int64)
+
+
+def build_tables(codebooks: Sequence[FloatArray], *, table_bytes: int = TABLE_BYTES) -> SearchTables:
+    """Prepare codebooks for `search_codes`.
+
+    Parameters
+    ----------
+    codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32
+    table_bytes : int
+        Limit for the tables of centroid products.
+    """
+    shift = codebooks[0].mean(axis=0, dtype=np.float64).astype(np.float32)
+    books = tuple(np.array(codebook - shift if level == 0 else codebook, dtype=np.float32, order="C")
+                  for level, codebook in enumerate(codebooks))  # fmt: skip
+    sizes = [len(book) for book in books]
+    cross = None
+    if 4 * sum(math.prod(pair) for pair in zip(np.cumsum(sizes).tolist(), sizes[1:], strict=False)) <= table_bytes:
+        with one_blas_thread:
+            cross = tuple(
+                np.ascontiguousarray(2.0 * (np.concatenate(books[:level]) @ book.T))
+                if level
+                else np.empty((0, len(book)), np.float32)
+                for level, book in enumerate(books)
+            )
+    return SearchTables(
+        codebooks=books,
+        shift=shift,
+        right=np.ascontiguousarray(-2.0 * np.concatenate(books).T),
+        norms=tuple(np.einsum("kd,kd->k", book, book, dtype=np.float64).astype(np.float32) for book in books),
+        cross=cross,
+    )
+
+
+def search_codes(
+    X: npt.NDArray[np.number[Any]], tables: SearchTables, *, beam: int, count: int, name: str = "X"
+) -> tuple[CodeArray, npt.NDArray[np.float32]]:
+    """Return the best codes of each embedding that a beam search finds, best first.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_items, dim), any real dtype
+        Read and checked block by block.
+    tables : SearchTables
+    beam : int
+        Beams kept after each level but the last; 1 is greedy.
+    count : int
+        Rows of codes kept after the last level.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_items, count, n_levels), unsigned integer dtype
+        Ties go to the lower code. 0 where the search has nothing left.
+    cost : ndarray of shape (n_items, count), dtype float32
+        Squared distance of embedding and decoded codes; ``inf`` where the search has nothing left.
+
+    Raises
+    ------
+    InvalidValueError
+        If a value is not finite; the message names its row.
+    """
+    sizes = [len(book) for book in tables.codebooks]
+    widths = beam_widths(sizes, beam=beam, count=count)
+    codes = np.zeros((len(X), count, len(sizes)), dtype=code_dtype(max(sizes)))
+    cost = np.full((len(X), count), np.inf, dtype=np.float32)
+
+    def search_block(first: int, last: int) -> None:
+        block = float_block(X, slice(first, last), name=name) - tables.shift
+        paths, scores = _search_block(block, tables, widths)
+        codes[first:last, : widths[-1]] = paths
+        # Rounding may leave a tiny negative rest where the decoded codes meet the embedding.
+        scores += np.einsum("nd,nd->n", block, block)[:, None]
+        np.maximum(scores, 0.0, out=cost[first:last, : widths[-1]])
+
+    per_row = sum(sizes) if tables.cross is not None else max(a * b for a, b in zip([1, *widths], sizes, strict=False))
+    for_each_block(search_block, len(X), min(1024, max(1, BLOCK_FLOATS // max(per_row, tables.shift.size))))
+    return codes, cost
+
+
+def beam_widths(sizes: Sequence[int], *, beam: int, count: int) -> list[int]:
+    """Return the number of beams that are kept after each level."""
+    widths, alive = [], 1
+    for level, size in enumerate(sizes):
+        alive = min(count if level == len(sizes) - 1 else beam, alive * size)
+        widths.append(alive)
+    return widths
+
+
+def _search_block(
+    x: npt.NDArray[np.float32], tables: SearchTables, widths: Sequence[int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Search one block of shifted embeddings; returns paths and cost less the squared norms."""
+    offsets = tables.offsets
+    paths, cost = np.empty((len(x), 1, 0), np.int32), np.zeros((len(x), 1), np.float32)
+    if tables.cross is not None:
+        products = (x @ tables.right)[:, None, :]
+    for level, width in enumerate(widths):
+        norms = tables.norms[level]
+        if tables.cross is not None:
+            first, cross, earlier = int(offsets[level]), tables.cross[level], offsets[:level]
+        else:
+            rest = x[:, None, :] - decode_codes(paths, tables.codebooks[:level]) if level else x[:, None, :]
+            columns = tables.right[:, offsets[level] : offsets[level + 1]]
+            products = (rest.reshape(-1, x.shape[1]) @ columns).reshape(len(x), -1, len(norms))
+            first, cross, earlier = 0, np.empty((0, len(norms)), np.float32), NO_CODES
+        new_paths = np.empty((len(x), width, level + 1), np.int32)
+        new_cost = np.empty((len(x), width), np.float32)
+        scratch = np.empty(len(norms), np.float32), np.empty(width, np.int64)
+        extend_beams(products, first, norms, cross, earlier, paths, cost, *scratch, new_paths, new_cost)
+        paths, cost = new_paths, new_cost
+    return paths, cost
+
+
+def decode_codes(codes: npt.NDArray[np.integer[Any]], codebooks: Sequence[FloatArray]) -> npt.NDArray[np.float32]:
+    """Return the sum of the chosen centroids.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (..., n_levels), integer dtype
+    codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32
+
+    Returns
+    -------
+    decoded : ndarray of shape (..., dim), dtype float32
+    """
+    decoded = np.zeros((*codes.shape[:-1], codebooks[0].shape[1]), dtype=np.float32)
+    for level, codebook in enumerate(codebooks):
+        decoded += codebook[codes[..., level]]
+    return decoded

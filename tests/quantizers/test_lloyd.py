@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from oracles import cluster_means_oracle
+
+from semid.quantizers.lloyd import assign_clusters, cluster_means, run_lloyd, worst_served
+
+
+def assign(x, centroids):
+    return assign_clusters(x, centroids, np.einsum("nd,nd->n", x, x))
+
+
+def test_assignment_is_the_nearest_centroid(rng):
+    x, centroids = (rng.normal(size=(n, 7)).astype(np.float32) for n in (3000, 11))
+    labels, cost = assign(x, centroids)
+    distance = ((x[:, None].astype(np.float64) - centroids) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(labels, distance.argmin(axis=1))
+    np.testing.assert_allclose(cost, distance.min(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_costs_are_never_negative(rng):
+    x = rng.normal(size=(50, 5)).astype(np.float32)
+    _, cost = assign(x, x)
+    assert (cost >= 0).all() and cost.max() < 1e-5
+
+
+def test_means_and_sizes_with_empty_clusters(rng):
+    x, labels = rng.normal(size=(100, 3)).astype(np.float32), rng.choice([0, 2, 5, 40], 100).astype(np.int32)
+    means, sizes = cluster_means(x, labels, 42)
+    np.testing.assert_allclose(means, cluster_means_oracle(x, labels, 42), rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(sizes, np.bincount(labels, minlength=42))
+
+
+def test_a_step_that_may_go_on_never_raises_the_distortion(rng):
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    before = np.inf
+    for max_iter in range(6):
+        centroids, labels, _ = run_lloyd(x, x[:9], max_iter=max_iter, tol=0.0)
+        distortion = ((x - centroids[labels]) ** 2).sum(axis=1).mean()
+        assert distortion <= before * (1 + 1e-6)
+        before = distortion
+
+
+def test_labels_belong_to_the_centroids_that_come_with_them(rng):
+    x = rng.normal(size=(400, 6)).astype(np.float32)
+    for max_iter in (0, 1, 50):
+        centroids, labels, n_iter = run_lloyd(x, x[:9], max_iter=max_iter)
+        assert n_iter == max_iter if max_iter < 50 else 1 < n_iter < 50
+        np.testing.assert_array_equal(labels, assign(x, centroids)[0])
+
+
+def test_it_agrees_with_scikit_learn_from_the_same_start(rng):
+    from sklearn.cluster import KMeans
+
+    x = rng.normal(size=(500, 4)).astype(np.float32)
+    reference = KMeans(8, init=x[:8], n_init=1, max_iter=200, tol=0.0).fit(x)
+    centroids, labels, _ = run_lloyd(x, x[:8], max_iter=200, tol=0.0)
+    distortion = ((x - centroids[labels]) ** 2).sum()
+    assert distortion == pytest.approx(reference.inertia_, rel=1e-3)
+
+
+def test_empty_clusters_move_to_the_worst_served_rows():
+    x = np.repeat(np.array([[0.0], [1.0], [10.0], [20.0]], np.float32), 5, axis=0)
+    far = np.array([[0.5], [100.0], [200.0], [300.0]], np.float32)
+    centroids, labels, _ = run_lloyd(x, far, max_iter=20)
+    assert sorted(centroids[:, 0].tolist()) == [0.0, 1.0, 10.0, 20.0]
+    assert np.bincount(labels).tolist() == [5, 5, 5, 5]
+
+
+def test_more_clusters_than_distinct_rows_end_without_nan():
+    x = np.repeat(np.array([[-1.0, 0.0], [1.0, 0.0]], np.float32), 4, axis=0)
+    centroids, labels, _ = run_lloyd(x, x[:5], max_iter=10)
+    assert np.isfinite(centroids).all()
+    np.testing.assert_array_equal(centroids[labels], x)
+
+
+def test_worst_served_rows_differ_and_are_not_served_already():
+    x = np.array([[0.0], [3.0], [3.0], [2.0], [1.0]], np.float32)
+    cost = x[:, 0] ** 2
+    assert worst_served(x, cost, 2).tolist() == [1, 3]
+    assert worst_served(x, cost, 5).tolist() == [1, 3, 4]
+    assert worst_served(x, np.zeros(5, np.float32), 2).tolist() == []
