@@ -1,0 +1,7 @@
+"""Generation: a Hugging Face model that can only answer with items."""
+
+from semid.generation.beam import generate
+from semid.generation.output import BeamOutput, read_beams
+from semid.generation.processor import SidLogitsProcessor, prefix_allowed_tokens_fn
+
+__all__ = ["BeamOutput", "SidLogitsProcessor", "generate", "prefix_allowed_tokens_fn", "read_beams"]

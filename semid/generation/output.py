@@ -1,0 +1,102 @@
+"""What a beam search returns: items, codes and scores per request, padded where the catalogue had no more."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidValueError
+from semid.trie import Trie
+from semid.vocabulary import SidVocabulary
+
+__all__ = ["BeamOutput", "read_beams"]
+
+IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.float32]
+
+
+class BeamOutput(NamedTuple):
+    """The best items of each request, best first.
+
+    Attributes
+    ----------
+    items : ndarray of shape (batch, num_return), dtype int64
+        Ranks in the trie; -1 in empty slots. `SemanticIds.items_at` turns them into item ids.
+    codes : ndarray of shape (batch, num_return, n_levels), dtype int64
+        Their semantic IDs; -1 in empty slots.
+    scores : ndarray of shape (batch, num_return), dtype float32
+        Summed log-probabilities; -inf in empty slots.
+    n_valid : ndarray of shape (batch,), dtype int64
+        Slots that hold an item; they come first.
+    """
+
+    items: IntArray
+    codes: IntArray
+    scores: FloatArray
+    n_valid: IntArray
+
+    @classmethod
+    def from_ranks(cls, trie: Trie, ranks: IntArray, scores: FloatArray) -> Self:
+        """Look the codes up and pad; `ranks` (batch, num_return) has its -1 entries last."""
+        valid = ranks >= 0
+        codes = np.full((*ranks.shape, trie.n_levels), -1, np.int64)
+        codes[valid] = trie.codes_of(ranks[valid])
+        return cls(ranks, codes, np.where(valid, scores, np.float32(-np.inf)), valid.sum(axis=1))
+
+
+def read_beams(
+    sequences: Any, *, trie: Trie, vocab: SidVocabulary, prompt_len: int, num_return: int = 1, scores: Any = None
+) -> BeamOutput:
+    """Read what ``model.generate`` returned: drop duplicates, dead beams and everything that is no item.
+
+    With more beams than the catalogue has items, Hugging Face fills up with repetitions and leftovers.
+
+    Parameters
+    ----------
+    sequences : array-like or torch tensor of shape (batch * num_return, length), integers
+        Token ids, prompt included; ``sequences`` of the output of ``generate``.
+    trie : Trie
+    vocab : SidVocabulary
+    prompt_len : int
+        Columns before the first generated token: the (padded) prompt length, or 1 for an encoder-decoder.
+    num_return : int, default=1
+        Rows per request: ``num_return_sequences``.
+    scores : array-like or torch tensor of shape (batch * num_return,), optional
+        ``sequences_scores``, taken over as they are: divided by the number of generated tokens, unless ``generate`` ran
+        with ``length_penalty=0.0``. Default: 0 for each item.
+
+    Returns
+    -------
+    BeamOutput
+
+    Raises
+    ------
+    InvalidValueError
+        If shapes disagree.
+    """
+    tokens = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
+    if tokens.ndim != 2 or num_return < 1 or len(tokens) % num_return:
+        raise InvalidValueError(
+            f"sequences have a wrong shape: expected (batch * {num_return}, length), got {tokens.shape}. "
+            "Pass num_return_sequences as num_return."
+        )
+    given = np.asarray(scores.float().cpu() if hasattr(scores, "cpu") else scores, np.float32)
+    if scores is None:
+        given = np.zeros(len(tokens), np.float32)
+    if given.shape != (len(tokens),):
+        raise InvalidValueError(
+            f"scores have a wrong shape: expected ({len(tokens)},), got {given.shape}. Pass sequences_scores."
+        )
+    generated = tokens[:, prompt_len : prompt_len + trie.n_levels]
+    ranks: IntArray = np.full(len(tokens), -1, np.int64)
+    if generated.shape[1] == trie.n_levels:
+        ranks = trie.rank(vocab.to_codes(generated, errors="ignore"))
+    by_request = np.where(np.isfinite(given), ranks, -1).reshape(-1, num_return)
+    found: IntArray = np.full(by_request.shape, -1, np.int64)
+    kept: FloatArray = np.full(by_request.shape, -np.inf, np.float32)
+    for request, (row, row_scores) in enumerate(zip(by_request, given.reshape(-1, num_return), strict=True)):
+        _, first = np.unique(row, return_index=True)  # the first of equal items is the best
+        first = np.sort(first[row[first] >= 0])
+        found[request, : len(first)] = row[first]
+        kept[request, : len(first)] = row_scores[first]
+    return BeamOutput.from_ranks(trie, found, kept)

@@ -1,0 +1,106 @@
+"""Checks of what a vocabulary is given; each message says what to do."""
+
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["check_codes", "check_prefixes", "check_rows", "check_sizes", "check_token_ids", "shown"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return codes of shape (..., depth) as an integer array, each below its codebook size."""
+    rows = check_rows(codes, len(codebook_sizes), name="codes")
+    for level, size in enumerate(codebook_sizes[: rows.shape[-1]]):
+        column = rows[..., level]
+        if column.size and (column.min() < 0 or column.max() >= size):
+            wrong = column[(column < 0) | (column >= size)].flat[0]
+            raise InvalidValueError(
+                f"codes do not fit the vocabulary: expected 0 .. {size - 1} at level {level}, got {wrong}. "
+                "Cut padding (-1) off first."
+            )
+    return rows
+
+
+def check_rows(given: Any, n_levels: int, *, name: str) -> npt.NDArray[Any]:
+    """Return an integer array of shape (..., depth) with at most `n_levels` columns."""
+    rows: npt.NDArray[Any] = np.asarray(given)
+    if rows.ndim == 0 or rows.shape[-1] > n_levels:
+        raise InvalidValueError(
+            f"{name} have a wrong shape: expected (..., at most {n_levels}), got {rows.shape}. "
+            "The last axis runs over the levels."
+        )
+    if rows.size == 0:
+        return rows.astype(np.int64)  # an empty list has the dtype float64
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise InvalidTypeError(
+            f"{name} have a wrong dtype: expected integers, got {rows.dtype}. Convert them explicitly."
+        )
+    return rows
+
+
+def check_sizes(codebook_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the codebook sizes as a tuple of positive ints."""
+    try:
+        sizes = tuple(operator.index(size) for size in codebook_sizes)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"codebook_sizes are wrong: expected one integer per level, got {codebook_sizes!r}. Write [256, 256, 256]."
+        ) from error
+    if not sizes or min(sizes) < 1:
+        raise InvalidValueError(
+            f"codebook_sizes are wrong: expected at least one level of at least one code, got {list(sizes)}. "
+            "Write [256, 256, 256]."
+        )
+    return sizes
+
+
+def check_prefixes(prefix: str | Sequence[str], n_levels: int) -> tuple[str, ...]:
+    """Return one prefix per level."""
+    prefixes = (prefix,) * n_levels if isinstance(prefix, str) else tuple(prefix)
+    if len(prefixes) != n_levels:
+        raise InvalidValueError(
+            f"prefix has a wrong length: expected {n_levels} names, got {len(prefixes)}. Give one, or one per level."
+        )
+    for name in prefixes:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise InvalidValueError(
+                f"prefix is wrong: expected letters, digits, '_', '-' or '.', got {name!r}. "
+                "Spaces and <> would split tokens."
+            )
+    return prefixes
+
+
+def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> IntArray:
+    """Return the token ids of a level as a new int64 array of distinct ids."""
+    ids = np.array(token_ids)
+    if ids.ndim != 1 or len(ids) == 0 or (size is not None and len(ids) != size):
+        raise InvalidValueError(
+            f"token_ids of level {level} have a wrong shape: expected ({size or 'codebook_size'},), got {ids.shape}. "
+            "Give one token id per code."
+        )
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise InvalidTypeError(
+            f"token_ids of level {level} have a wrong dtype: expected integers, got {ids.dtype}. Convert them."
+        )
+    values, counts = np.unique(ids, return_counts=True)
+    if values[0] < 0 or counts.max() > 1:
+        wrong = values[(values < 0) | (counts > 1)]
+        raise InvalidValueError(
+            f"token_ids of level {level} are wrong: expected distinct ids from 0 on, got {shown(wrong)} "
+            "negative or twice. Two codes cannot be one token."
+        )
+    return ids.astype(np.int64)
+
+
+def shown(values: Any) -> str:
+    """Return the first few values as text for a message."""
+    shown = [value.item() if isinstance(value, np.generic) else value for value in list(values)[:5]]
+    return f"{shown}{' and more' if len(values) > 5 else ''}"

@@ -1,0 +1,133 @@
+"""Rows for new tokens: grow a model's embeddings and fill them from codebooks or from the rows they join."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["check_codebooks", "check_model", "grow", "initialise"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+def check_codebooks(codebooks: Sequence[Any], codebook_sizes: Sequence[int]) -> list[FloatArray]:
+    """Return the codebooks as float32 arrays of shape (codebook_size, dim), or raise an error that names the level."""
+    if len(codebooks) != len(codebook_sizes):
+        raise InvalidValueError(
+            f"codebooks disagree with the vocabulary: expected {len(codebook_sizes)} levels, got {len(codebooks)}. "
+            "Give one codebook per level."
+        )
+    checked = []
+    for level, (codebook, size) in enumerate(zip(codebooks, codebook_sizes, strict=True)):
+        centroids = codebook.detach().cpu().float() if isinstance(codebook, torch.Tensor) else codebook
+        array = np.asarray(centroids, np.float32)
+        if array.ndim != 2 or len(array) != size or array.shape[1] == 0:
+            raise InvalidValueError(
+                f"codebook of level {level} has a wrong shape: expected ({size}, dim), got {array.shape}. "
+                "Pass the codebooks of the quantizer that made the codes."
+            )
+        if not np.isfinite(array).all():
+            raise InvalidValueError(
+                f"codebook of level {level} is not finite: expected numbers, got inf or nan. Fit again."
+            )
+        checked.append(array)
+    return checked
+
+
+def check_model(model: Any, n_tokens: int, *, resize: bool) -> None:
+    """Raise unless a model has, or may be given, an embedding row for each of `n_tokens` tokens."""
+    if not hasattr(model, "resize_token_embeddings") or not hasattr(model, "get_input_embeddings"):
+        raise InvalidTypeError(
+            f"model cannot take new tokens: expected a transformers model, got {type(model).__name__}. "
+            "Pass the model whose generate you call."
+        )
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    if n_rows < n_tokens and not resize:
+        raise InvalidValueError(
+            f"the model's embeddings are too small: expected at least {n_tokens} rows, got {n_rows}. "
+            f"Pass resize=True, or call model.resize_token_embeddings({n_tokens}) before."
+        )
+
+
+def grow(model: Any, n_tokens: int) -> int:
+    """Give a model's embeddings at least `n_tokens` rows, never fewer than they have; return how many they had."""
+    n_old = int(model.get_input_embeddings().weight.shape[0])
+    if n_old < n_tokens:
+        # Mean resizing would draw the new rows from a covariance of dim x dim; `initialise` overwrites them anyway.
+        model.resize_token_embeddings(n_tokens, mean_resizing=False)
+    head = model.get_output_embeddings()
+    rows = [part.weight.shape[0] for part in (model.get_input_embeddings(), head) if part is not None]
+    if min(rows) < n_tokens:
+        raise InvalidValueError(
+            f"the model's embeddings are too small: expected at least {n_tokens} rows, got {min(rows)} after resizing. "
+            "Resize the input and output embeddings of this model yourself."
+        )
+    return n_old
+
+
+@torch.no_grad()
+def initialise(
+    model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray] | None, *, n_old: int, seed: int
+) -> None:
+    """Fill embedding rows of new tokens; `SidVocabulary.extend` describes the values.
+
+    Parameters
+    ----------
+    model : transformers model
+    rows : sequence of ndarray of shape (codebook_size,), dtype int64
+        Rows to fill, per level.
+    codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32, or None
+    n_old : int
+        Rows before the model grew; those of them before the first row to fill are the existing rows.
+    seed : int
+    """
+    if not rows:
+        return
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    weights = [embedding.weight]
+    if head is not None and head.weight.data_ptr() != embedding.weight.data_ptr():
+        weights.append(head.weight)
+    n_old = min(n_old, *(int(level.min()) for level in rows))
+    generator = torch.Generator().manual_seed(seed)
+    for weight in weights:
+        mean, std = _mean_and_std(weight[:n_old])
+        rotations: dict[int, torch.Tensor] = {}
+        for level, token_ids in enumerate(rows):
+            deviation = torch.randn(len(token_ids), len(mean), generator=generator) * std
+            if codebooks is not None:
+                centroids = torch.from_numpy(codebooks[level] - codebooks[level].mean(axis=0))
+                dim = centroids.shape[1]
+                if dim not in rotations:  # one for all levels, so that sums over levels keep their geometry
+                    rotations[dim] = _rotation(dim, len(mean), generator)
+                turned = centroids @ rotations[dim]
+                length = turned.square().sum(1).mean().sqrt()
+                if length > 0:  # a codebook of equal centroids tells nothing: it keeps the noise
+                    deviation = turned * (std.square().sum().sqrt() / length)
+            weight[torch.tensor(token_ids, device=weight.device)] = (mean + deviation).to(weight)
+    bias = getattr(head, "bias", None)
+    if bias is not None:
+        for token_ids in rows:
+            bias[torch.tensor(token_ids, device=bias.device)] = bias[:n_old].mean()
+
+
+def _mean_and_std(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    total = torch.zeros(weight.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for first in range(0, len(weight), 8192):  # a table of 150k rows need not fit in float64
+        values = weight[first : first + 8192].to(device="cpu", dtype=torch.float64)
+        total += values.sum(0)
+        squares += values.square().sum(0)
+    mean = total / max(len(weight), 1)
+    return mean.float(), (squares / max(len(weight), 1) - mean.square()).clamp(min=0).sqrt().float()
+
+
+def _rotation(dim: int, hidden_size: int, generator: torch.Generator) -> torch.Tensor:
+    """Return a random (dim, hidden_size) matrix with orthonormal rows (dim <= hidden_size) or columns."""
+    gaussian = torch.randn(max(dim, hidden_size), min(dim, hidden_size), generator=generator, dtype=torch.float64)
+    basis: torch.Tensor = torch.linalg.qr(gaussian).Q.float()
+    return basis.T if dim <= hidden_size else basis

@@ -1,0 +1,362 @@
+"""The language model's side of semantic IDs: (level, code) <-> token."""
+
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+from semid.io.persistence import read_folder, write_folder
+from semid.vocabulary.checks import check_codes, check_prefixes, check_rows, check_sizes, check_token_ids, shown
+
+__all__ = ["SidVocabulary"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+@final
+class SidVocabulary:
+    """One token per code of each level, for one view of the items.
+
+    A token is written ``<prefix_level_code>``, such as ``<sid_0_17>``. Until `extend` has added the tokens to a
+    tokenizer, the vocabulary knows their names and not yet their ids.
+
+    Parameters
+    ----------
+    codebook_sizes : sequence of int
+        Number of codes of each level.
+    prefix : str or sequence of str, default="sid"
+        First part of the token names; a sequence gives each level its own. Vocabularies that name the same tokens
+        share them, see `for_views`.
+
+    Attributes
+    ----------
+    codebook_sizes : tuple of int
+    n_levels : int
+    prefixes : tuple of str
+        One per level; empty for a vocabulary made by `from_token_ids`.
+    eos_token_id : int or None
+        The token that ends a text; `extend` takes it from the tokenizer.
+    level_tokens : tuple of ndarray of shape (codebook_size,), dtype int64
+        The token id of each code, per level.
+
+    Examples
+    --------
+    >>> vocab = SidVocabulary.from_token_ids([[100, 101], [102, 103, 104]], eos_token_id=1)
+    >>> vocab.to_tokens([[1, 2], [0, 0]])
+    array([[101, 104],
+           [100, 102]])
+    >>> vocab.to_codes([101, 104])
+    array([1, 2])
+    >>> SidVocabulary([2, 3]).to_text([1, 2])
+    '<sid_0_1><sid_1_2>'
+    """
+
+    def __init__(self, codebook_sizes: Sequence[int], *, prefix: str | Sequence[str] = "sid") -> None:
+        self.codebook_sizes = check_sizes(codebook_sizes)
+        self.prefixes = check_prefixes(prefix, len(self.codebook_sizes))
+        self.eos_token_id: int | None = None
+        self._level_tokens: tuple[IntArray, ...] = ()
+        self._orders: tuple[IntArray, ...] = ()
+
+    @classmethod
+    def from_token_ids(cls, token_ids: Sequence[Any], *, eos_token_id: int | None = None) -> Self:
+        """Make a vocabulary of tokens that a model already has.
+
+        Parameters
+        ----------
+        token_ids : sequence of array-like of shape (codebook_size,), integers
+            Per level, the token id of each code; any order, gaps and ids that levels have in common are fine.
+        eos_token_id : int, optional
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a level is empty, repeats a token, or holds a negative or fractional id.
+        """
+        levels = tuple(check_token_ids(ids, level) for level, ids in enumerate(token_ids))
+        vocab = cls([len(ids) for ids in levels])
+        vocab.prefixes = ()
+        vocab.eos_token_id = None if eos_token_id is None else operator.index(eos_token_id)
+        vocab._set_tokens(levels)
+        return vocab
+
+    @classmethod
+    def for_views(
+        cls, codebook_sizes: Sequence[int], *, n_shared: int, views: Sequence[str], prefix: str = "sid"
+    ) -> dict[str, Self]:
+        """Make one vocabulary per view, with the same tokens on the first `n_shared` levels.
+
+        GenSAR (arXiv:2504.05730) gives an item a semantic and a collaborative ID that begin with the same codes: a
+        shared level is written ``<sid_0_17>`` in both, a specific one ``<sid-semantic_1_4>``.
+
+        Parameters
+        ----------
+        codebook_sizes : sequence of int
+            Number of codes of each level, the same for all views.
+        n_shared : int
+            ``0 <= n_shared <= n_levels``.
+        views : sequence of str
+        prefix : str, default="sid"
+
+        Returns
+        -------
+        vocabularies : dict of str to SidVocabulary
+            Extend the same tokenizer and model with each of them, in any order.
+
+        Examples
+        --------
+        >>> vocabs = SidVocabulary.for_views([8, 8], n_shared=1, views=["semantic", "collaborative"])
+        >>> {view: vocab.to_text([3, 5]) for view, vocab in vocabs.items()}
+        {'semantic': '<sid_0_3><sid-semantic_1_5>', 'collaborative': '<sid_0_3><sid-collaborative_1_5>'}
+        """
+        n_levels = len(codebook_sizes)
+        if not 0 <= n_shared <= n_levels:
+            raise InvalidValueError(
+                f"n_shared is out of range: expected 0 .. {n_levels}, got {n_shared}. It counts leading levels."
+            )
+        if isinstance(views, str) or len(set(views)) != len(views) or len(views) == 0:
+            raise InvalidValueError(f"views are wrong: expected distinct names, got {views!r}. Name each view once.")
+        return {
+            view: cls(codebook_sizes, prefix=[prefix] * n_shared + [f"{prefix}-{view}"] * (n_levels - n_shared))
+            for view in views
+        }
+
+    def __repr__(self) -> str:
+        names = sorted(set(self.prefixes)) or None
+        state = f"tokens {min(map(np.min, self._level_tokens))} and up" if self._level_tokens else "not extended"
+        return (
+            f"SidVocabulary(codebook_sizes={self.codebook_sizes}, prefixes={names}, {state}, "
+            f"eos_token_id={self.eos_token_id})"
+        )
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.codebook_sizes)
+
+    @property
+    def level_tokens(self) -> tuple[IntArray, ...]:
+        """Token id of each code, one read-only array per level."""
+        if not self._level_tokens:
+            raise InvalidValueError(
+                "the vocabulary has no token ids yet: expected a tokenizer that knows the tokens, got none. "
+                "Call extend(tokenizer) first."
+            )
+        return self._level_tokens
+
+    # The three ways to write an ID: names, text, token ids.
+
+    def tokens_of(self, codes: Any) -> list[Any]:
+        """Return the names of the tokens of codes.
+
+        Parameters
+        ----------
+        codes : array-like of shape (..., depth), integers
+            Whole IDs or prefixes of one depth.
+
+        Returns
+        -------
+        tokens : list of str
+            Nested as `codes` is.
+        """
+        if not self.prefixes:
+            raise InvalidValueError(
+                "the tokens have no names: expected a vocabulary with a prefix, got one made of token ids. "
+                "Use to_tokens and decode them with the tokenizer."
+            )
+        codes = check_codes(codes, self.codebook_sizes)
+        if codes.ndim > 1:
+            return [self.tokens_of(row) for row in codes]
+        return [f"<{self.prefixes[level]}_{level}_{code}>" for level, code in enumerate(codes)]
+
+    def to_text(self, codes: Any) -> Any:
+        """Return codes as text: a str for codes of shape (depth,), a nested list of str for more dimensions."""
+        tokens = self.tokens_of(codes)
+        return "".join(tokens) if not tokens or isinstance(tokens[0], str) else [self.to_text(row) for row in codes]
+
+    def to_tokens(self, codes: Any) -> IntArray:
+        """Return the token ids of codes.
+
+        Parameters
+        ----------
+        codes : array-like of shape (..., depth), integers
+            Whole IDs, or prefixes of one depth.
+
+        Returns
+        -------
+        token_ids : ndarray of shape (..., depth), dtype int64
+
+        Raises
+        ------
+        InvalidValueError
+            If a code is not below its codebook size, or the vocabulary has no token ids yet.
+        """
+        codes = check_codes(codes, self.codebook_sizes)
+        token_ids = np.empty(codes.shape, np.int64)
+        for level in range(codes.shape[-1]):
+            token_ids[..., level] = self.level_tokens[level][codes[..., level]]
+        return token_ids
+
+    def to_codes(self, token_ids: Any, *, errors: str = "raise") -> IntArray:
+        """Return the codes of token ids.
+
+        Parameters
+        ----------
+        token_ids : array-like or torch tensor of shape (..., depth), integers
+            Column ``level`` holds tokens of that level; ``depth <= n_levels``.
+        errors : {"raise", "ignore"}, default="raise"
+            What to do with a token that is not of its level: raise, or return -1 for it.
+
+        Returns
+        -------
+        codes : ndarray of shape (..., depth), dtype int64
+
+        Raises
+        ------
+        InvalidValueError
+            If a token is not of its level (the message names them), or there are too many levels.
+        """
+        if errors not in {"raise", "ignore"}:
+            raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
+        token_ids = check_rows(token_ids, self.n_levels, name="token_ids")
+        codes = np.empty(token_ids.shape, np.int64)
+        for level in range(token_ids.shape[-1]):
+            tokens, order = self.level_tokens[level], self._orders[level]
+            at = np.minimum(np.searchsorted(tokens, token_ids[..., level], sorter=order), len(tokens) - 1)
+            code = order[at]
+            codes[..., level] = np.where(tokens[code] == token_ids[..., level], code, -1)
+        if errors == "raise" and codes.size and codes.min() < 0:
+            level = int(np.argwhere(codes < 0)[0][-1])
+            others = np.unique(token_ids[..., level][codes[..., level] < 0])
+            raise InvalidValueError(
+                f"tokens are outside the vocabulary: expected tokens of level {level}, got {shown(others)}. "
+                "Cut the prompt and the end token off first."
+            )
+        return codes
+
+    def extend(
+        self,
+        tokenizer: Any,
+        model: Any = None,
+        *,
+        codebooks: Sequence[Any] | None = None,
+        resize: bool = True,
+        seed: int = 0,
+    ) -> Self:
+        """Add the tokens to a tokenizer, and rows for them to a model.
+
+        Tokens that the tokenizer already has from an earlier call (a saved tokenizer, a level shared by two views) are
+        used as they are; their rows keep their values if the model has them. The rows of the input and output
+        embeddings for all other levels get the mean of the existing rows plus a deviation of the same
+        root-mean-square length:
+
+        - with `codebooks`, the centroids of the level minus their mean, turned into the hidden size by a random
+          matrix with orthonormal rows or columns (which keeps distances when the hidden size is no smaller than the
+          centroids), so that near codes begin as near tokens;
+        - without, normal noise with the standard deviation of each dimension.
+
+        Parameters
+        ----------
+        tokenizer : transformers tokenizer
+            Changed in place.
+        model : transformers model, optional
+            Changed in place: its embeddings grow when they have fewer rows than the tokenizer has tokens.
+        codebooks : sequence of array-like of shape (codebook_size, dim), optional
+            Centroids, one array per level.
+        resize : bool, default=True
+            Allow the model's embeddings to grow.
+        seed : int, default=0
+            Of the random matrix and the noise.
+
+        Returns
+        -------
+        self : SidVocabulary
+
+        Raises
+        ------
+        InvalidValueError
+            If the tokenizer has some of a level's tokens but not exactly them, or as ordinary words; if the tokenizer
+            splits them; if the embeddings are too small and must not grow; if codebooks disagree with the sizes.
+        InvalidTypeError
+            If `model` is not a transformers model, or codebooks come without one.
+        """
+        from semid.vocabulary.embeddings import check_codebooks, check_model, grow, initialise
+        from semid.vocabulary.tokens import add_tokens, check_encoding, missing_levels
+
+        if not self.prefixes:
+            raise InvalidValueError(
+                "the tokens have no names: expected a vocabulary with a prefix, got one made of token ids. "
+                "Its tokens are in the model already: extend is not needed."
+            )
+        if codebooks is not None:
+            if model is None:
+                raise InvalidTypeError(
+                    "codebooks need a model: expected a model whose rows they initialise, got None. Pass both."
+                )
+            codebooks = check_codebooks(codebooks, self.codebook_sizes)
+        names = [self._names(level) for level in range(self.n_levels)]
+        missing = missing_levels(tokenizer, names)
+        if model is not None:
+            check_model(model, len(tokenizer) + sum(self.codebook_sizes[level] for level in missing), resize=resize)
+        add_tokens(tokenizer, [name for level in missing for name in names[level]])
+        self._set_tokens(tuple(np.asarray(tokenizer.convert_tokens_to_ids(level), np.int64) for level in names))
+        self.eos_token_id = tokenizer.eos_token_id
+        # The first and the last code of each level: tokens added in one call are all whole, or none is.
+        for codes in ([0] * self.n_levels, [size - 1 for size in self.codebook_sizes]):
+            check_encoding(tokenizer, self.to_text(codes), self.to_tokens(codes).tolist())
+        if model is not None:
+            n_old = grow(model, max(len(tokenizer), 1 + max(int(tokens.max()) for tokens in self._level_tokens)))
+            new = [
+                level for level, tokens in enumerate(self._level_tokens) if level in missing or tokens.max() >= n_old
+            ]
+            rows = [self._level_tokens[level] for level in new]
+            centroids = None if codebooks is None else [codebooks[level] for level in new]
+            initialise(model, rows, centroids, n_old=n_old, seed=seed)
+        return self
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the vocabulary to a folder, token ids included."""
+        arrays = {f"level_{level}": tokens for level, tokens in enumerate(self._level_tokens)}
+        arrays["codebook_sizes"] = np.asarray(self.codebook_sizes, np.int64)
+        config = {"prefixes": list(self.prefixes), "eos_token_id": self.eos_token_id}
+        card = f"# Semantic ID vocabulary\n\n{self!r}\n\nLoad it with `semid.SidVocabulary.from_pretrained`."
+        write_folder(folder, class_name="SidVocabulary", config=config, arrays=arrays, card=card)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
+        """Read a vocabulary from a folder that `save_pretrained` wrote.
+
+        Raises
+        ------
+        FormatError
+            If the folder is missing, damaged, or holds something else.
+        """
+        config, arrays = read_folder(folder, class_name="SidVocabulary")
+        try:
+            vocab = cls(arrays.pop("codebook_sizes").tolist())
+            vocab.prefixes = tuple(config["prefixes"])
+            vocab.eos_token_id = config["eos_token_id"]
+            if arrays:
+                vocab._set_tokens(tuple(
+                    check_token_ids(arrays[f"level_{level}"], level, size)
+                    for level, size in enumerate(vocab.codebook_sizes)
+                ))  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{folder} is damaged: expected the levels of a vocabulary, got {type(error).__name__}: {error}. "
+                "Save it again."
+            ) from error
+        return vocab
+
+    def _names(self, level: int) -> list[str]:
+        return [f"<{self.prefixes[level]}_{level}_{code}>" for code in range(self.codebook_sizes[level])]
+
+    def _set_tokens(self, levels: tuple[IntArray, ...]) -> None:
+        orders = tuple(np.argsort(tokens) for tokens in levels)
+        for array in (*levels, *orders):
+            array.setflags(write=False)
+        self._level_tokens, self._orders = levels, orders

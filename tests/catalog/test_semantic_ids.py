@@ -1,0 +1,345 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import catalog_oracle
+
+import semid
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+
+RING_BELL_BOOK = (["ring", "bell", "book"], [[1, 2], [0, 3], [0, 2]])
+
+
+@pytest.fixture
+def sids():
+    return semid.SemanticIds(*RING_BELL_BOOK)
+
+
+@pytest.fixture
+def two_views():
+    codes = {"semantic": [[0, 1], [0, 0], [1, 0]], "collaborative": [[2, 0, 0], [1, 0, 0], [0, 0, 0]]}
+    return semid.SemanticIds([10, 20, 30], codes, codebook_sizes={"semantic": (2, 2), "collaborative": (3, 2, 2)})
+
+
+@st.composite
+def catalogues(draw):
+    n_levels = draw(st.integers(1, 3))
+    rows = draw(st.lists(st.tuples(*[st.integers(0, 6)] * n_levels), min_size=1, max_size=30, unique=True))
+    texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    of_kind = draw(st.sampled_from([st.integers(-(2**63), 2**63 - 1), texts]))
+    ids = draw(st.lists(of_kind, min_size=len(rows), max_size=len(rows), unique=True))
+    return ids, rows
+
+
+@given(catalogues(), st.randoms(use_true_random=False))
+def test_lookups_agree_with_the_oracle(catalogue, random):
+    ids, rows = catalogue
+    sids = semid.SemanticIds(ids, rows)
+    oracle = catalog_oracle(ids, rows)
+    assert len(sids) == len(ids) and list(sids) == ids
+    asked = random.choices(ids, k=7)
+    assert all(item_id in sids for item_id in asked)
+    np.testing.assert_array_equal(sids.codes_of(asked), [oracle.codes[item_id] for item_id in asked])
+    np.testing.assert_array_equal(sids.ranks_of(asked), [oracle.ranks[item_id] for item_id in asked])
+    assert sids.items_of([oracle.codes[item_id] for item_id in asked]) == asked
+    assert sids.items_at([oracle.ranks[item_id] for item_id in asked]) == asked
+    assert sids.trie().n_items == len(ids)
+
+
+def test_single_ids_and_rows(sids):
+    assert sids.codes_of("ring").tolist() == [1, 2]
+    assert sids.ranks_of("ring") == 2
+    assert sids.items_of([1, 2]) == "ring"
+    assert sids.items_of([1, 3]) is None
+    assert sids.items_at(0) == "book"
+    numbers = semid.SemanticIds([7, -3], [[0], [1]])
+    assert numbers.codes_of(-3).tolist() == [1] and numbers.ranks_of(np.int32(7)) == 0
+
+
+def test_shapes_of_generated_output(sids):
+    assert sids.items_at([[2, 0], [1, -1]]) == [["ring", "book"], ["bell", None]]
+    assert sids.items_of([[[1, 2], [-1, -1]], [[0, 3], [0, 0]]]) == [["ring", None], ["bell", None]]
+    assert sids.items_at([]) == []
+    assert sids.codes_of([]).shape == (0, 2)
+
+
+def test_dtypes(sids):
+    assert sids.codes_of(["ring"]).dtype == np.uint8
+    assert semid.SemanticIds([1], [[300]]).codes_of([1]).dtype == np.uint16
+    assert semid.SemanticIds([1], [[3]], codebook_sizes=[70000]).codes_of([1]).dtype == np.uint32
+    assert sids.ranks_of(["ring"]).dtype == np.int64
+
+
+@pytest.mark.parametrize("ids", [["ring", 5, "gone", None, "", "ring\0", "\ud800"], ["nothing"]])
+def test_unknown_ids_can_be_ignored(sids, ids):
+    known = [item_id == "ring" for item_id in ids]
+    codes = sids.codes_of(ids, errors="ignore")
+    assert codes.dtype == np.int64
+    assert codes.tolist() == [[1, 2] if ok else [-1, -1] for ok in known]
+    assert sids.ranks_of(ids, errors="ignore").tolist() == [2 if ok else -1 for ok in known]
+    assert [item_id in sids for item_id in ids] == known
+
+
+def test_unknown_ids_in_a_catalogue_of_numbers():
+    sids = semid.SemanticIds([7, 8], [[0], [1]])
+    assert sids.ranks_of([8, "8", 2**80, True, 9, None], errors="ignore").tolist() == [1, -1, -1, -1, -1, -1]
+    assert 7 in sids and "7" not in sids and 2**80 not in sids
+
+
+def test_unknown_ids_are_named(sids):
+    message = (
+        r"item ids are unknown: expected ids of the catalogue, got \['cup', 'jar'\]\. Add the items, or pass errors="
+    )
+    for lookup in (sids.codes_of, sids.ranks_of):
+        with pytest.raises(InvalidValueError, match=message):
+            lookup(["ring", "cup", "jar"])
+        with pytest.raises(InvalidValueError, match="errors is unknown: expected 'raise' or 'ignore', got 'drop'"):
+            lookup(["ring"], errors="drop")
+    with pytest.raises(InvalidValueError, match=r"got \[0, 1, 2, 3, 4\] and 3 more"):
+        semid.SemanticIds([8], [[0]]).codes_of(range(8))
+    with pytest.raises(InvalidValueError, match=r"rank out of range: expected -1 \.\. 2, got 3\. Is it from another"):
+        sids.items_at([0, 3])
+
+
+@pytest.mark.parametrize(
+    ("ids", "codes", "error", "message"),
+    [
+        (["a", "b", "a"], [[0], [1], [2]], InvalidValueError, "item_ids repeat: expected each id once, got 'a'"),
+        ([4, 5, 5], [[0], [1], [2]], InvalidValueError, "item_ids repeat: expected each id once, got 5 more than once"),
+        (["a", 1], [[0], [1]], InvalidTypeError, "wrong types: expected all int or all str, got int, str. Convert"),
+        ([1.5, 2], [[0], [1]], InvalidTypeError, "expected all int or all str, got float, int"),
+        ([True, False], [[0], [1]], InvalidTypeError, "expected all int or all str, got bool"),
+        ("ab", [[0], [1]], InvalidTypeError, "expected a sequence of ids, got the str 'ab'. Write ['ab']"),
+        ([2**63], [[0]], InvalidValueError, f"too large: expected integers of 64 bits, got {2**63}. Pass such ids as"),
+        ([-(2**70), 1], [[0], [1]], InvalidValueError, f"expected integers of 64 bits, got {-(2**70)}"),
+        (["a\0b"], [[0]], InvalidValueError, "cannot be stored: expected UTF-8 text without NUL, got 'a\\x00b'"),
+        (["\ud800"], [[0]], InvalidValueError, "cannot be stored: expected UTF-8 text without NUL, got '\\ud800'"),
+        (["a", "b"], [[0]], InvalidValueError, "codes and item_ids have different lengths: expected 2 rows, got 1"),
+        (["a", "b", "c"], [[0, 1], [2, 2], [0, 1]], InvalidValueError,
+         "codes collide: expected unique rows, got [0, 1] for 'a' and 'c' (1 such pairs). Make them unique"),
+        ([], np.empty((0, 2), int), InvalidValueError, "codes is empty: expected at least 1 item, got 0"),
+        (["a"], [0], InvalidValueError, "codes has a wrong shape: expected (n_items, n_levels), got (1,)"),
+        (["a"], [[-1]], InvalidValueError, "codes has a code out of range: expected 0 .. 4294967295, got -1"),
+        (["a"], {}, InvalidValueError, "views are wrong: expected names, got []. Name at least one view by a str"),
+        (["a"], {1: [[0]]}, InvalidValueError, "views are wrong: expected names, got [1]"),
+        (["a"], {"x": [[0]], "y": [[0], [1]]}, InvalidValueError, "codes of view 'y' and item_ids have different"),
+        (["a", "b"], {"x": [[0], [0]]}, InvalidValueError, "codes of view 'x' collide: expected unique rows, got [0]"),
+    ],
+)  # fmt: skip
+def test_wrong_catalogues(ids, codes, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        semid.SemanticIds(ids, codes)
+
+
+def test_wrong_codebook_sizes():
+    with pytest.raises(InvalidValueError, match="expected codes below 2 at level 0, got 2"):
+        semid.SemanticIds(["a"], [[2]], codebook_sizes=[2])
+    with pytest.raises(
+        InvalidValueError, match=r"codebook_sizes disagree with codes: expected views \['x'\], got \[None\]"
+    ):
+        semid.SemanticIds(["a"], {"x": [[2]]}, codebook_sizes=[2])
+
+
+def test_kinds_of_sequences():
+    codes = [[0], [1]]
+    for ids in (np.array(["a", "b"]), np.array(["a", "b"], object), ("a", "b"), {"a": 0, "b": 1}, iter(["a", "b"])):
+        assert list(semid.SemanticIds(ids, codes)) == ["a", "b"]
+    for ids in (np.array([3, 4], np.uint8), range(3, 5), [np.int64(3), 4], np.array([3, 4], object)):
+        assert list(semid.SemanticIds(ids, codes)) == [3, 4]
+
+
+def test_views(two_views):
+    assert two_views.views == ("semantic", "collaborative")
+    assert two_views.n_levels == {"semantic": 2, "collaborative": 3}
+    assert two_views.codebook_sizes == {"semantic": (2, 2), "collaborative": (3, 2, 2)}
+    assert two_views.codes_of(20, view="collaborative").tolist() == [1, 0, 0]
+    assert two_views.items_at([0, 1, 2], view="semantic") == [20, 10, 30]
+    assert two_views.items_at([0, 1, 2], view="collaborative") == [30, 20, 10]
+    assert two_views.trie("semantic").codebook_sizes == (2, 2)
+    assert two_views.trie("semantic") is two_views.trie("semantic")
+
+
+def test_unknown_view(sids, two_views):
+    with pytest.raises(InvalidValueError, match=r"view is unknown: expected one of \('semantic', .*\), got 'text'"):
+        two_views.codes_of(10, view="text")
+    with pytest.raises(InvalidValueError, match=r"expected one of \('semantic', 'collaborative'\), got None"):
+        two_views.trie()
+    with pytest.raises(InvalidValueError, match="expected none, for these codes have no views, got 'semantic'"):
+        sids.trie("semantic")
+    assert semid.SemanticIds([1], {"only": [[0]]}).trie().n_items == 1
+
+
+def test_shape_of_one_unnamed_view(sids):
+    assert sids.views == () and sids.n_levels == 2 and sids.codebook_sizes == (2, 4)
+    assert repr(sids) == "SemanticIds(n_items=3, codebook_sizes=(2, 4), generation=0)"
+
+
+def state(sids):
+    return sids.fingerprint, list(sids), sids.generation, [sids.taken(view).tolist() for view in sids.views or (None,)]
+
+
+def test_add(sids):
+    trie = sids.trie()
+    sids.add(["cup", "jar"], [[1, 3], [0, 0]])
+    assert list(sids) == ["ring", "bell", "book", "cup", "jar"]
+    assert sids.generation == 1 and sids.trie() is not trie and trie.n_items == 3
+    assert sids.items_of([[1, 3], [0, 0], [0, 2]]) == ["cup", "jar", "book"]
+    assert sids.ranks_of(["jar", "cup"]).tolist() == [0, 4]
+
+
+def test_arrays_are_not_shared():
+    ids, codes = np.array([5, 6]), np.array([[0], [1]], np.uint8)
+    sids = semid.SemanticIds(ids, codes)
+    codes[0], ids[0] = 3, 9
+    sids.codes_of([5])[:] = 3
+    assert sids.codes_of([5, 6]).tolist() == [[0], [1]]
+
+
+def test_add_to_views(two_views):
+    order = two_views.views
+    two_views.add([40], {"collaborative": [[2, 1, 1]], "semantic": [[1, 1]]})
+    assert two_views.codes_of(40, "semantic").tolist() == [1, 1]
+    assert two_views.codes_of(40, "collaborative").tolist() == [2, 1, 1]
+    assert two_views.views == order
+
+
+@pytest.mark.parametrize(
+    ("ids", "codes", "error", "message"),
+    [
+        (
+            ["cup", "bell"],
+            [[0, 0], [0, 1]],
+            InvalidValueError,
+            "in the catalogue already: expected new ids, got ['bell']",
+        ),
+        (["cup", "cup"], [[0, 0], [0, 1]], InvalidValueError, "item_ids repeat: expected each id once, got 'cup'"),
+        (
+            ["cup", "jar"],
+            [[0, 0], [0, 3]],
+            InvalidValueError,
+            "codes collide: expected unique rows, got [0, 3] for 'bell'",
+        ),
+        (["cup", "jar"], [[0, 0], [0, 0]], InvalidValueError, "got [0, 0] for 'cup' and 'jar'"),
+        (["cup"], [[0, 4]], InvalidValueError, "expected codes below 4 at level 1, got 4"),
+        (["cup"], [[0]], InvalidValueError, "codebook_sizes disagrees with codes"),
+        (["cup"], [[0, 0], [0, 1]], InvalidValueError, "different lengths: expected 1 rows, got 2"),
+        ([5], [[0, 0]], InvalidTypeError, "expected all int or all str, got int, str"),
+        (["cup"], {"x": [[0, 0]]}, InvalidValueError, "codes have other views: expected [None], got ['x']"),
+    ],
+)
+def test_a_failed_add_changes_nothing(sids, ids, codes, error, message):
+    before = state(sids)
+    with pytest.raises(error, match=re.escape(message)):
+        sids.add(ids, codes)
+    assert state(sids) == before
+
+
+def test_a_failed_add_to_the_second_view_changes_nothing(two_views):
+    before = state(two_views)
+    with pytest.raises(InvalidValueError, match="codes of view 'collaborative' collide"):
+        two_views.add([40], {"semantic": [[1, 1]], "collaborative": [[1, 0, 0]]})
+    assert state(two_views) == before
+
+
+def test_remove(sids):
+    sids.remove(["bell"])
+    assert list(sids) == ["ring", "book"] and "bell" not in sids and sids.generation == 1
+    assert sids.items_of([[0, 3], [0, 2]]) == [None, "book"]
+    assert sids.trie().n_items == 2
+    sids.remove(["ring", "ring"])
+    assert list(sids) == ["book"] and sids.generation == 2
+
+
+def test_a_failed_remove_changes_nothing(sids):
+    before = state(sids)
+    with pytest.raises(InvalidValueError, match=r"item ids are unknown: expected ids of the catalogue, got \['cup'\]"):
+        sids.remove(["ring", "cup"])
+    with pytest.raises(InvalidValueError, match=r"would be empty: expected fewer than 3 ids, got all. Make a new one"):
+        sids.remove(["ring", "bell", "book"])
+    with pytest.raises(InvalidTypeError, match="got the str 'ring'"):
+        sids.remove("ring")
+    assert state(sids) == before
+
+
+def test_published_codes_stay_retired(sids, tmp_path):
+    sids.remove(["bell"])
+    assert sids.taken().tolist() == [[1, 2], [0, 2], [0, 3]]
+    sids.save_pretrained(tmp_path)
+    for catalogue in (sids, semid.SemanticIds.from_pretrained(tmp_path)):
+        message = (
+            r"codes belonged to removed items: expected free rows, got \[0, 3\] for \['cup'\]\. .* pass reuse=True"
+        )
+        with pytest.raises(InvalidValueError, match=message):
+            catalogue.add(["jar", "cup"], [[0, 0], [0, 3]])
+        catalogue.add(["jar", "cup"], [[0, 0], [0, 3]], reuse=True)
+        assert catalogue.items_of([0, 3]) == "cup"
+
+
+def test_reused_codes_are_taken_once(sids):
+    sids.remove(["bell"])
+    sids.add(["cup"], [[0, 3]], reuse=True)
+    assert sids.taken().tolist() == [[1, 2], [0, 2], [0, 3]]
+
+
+def test_fingerprint(sids, two_views):
+    ids, codes = RING_BELL_BOOK
+    again = semid.SemanticIds(ids[::-1], codes[::-1])
+    assert again.fingerprint == sids.fingerprint and len(sids.fingerprint) == 64
+    others = [
+        semid.SemanticIds(["ring", "bell", "boot"], codes),
+        semid.SemanticIds(ids, [[1, 2], [0, 3], [0, 1]]),
+        semid.SemanticIds(ids, codes, codebook_sizes=[4, 4]),
+        semid.SemanticIds(ids, {"x": codes}),
+        semid.SemanticIds([1, 2, 3], codes),
+        semid.SemanticIds(["1", "2", "3"], codes),
+        two_views,
+    ]
+    assert len({sids.fingerprint, *(other.fingerprint for other in others)}) == len(others) + 1
+    sids.add(["cup"], [[0, 0]])
+    assert sids.fingerprint != again.fingerprint
+    sids.remove(["cup"])
+    assert sids.fingerprint == again.fingerprint
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("which", ["sids", "two_views"])
+def test_save_and_load(which, mmap, tmp_path, request):
+    original = request.getfixturevalue(which)
+    original.save_pretrained(tmp_path / "sids")
+    again = semid.SemanticIds.from_pretrained(tmp_path / "sids", mmap=mmap)
+    assert repr(again) == repr(original) and state(again) == state(original)
+    view = original.views[-1] if original.views else None
+    assert again.items_at([0, 1, 2], view) == original.items_at([0, 1, 2], view)
+    new = {name: [[1] * n_levels] for name, n_levels in again.n_levels.items()} if again.views else [[1, 1]]
+    again.add([99] if again.views else ["99"], new)
+    again.remove([10] if again.views else ["ring"])
+    assert len(again) == 3
+
+
+@pytest.mark.parametrize("broken", ["views", "lengths", "keys"])
+def test_damaged_folder(sids, tmp_path, broken):
+    if broken == "lengths":
+        sids._codes = {None: sids._codes[None][:2]}
+    if broken == "keys":
+        sids._keys.arrays = lambda: {"item_ids.marisa": np.zeros(3, np.uint8), "item_ids.position": np.arange(3)}
+    sids.save_pretrained(tmp_path / "sids")
+    if broken == "views":
+        config = tmp_path / "sids" / "config.json"
+        config.write_text(config.read_text().replace("views", "wives"))
+    with pytest.raises(
+        FormatError, match=r"sids is damaged: expected item ids and their codes, got .* Save the catalogue"
+    ):
+        semid.SemanticIds.from_pretrained(tmp_path / "sids")
+
+
+def test_damaged_codes(sids, tmp_path):
+    sids._codes = {None: np.array([[0, 1], [0, 1], [1, 0]], np.uint8)}
+    sids.save_pretrained(tmp_path)
+    again = semid.SemanticIds.from_pretrained(tmp_path)
+    with (
+        pytest.warns(semid.trie.DuplicateCodesWarning),
+        pytest.raises(FormatError, match="codes were damaged: expected 3 unique rows, got 2"),
+    ):
+        again.trie()

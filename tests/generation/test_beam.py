@@ -1,0 +1,266 @@
+import copy
+import functools
+import re
+
+import numpy as np
+import pytest
+import torch
+from oracles import item_scores_oracle
+
+import semid
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation import read_beams
+
+
+def hugging_face(model, inputs, trie, vocab, num_beams, prompt_len):
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+    output = model.generate(
+        **inputs,
+        logits_processor=[processor],
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
+        do_sample=False,
+        max_new_tokens=trie.n_levels,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    scores = None if num_beams == 1 else output.sequences_scores * trie.n_levels
+    return read_beams(output.sequences, trie=trie, vocab=vocab, prompt_len=start, num_return=num_beams, scores=scores)
+
+
+@pytest.mark.parametrize("num_beams", [1, 5, 80])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
+def test_equal_to_hugging_face(any_model, trie, vocab, make_inputs, prompt_len, num_beams, batch, ragged):
+    inputs = make_inputs(batch, ragged=ragged, seed=batch)
+    expected = hugging_face(any_model, inputs, trie, vocab, num_beams, prompt_len)
+    found = semid.generate(any_model, inputs, trie=trie, vocab=vocab, num_beams=num_beams)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.n_valid, expected.n_valid)
+    if num_beams > 1:
+        valid = found.items >= 0
+        np.testing.assert_allclose(found.scores[valid], expected.scores[valid], atol=1e-4)
+        assert (found.scores[~valid] == -np.inf).all()
+
+
+def test_as_many_beams_as_items_give_the_exact_ranking(any_model, trie, vocab, codes, make_inputs):
+    inputs = make_inputs(3, side="right" if any_model.config.is_encoder_decoder else "left")
+    exact = item_scores_oracle(any_model, inputs, vocab.to_tokens(codes).tolist())  # column = rank: codes are sorted
+    found = semid.generate(any_model, inputs, trie=trie, vocab=vocab, num_beams=len(codes))
+    np.testing.assert_array_equal(found.items, np.argsort(-exact, axis=1))
+    np.testing.assert_allclose(found.scores, -np.sort(-exact, axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("num_beams", [60, 100])
+def test_exclusion_equals_the_oracle(model, trie, vocab, codes, make_inputs, num_beams):
+    inputs = make_inputs(4)
+    exact = item_scores_oracle(model, inputs, vocab.to_tokens(codes).tolist())
+    ranking = np.argsort(-exact, axis=1)
+    exclude = [set(ranking[0, :10].tolist()), None, torch.tensor([3, 3, 0, -1]), range(1, len(codes))]
+    found = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=num_beams, exclude=exclude)
+    for row, ranks in enumerate(exclude):
+        gone = set() if ranks is None else {int(rank) for rank in ranks}
+        expected = [rank for rank in ranking[row].tolist() if rank not in gone]
+        assert found.items[row, : found.n_valid[row]].tolist() == expected
+        assert (found.items[row, found.n_valid[row] :] == -1).all()
+        kept = exact[row][expected]
+        np.testing.assert_allclose(found.scores[row, : len(kept)], kept, atol=1e-4)
+
+
+def test_excluded_items_leave_room_for_others(model, trie, vocab, make_inputs):
+    inputs = make_inputs(2)
+    first = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=6)
+    second = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=6, exclude=first.items)
+    assert second.n_valid.tolist() == [6, 6]
+    assert not any(set(a) & set(b) for a, b in zip(first.items.tolist(), second.items.tolist(), strict=True))
+
+
+def test_everything_excluded(model, trie, vocab, make_inputs):
+    exclude = [range(trie.n_items), []]
+    found = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=4, exclude=exclude)
+    assert found.n_valid.tolist() == [0, 4]
+    assert (found.items[0] == -1).all() and (found.codes[0] == -1).all() and (found.scores[0] == -np.inf).all()
+    found = semid.generate(model, make_inputs(1), trie=trie, vocab=vocab, num_beams=4, exclude=exclude[:1])
+    assert found.items.shape == (1, 4) and found.n_valid.tolist() == [0]
+
+
+def test_num_return(model, trie, vocab, make_inputs):
+    every = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7)
+    some = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7, num_return=3)
+    for whole, part in zip(every[:3], some[:3], strict=True):
+        np.testing.assert_array_equal(whole[:, :3], part)
+    assert some.n_valid.tolist() == [3, 3]
+
+
+def test_output_shapes_and_dtypes(model, vocab, make_inputs):
+    trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0]])
+    found = semid.generate(model, make_inputs(3), trie=trie, vocab=vocab, num_beams=5)
+    assert [array.shape for array in found] == [(3, 5), (3, 5, 3), (3, 5), (3,)]
+    assert [array.dtype for array in found] == [np.int64, np.int64, np.float32, np.int64]
+    assert found.n_valid.tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(trie.codes_of(found.items[:, :2]), found.codes[:, :2])
+
+
+@pytest.mark.parametrize("n_levels", [1, 2])
+def test_short_ids(any_model, make_inputs, prompt_len, n_levels):
+    codes = np.unique(np.random.default_rng(0).integers(0, 6, (9, n_levels)), axis=0)
+    trie = semid.Trie.from_codes(codes)
+    vocab = semid.SidVocabulary.from_token_ids([range(40 + 6 * level, 46 + 6 * level) for level in range(n_levels)])
+    inputs = make_inputs(2)
+    expected = hugging_face(any_model, inputs, trie, vocab, 4, prompt_len)
+    found = semid.generate(any_model, inputs, trie=trie, vocab=vocab, num_beams=4)
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+def logits_of_items(model, inputs, vocab, codes):
+    """Logits of each level before each item's code, shape (batch, n_items, n_levels, vocabulary)."""
+    tokens = torch.tensor(vocab.to_tokens(codes))
+    rows = []
+    for prompt, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+        whole = torch.cat([prompt[mask.bool()].expand(len(tokens), -1), tokens[:, :-1]], dim=1)
+        with torch.no_grad():
+            rows.append(model(whole).logits[:, -3:])
+    return torch.stack(rows).double()
+
+
+@pytest.mark.parametrize("normalize", ["window", "allowed"])
+def test_other_normalizers(decoder_only, vocab, codes, make_inputs, normalize):
+    codes = codes[(codes < 5).all(axis=1)]
+    trie = semid.Trie.from_codes(codes)  # of fewer codes than the vocabulary: the window is the vocabulary's
+    inputs = make_inputs(2)
+    logits = logits_of_items(decoder_only, inputs, vocab, codes)
+    scores = np.zeros((2, len(codes)))
+    for level, tokens in enumerate(vocab.level_tokens):
+        window = logits[:, :, level, tokens.tolist()].numpy()
+        for item, sid in enumerate(codes):
+            follow = trie.children(sid[:level]) if normalize == "allowed" else np.arange(8)
+            mass = np.log(np.exp(window[:, item, follow]).sum(axis=1))
+            scores[:, item] += window[:, item, sid[level]] - mass
+    found = semid.generate(decoder_only, inputs, trie=trie, vocab=vocab, num_beams=len(codes), normalize=normalize)
+    np.testing.assert_array_equal(found.items, np.argsort(-scores, axis=1))
+    np.testing.assert_allclose(found.scores, -np.sort(-scores, axis=1), atol=1e-4)
+
+
+def test_half_precision(model, trie, vocab, codes, make_inputs):
+    half = copy.deepcopy(model).bfloat16()
+    found = semid.generate(half, make_inputs(2), trie=trie, vocab=vocab, num_beams=8)
+    assert found.n_valid.tolist() == [8, 8] and found.scores.dtype == np.float32
+    assert (np.diff(found.scores) <= 0).all()
+    exact = item_scores_oracle(model, make_inputs(2), vocab.to_tokens(codes).tolist())
+    np.testing.assert_allclose(found.scores, np.take_along_axis(exact, found.items, axis=1), atol=0.5)
+
+
+def test_a_longer_start_of_the_answer(trie, vocab, make_inputs, prompt_len, encoder_decoder):
+    inputs = make_inputs(3)
+    start = encoder_decoder.config.decoder_start_token_id
+    inputs["decoder_input_ids"] = torch.tensor([[start, 7, 8]] * 3)
+    found = semid.generate(encoder_decoder, inputs, trie=trie, vocab=vocab, num_beams=5)
+    expected = hugging_face(encoder_decoder, inputs, trie, vocab, 5, lambda *_: 3)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def test_prompts_without_a_mask(model, trie, vocab, make_inputs):
+    inputs = make_inputs(2, ragged=False)
+    expected = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=4)
+    found = semid.generate(model, {"input_ids": inputs["input_ids"]}, trie=trie, vocab=vocab, num_beams=4)
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+def test_padding_of_an_encoder_may_stand_on_either_side(encoder_decoder, trie, vocab):
+    words = torch.tensor([[5, 6, 7]])
+    right = {"input_ids": torch.tensor([[5, 6, 7, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0, 0]])}
+    expected = semid.generate(encoder_decoder, {"input_ids": words}, trie=trie, vocab=vocab, num_beams=6)
+    found = semid.generate(encoder_decoder, right, trie=trie, vocab=vocab, num_beams=6)
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+def test_nothing_is_changed(model, trie, vocab, make_inputs):
+    inputs = make_inputs(2)
+    given = {name: value.clone() for name, value in inputs.items()}
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    attributes, config = set(vars(model)), model.config.to_dict()
+    first = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=4)
+    second = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=4)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    assert all(torch.equal(inputs[name], value) for name, value in given.items())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
+    assert set(vars(model)) == attributes and model.config.to_dict() == config and not model.training
+
+
+@pytest.fixture
+def rows_of_calls(any_model, monkeypatch):
+    """Shape of the tokens that each forward pass of the model (its decoder) reads."""
+    shapes = []
+    forward = any_model.forward
+    name = "decoder_input_ids" if any_model.config.is_encoder_decoder else "input_ids"
+
+    @functools.wraps(forward)  # generate looks at the signature
+    def recording(**kwargs):
+        shapes.append(tuple(kwargs[name].shape))
+        return forward(**kwargs)
+
+    monkeypatch.setattr(any_model, "forward", recording)
+    return shapes
+
+
+def test_the_prompt_is_read_once(any_model, trie, vocab, make_inputs, rows_of_calls):
+    semid.generate(any_model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5)
+    assert rows_of_calls == [(2, 1 if any_model.config.is_encoder_decoder else 9), (10, 1), (10, 1)]
+
+
+def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_inputs, rows_of_calls):
+    trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0], [1, 0, 7]])
+    found = semid.generate(any_model, make_inputs(2), trie=trie, vocab=vocab, num_beams=50)
+    assert rows_of_calls[1:] == [(4, 1), (4, 1)] and found.n_valid.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            dict(num_beams=0),
+            InvalidValueError,
+            "num_beams is out of range: expected 1 or more, got 0. Search at least one",
+        ),
+        (dict(num_beams=2.0), InvalidTypeError, "num_beams has a wrong type: expected an integer, got 2.0"),
+        (dict(num_return=3), InvalidValueError, "num_return is out of range: expected 1 .. 2, got 3. Raise num_beams"),
+        (dict(num_return=0), InvalidValueError, "num_return is out of range: expected 1 .. 2, got 0"),
+        (
+            dict(normalize="none"),
+            InvalidValueError,
+            "normalize is unknown: expected one of ('full', 'window', 'allowed')",
+        ),
+        (
+            dict(exclude=[[1]]),
+            InvalidValueError,
+            "exclude is wrong: expected 2 sequences of ranks, got 1 of shapes [(1,)]",
+        ),
+        (
+            dict(exclude=[1, 2]),
+            InvalidValueError,
+            "expected 2 sequences of ranks, got 2 of shapes [(), ()]. Give one seq",
+        ),
+        (dict(exclude=[[1], [999]]), InvalidValueError, "exclude holds a rank out of range"),
+        (
+            dict(exclude=[[0], ["a"]]),
+            InvalidTypeError,
+            "exclude has a wrong dtype: expected integers, got <U1. Pass ranks,",
+        ),
+        (dict(trie=[]), InvalidTypeError, "trie has a wrong type: expected one semid.Trie, got list"),
+    ],
+)
+def test_wrong_arguments(model, trie, vocab, make_inputs, arguments, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        semid.generate(model, make_inputs(2), **dict(trie=trie, vocab=vocab, num_beams=2) | arguments)
+
+
+@pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
+def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize):
+    broken = copy.deepcopy(model)
+    broken.get_output_embeddings().weight.data[vocab.level_tokens[0][3]] = torch.nan
+    message = "the model's logits are not numbers: expected numbers at level 0, got nan. Check its weights; float16 may"
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        semid.generate(broken, make_inputs(1), trie=trie, vocab=vocab, num_beams=4, normalize=normalize)

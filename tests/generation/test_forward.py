@@ -1,0 +1,130 @@
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.forward import cache_of, open_forward
+
+
+def whole_text_logits(model, prompt, answer):
+    """Logits after prompt and answer, without padding, cache or batch."""
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            answer = [model.config.decoder_start_token_id, *answer]
+            return model(input_ids=prompt[None], decoder_input_ids=torch.tensor([answer])).logits[0, -1]
+        return model(input_ids=torch.cat([prompt, torch.tensor(answer, dtype=torch.long)])[None]).logits[0, -1]
+
+
+def test_every_step_equals_the_whole_text(any_model, make_inputs):
+    """Beams that die, double, grow in number and shrink again."""
+    inputs = make_inputs(3, side="right" if any_model.config.is_encoder_decoder else "left")
+    prompts = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    rng = np.random.default_rng(0)
+    with torch.inference_mode():
+        forward = open_forward(any_model, inputs, last_token=69)
+        logits = [forward.prompt()]
+        answers = [[[]] for _ in prompts]
+        for width, before in [(3, 1), (5, 3), (5, 5), (2, 5)]:
+            rows, tokens = rng.integers(0, before, (3, width)), rng.integers(40, 70, (3, width))
+            answers = [
+                [[*beams[row], int(token)] for row, token in zip(rows[request], tokens[request], strict=True)]
+                for request, beams in enumerate(answers)
+            ]
+            logits = forward.step(rows, tokens)
+            assert logits.shape == (3 * width, 70)
+            expected = [
+                whole_text_logits(any_model, prompt, answer)
+                for prompt, beams in zip(prompts, answers, strict=True)
+                for answer in beams
+            ]
+            torch.testing.assert_close(logits, torch.stack(expected), atol=1e-4, rtol=1e-4)
+
+
+def ones(*shape):
+    return torch.ones(shape, dtype=torch.long)
+
+
+RIGHT_PADDED = {"input_ids": ones(2, 3), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {},
+            "inputs are wrong: expected a mapping with input_ids and others of ['attention_mask', 'input_ids'], got []",
+        ),
+        (ones(2, 3), "others of ['attention_mask', 'input_ids'], got Tensor. Pass what the tokenizer returns, less"),
+        ({"input_ids": ones(1, 2), "token_type_ids": ones(1, 2)}, "got ['input_ids', 'token_type_ids']. Pass what"),
+        ({"input_ids": ones(1, 2), "decoder_input_ids": ones(1, 2)}, "got ['decoder_input_ids', 'input_ids']. Pass"),
+        ({"input_ids": [[1, 2]]}, "input_ids is wrong: expected a tensor of shape (batch, length), got list. Call the"),
+        ({"input_ids": ones(3)}, "input_ids is wrong: expected a tensor of shape (batch, length), got (3,)"),
+        ({"input_ids": ones(2, 0)}, "input_ids is wrong: expected a tensor of shape (batch, length), got (2, 0)"),
+        (
+            {"input_ids": ones(2, 3), "attention_mask": ones(2, 4)},
+            "attention_mask has a wrong shape: expected (2, 3)",
+        ),
+        (
+            {"input_ids": ones(2, 3), "attention_mask": ones(1, 3)},
+            "attention_mask is wrong: expected a tensor of shape",
+        ),
+        (
+            RIGHT_PADDED,
+            "prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. Set",
+        ),
+    ],
+)
+def test_wrong_inputs(decoder_only, inputs, message):
+    with pytest.raises(InvalidValueError, match=re.escape(message)):
+        open_forward(decoder_only, inputs, last_token=60)
+
+
+def test_wrong_models(decoder_only, make_inputs):
+    with pytest.raises(InvalidTypeError, match="model has a wrong type: expected a transformers model, got Linear"):
+        open_forward(torch.nn.Linear(2, 2), make_inputs(1), last_token=60)
+    message = r"vocabulary does not fit the model: expected token ids below 70, got 70\. Call vocab\.extend"
+    with pytest.raises(InvalidValueError, match=message):
+        open_forward(decoder_only, make_inputs(1), last_token=70)
+    decoder_only.train()
+    try:
+        with pytest.raises(InvalidValueError, match=r"model is in training mode: .* Call model\.eval\(\) first"):
+            open_forward(decoder_only, make_inputs(1), last_token=60)
+    finally:
+        decoder_only.eval()
+
+
+def test_a_model_without_a_cache(decoder_only):
+    message = r"keeps no cache that beams can share: .* got NoneType\. Use model\.generate with a SidLogitsProcessor"
+    with pytest.raises(InvalidValueError, match=message):
+        cache_of(decoder_only, SimpleNamespace(logits=None))
+
+
+def test_a_decoder_without_a_start_token(encoder_decoder, make_inputs, monkeypatch):
+    for config in (encoder_decoder.config, encoder_decoder.generation_config):
+        monkeypatch.setattr(config, "decoder_start_token_id", None)
+        monkeypatch.setattr(config, "bos_token_id", None, raising=False)
+    with pytest.raises(InvalidValueError, match=r"no start token: .* Pass decoder_input_ids in inputs"):
+        open_forward(encoder_decoder, make_inputs(1), last_token=60)
+    open_forward(encoder_decoder, make_inputs(1) | {"decoder_input_ids": ones(1, 1)}, last_token=60)
+
+
+def test_a_wrapped_model(decoder_only, make_inputs):
+    """As PEFT wraps: the outer forward takes anything, the inner one says what it knows."""
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.config, self.device = inner, inner.config, inner.device
+            self.get_input_embeddings, self.get_base_model = inner.get_input_embeddings, lambda: inner
+            self.eval()
+
+        def forward(self, *args, **kwargs):
+            return self.inner(*args, **kwargs)
+
+    inputs = make_inputs(3)
+    with torch.inference_mode():
+        expected = open_forward(decoder_only, inputs, last_token=60).prompt()
+        assert torch.equal(open_forward(Wrapped(decoder_only), inputs, last_token=60).prompt(), expected)

@@ -1,0 +1,273 @@
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from oracles import allowed_tokens_oracle
+from transformers import LogitsProcessorList
+from transformers.generation import PrefixConstrainedLogitsProcessor
+
+import semid
+from semid.errors import InvalidTypeError, InvalidValueError
+
+FORCED = -1e4
+
+
+@pytest.fixture
+def token_rows(codes, vocab):
+    return vocab.to_tokens(codes).tolist()
+
+
+def rows_of_depth(token_rows, depth, n_rows, prompt=(5, 3)):
+    """Prompts followed by prefixes of items, one of none, one that ended."""
+    chosen = np.random.default_rng(depth).integers(0, len(token_rows), n_rows)
+    rows = [[*prompt, *token_rows[row][:depth]] for row in chosen]
+    if depth:
+        rows[1][len(prompt)] = 7  # a word
+        rows[2][-1] = 1
+    return torch.tensor(rows)
+
+
+def hf_result(token_rows, prompt_len, input_ids, scores, num_beams=1, eos=1):
+    def allowed(_, row):
+        return allowed_tokens_oracle(token_rows, row[prompt_len:].tolist(), eos)
+
+    return PrefixConstrainedLogitsProcessor(allowed, num_beams)(input_ids, scores)
+
+
+def layouts(scores):
+    wide = torch.empty(scores.shape[0], scores.shape[1] + 3, dtype=scores.dtype)
+    view = wide[:, 1:-2]
+    view.copy_(scores)
+    return {"contiguous": scores.clone(), "sliced": view}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", ["contiguous", "sliced"])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 5])
+def test_equal_to_hugging_face_bit_for_bit(trie, vocab, token_rows, dtype, layout, depth):
+    input_ids = rows_of_depth(token_rows, min(depth, 3), 12)
+    if depth == 5:  # tokens after a complete ID
+        input_ids = torch.cat([input_ids, torch.ones(12, 2, dtype=torch.long)], dim=1)
+    scores = torch.randn(12, 70, generator=torch.Generator().manual_seed(depth)).to(dtype)
+    expected = hf_result(token_rows, 2, input_ids, scores)
+    given = layouts(scores)[layout]
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)(input_ids, given)
+    assert found.data_ptr() == given.data_ptr()
+    assert found.dtype == dtype and torch.equal(found, expected)
+
+
+def test_out_of_place(trie, vocab, token_rows):
+    input_ids = rows_of_depth(token_rows, 1, 5)
+    scores = torch.randn(5, 70)
+    before = scores.clone()
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=2, inplace=False)(input_ids, scores)
+    assert torch.equal(scores, before) and torch.equal(found, hf_result(token_rows, 2, input_ids, scores))
+
+
+def test_inputs_are_not_changed(trie, vocab, token_rows):
+    input_ids = rows_of_depth(token_rows, 2, 5)
+    before = input_ids.clone()
+    semid.SidLogitsProcessor(trie, vocab, prompt_len=2)(input_ids, torch.zeros(5, 70))
+    assert torch.equal(input_ids, before)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_rows_whose_items_were_all_removed_keep_finite_scores(trie, vocab, token_rows, depth):
+    input_ids = rows_of_depth(token_rows, depth, 6)
+    scores = torch.zeros(6, 70)
+    scores[4] = -torch.inf
+    scores[1, 1] = -torch.inf  # the end token of a row that has left the trie
+    scores[3, vocab.level_tokens[depth][0]] = -torch.inf
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)(input_ids, scores.clone())
+    allowed = hf_result(token_rows, 2, input_ids, torch.zeros(6, 70)).isfinite()
+    assert torch.equal(found[4].isfinite(), allowed[4])
+    assert (found[4][allowed[4]] == FORCED).all()
+    if depth:
+        assert found[1, 1] == FORCED and found[1].isfinite().sum() == 1
+    assert torch.equal(found[3], hf_result(token_rows, 2, input_ids[3:4], scores[3:4])[0])
+
+
+def test_a_removed_end_token_is_forced(trie, vocab, token_rows):
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)(
+        rows_of_depth(token_rows, 3, 4), torch.full((4, 70), -torch.inf)
+    )
+    assert (found[:, 1] == FORCED).all() and found.isfinite().sum() == 4
+
+
+def test_scores_that_are_no_numbers_are_not_hidden(trie, vocab, token_rows):
+    scores = torch.full((3, 70), torch.nan)
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(torch.empty(3, 0, dtype=torch.long), scores)
+    assert torch.equal(found.isnan().sum(1), torch.full((3,), len(trie.children(()))))
+
+
+def test_end_token(trie, vocab, token_rows):
+    no_end = semid.SidVocabulary.from_token_ids(vocab.level_tokens)
+    complete, partial = rows_of_depth(token_rows, 3, 4), rows_of_depth(token_rows, 2, 4)
+    found = semid.SidLogitsProcessor(trie, no_end, prompt_len=2, eos_token_id=9)(complete, torch.zeros(4, 70))
+    assert found.isfinite().nonzero()[:, 1].tolist() == [9] * 4
+    message = (
+        "an ID is complete and nothing may follow: expected an end token, got none. Pass eos_token_id, or max_new_"
+    )
+    processor = semid.SidLogitsProcessor(trie, no_end, prompt_len=2)
+    function = semid.prefix_allowed_tokens_fn(trie, no_end, prompt_len=2)
+    with pytest.raises(InvalidValueError, match=message):
+        processor(complete, torch.zeros(4, 70))
+    with pytest.raises(InvalidValueError, match=message):
+        function(0, complete[0])
+    # A lost row gets one token of the level, so that beams that hold no item cannot stop the others.
+    found = processor(partial, torch.zeros(4, 70))
+    lost = int(vocab.level_tokens[2][0])
+    assert found[1].isfinite().nonzero()[:, 0].tolist() == [lost]
+    assert function(0, partial[1]) == [lost]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_prefix_function_allows_the_same(trie, vocab, token_rows, depth):
+    input_ids = rows_of_depth(token_rows, depth, 8)
+    function = semid.prefix_allowed_tokens_fn(trie, vocab, prompt_len=2)
+    for batch_id, row in enumerate(input_ids):
+        assert sorted(function(batch_id, row)) == sorted(allowed_tokens_oracle(token_rows, row[2:].tolist(), 1))
+
+
+def test_wrong_arguments(trie, vocab, codes):
+    other = semid.SidVocabulary.from_token_ids([range(8), range(7), range(8)])
+    message = (
+        r"trie and vocabulary have different shapes: expected codebooks of at most \(8, 7, 8\) codes, "
+        r"got \(8, 8, 8\)\. Make both from the same codes"
+    )
+    for make in (semid.SidLogitsProcessor, semid.prefix_allowed_tokens_fn):
+        with pytest.raises(InvalidValueError, match=message):
+            make(trie, other, prompt_len=1)
+        with pytest.raises(InvalidValueError, match=r"expected codebooks of at most \(3,\) codes, got \(8, 8, 8\)"):
+            make(trie, semid.SidVocabulary.from_token_ids([range(3)]), prompt_len=1)
+        with pytest.raises(InvalidValueError, match="the vocabulary has no token ids yet"):
+            make(trie, semid.SidVocabulary([8, 8, 8]), prompt_len=1)
+        with pytest.raises(InvalidTypeError, match=r"trie has a wrong type: expected one semid\.Trie, got list"):
+            make([trie], vocab, prompt_len=1)
+        with pytest.raises(
+            InvalidTypeError, match=r"vocab has a wrong type: expected a semid\.SidVocabulary, got Trie"
+        ):
+            make(trie, trie, prompt_len=1)
+        with pytest.raises(InvalidTypeError, match=r"prompt_len has a wrong type: expected an integer, got 1\.5"):
+            make(trie, vocab, prompt_len=1.5)
+        with pytest.raises(InvalidValueError, match="prompt_len is negative: expected 0 or more, got -1"):
+            make(trie, vocab, prompt_len=-1)
+        with pytest.raises(
+            InvalidTypeError, match=r"eos_token_id has a wrong type: expected one integer, got \[1, 2\]"
+        ):
+            make(trie, vocab, prompt_len=1, eos_token_id=[1, 2])
+    message = "prompt_len is too large: expected at most 3, got 4. It is the padded length of the prompt, or 1 for"
+    with pytest.raises(InvalidValueError, match=message):
+        semid.SidLogitsProcessor(trie, vocab, prompt_len=4)(torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 70))
+
+
+def test_a_smaller_trie_fits(vocab):
+    trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0]])
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(torch.empty(1, 0, dtype=torch.long), torch.zeros(1, 70))
+    assert sorted(found.isfinite().nonzero()[:, 1].tolist()) == sorted(vocab.level_tokens[0][:2].tolist())
+
+
+def test_a_model_too_small_for_the_vocabulary(trie, vocab):
+    with pytest.raises(InvalidValueError, match="tokens do not fit"):
+        semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(torch.empty(1, 0, dtype=torch.long), torch.zeros(1, 42))
+
+
+def test_continuous_batching_is_refused(trie, vocab):
+    assert semid.SidLogitsProcessor.supports_continuous_batching is False
+
+
+def test_copies(trie, vocab, token_rows):
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)
+    input_ids, scores = rows_of_depth(token_rows, 1, 4), torch.randn(4, 70)
+    expected = processor(input_ids, scores.clone())
+    for other in (copy.deepcopy(processor), pickle.loads(pickle.dumps(processor))):
+        assert torch.equal(other(input_ids, scores.clone()), expected)
+
+
+def test_threads_may_share_a_processor(trie, vocab, token_rows):
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)
+
+    def run(depth):
+        input_ids, scores = rows_of_depth(token_rows, depth % 4, 20), torch.randn(20, 70)
+        return torch.equal(processor(input_ids, scores.clone()), hf_result(token_rows, 2, input_ids, scores))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(run, range(40)))
+
+
+# Through the real generate: every row that comes back is an item.
+
+
+def items_in(sequences, trie, vocab, start):
+    ids = sequences[:, start : start + 3].float().long().numpy()
+    return trie.rank(vocab.to_codes(ids, errors="ignore"))
+
+
+WAYS = {
+    "greedy": dict(do_sample=False),
+    "sampling": dict(do_sample=True, temperature=1.5, top_k=5),
+    "many samples": dict(do_sample=True, num_return_sequences=7, top_p=0.9),
+    "beams": dict(num_beams=6, num_return_sequences=6),
+    "best beams": dict(num_beams=6, num_return_sequences=2),
+    "beam sampling": dict(num_beams=4, num_return_sequences=4, do_sample=True),
+}
+
+
+@pytest.mark.parametrize("end", ["after the ID", "by the end token"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_generate_returns_items_alone(model, trie, vocab, make_inputs, prompt_len, way, dtype, batch, end):
+    torch.manual_seed(0)
+    model = copy.deepcopy(model).to(dtype) if dtype != torch.float32 else model
+    inputs = make_inputs(batch)
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+    for _ in range(2):  # one object serves many calls
+        new = 3 if end == "after the ID" else 8
+        sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=new, **WAYS[way])
+        assert (items_in(sequences, trie, vocab, start) >= 0).all()
+        rest = sequences[:, start + 3 :]
+        assert rest.numel() == 0 or ((rest[:, 0] == 1).all() and (rest[:, 1:] == 0).all())
+
+
+@pytest.mark.parametrize("way", ["greedy", "beams"])
+def test_generate_with_the_prefix_function(model, trie, vocab, make_inputs, prompt_len, way):
+    inputs = make_inputs(3)
+    start = prompt_len(model, inputs)
+    function = semid.prefix_allowed_tokens_fn(trie, vocab, prompt_len=start)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+    one = model.generate(**inputs, prefix_allowed_tokens_fn=function, max_new_tokens=8, **WAYS[way])
+    two = model.generate(**inputs, logits_processor=LogitsProcessorList([processor]), max_new_tokens=8, **WAYS[way])
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("eos", [None, 1])
+def test_more_beams_than_items(model, vocab, make_inputs, prompt_len, eos):
+    trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0], [1, 0, 7]])
+    tokens = semid.SidVocabulary.from_token_ids(vocab.level_tokens, eos_token_id=eos)
+    inputs = make_inputs(2)
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, tokens, prompt_len=start)
+    sequences = model.generate(
+        **inputs, logits_processor=[processor], num_beams=8, num_return_sequences=3, max_new_tokens=3
+    )
+    assert np.sort(items_in(sequences, trie, tokens, start).reshape(2, 3)).tolist() == [[0, 1, 2]] * 2
+
+
+def test_raw_logits_without_beams_need_a_copy(model, trie, vocab, make_inputs, prompt_len):
+    inputs = make_inputs(2)
+    kwargs = dict(
+        max_new_tokens=3, do_sample=False, return_dict_in_generate=True, output_logits=True, output_scores=True
+    )
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start, inplace=False)
+    output = model.generate(**inputs, logits_processor=[processor], **kwargs)
+    assert all(logits.isfinite().all() for logits in output.logits)
+    assert all(scores.isneginf().any() for scores in output.scores)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+    output = model.generate(**inputs, logits_processor=[processor], num_beams=3, **kwargs)
+    assert all(logits.isfinite().all() for logits in output.logits)

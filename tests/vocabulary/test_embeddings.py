@@ -1,0 +1,150 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import semid
+from semid.errors import InvalidTypeError, InvalidValueError
+
+
+def rows_of(model):
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return {"input": embedding} if head.data_ptr() == embedding.data_ptr() else {"input": embedding, "output": head}
+
+
+def codebooks(*sizes, dim=6):
+    rng = np.random.default_rng(1)
+    return [rng.normal(3.0, 2.0, (size, dim)).astype(np.float32) for size in sizes]
+
+
+def rms(rows):
+    return rows.double().square().sum(1).mean().sqrt().item()
+
+
+@pytest.mark.parametrize("with_codebooks", [True, False])
+def test_new_rows_are_like_the_old_ones(words, make_model, with_codebooks):
+    model = make_model(len(words) + 40)  # rows beyond the tokenizer's are no tokens
+    given = codebooks(200, 300) if with_codebooks else None
+    old = {name: weight[: len(words)].clone() for name, weight in rows_of(model).items()}
+    n_old = len(words)
+    vocab = semid.SidVocabulary([200, 300]).extend(words, model, codebooks=given)
+    assert model.get_input_embeddings().weight.shape[0] == len(words) == model.config.vocab_size
+    new = np.concatenate(vocab.level_tokens)
+    for name, weight in rows_of(model).items():
+        assert torch.equal(weight[:n_old], old[name])
+        deviation = weight[new] - old[name].mean(0)
+        expected = rms(old[name] - old[name].mean(0))
+        assert rms(deviation) == pytest.approx(expected, rel=1e-4 if with_codebooks else 0.1)
+        assert weight.requires_grad
+
+
+def test_codebook_geometry_is_kept(words, make_model):
+    (codebook,) = codebooks(50)
+    vocab = semid.SidVocabulary([50]).extend(words, model := make_model(len(words)), codebooks=[torch.tensor(codebook)])
+    wanted = torch.pdist(torch.tensor(codebook))
+    for weight in rows_of(model).values():
+        found = torch.pdist(weight[vocab.level_tokens[0].tolist()].detach())
+        torch.testing.assert_close(found / found.mean(), wanted / wanted.mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_codebooks_wider_than_the_model(words, make_model):
+    given = codebooks(20, 20, dim=40) + codebooks(20, dim=3)
+    model = make_model(len(words))
+    vocab = semid.SidVocabulary([20] * 3).extend(words, model, codebooks=given)
+    assert torch.isfinite(model.get_input_embeddings().weight[np.concatenate(vocab.level_tokens)]).all()
+
+
+def test_equal_centroids_still_give_different_rows(words, make_model):
+    vocab = semid.SidVocabulary([4]).extend(words, model := make_model(len(words)), codebooks=[np.ones((4, 3))])
+    rows = model.get_input_embeddings().weight[vocab.level_tokens[0].tolist()]
+    assert len(torch.unique(rows, dim=0)) == 4
+
+
+def test_the_seed_decides(words, llama_model):
+    def rows(seed):
+        tokenizer = copy.deepcopy(words)
+        model = llama_model(len(words))
+        semid.SidVocabulary([8]).extend(tokenizer, model, codebooks=codebooks(8), seed=seed)
+        return model.get_input_embeddings().weight.detach()
+
+    assert torch.equal(rows(0), rows(0))
+    assert not torch.equal(rows(0), rows(1))
+
+
+def test_rows_of_shared_levels_stay(words, make_model):
+    vocabs = semid.SidVocabulary.for_views([4, 4], n_shared=1, views=["semantic", "collaborative"])
+    model = make_model(len(words))
+    shared = vocabs["semantic"].extend(words, model).level_tokens[0].tolist()
+    before = model.get_input_embeddings().weight[shared].clone()
+    vocabs["collaborative"].extend(words, model, codebooks=codebooks(4, 4))
+    assert torch.equal(model.get_input_embeddings().weight[shared], before)
+    trained = model.get_input_embeddings().weight.clone()
+    vocabs["semantic"].extend(words, model)  # nothing is new
+    assert torch.equal(model.get_input_embeddings().weight, trained)
+
+
+def test_half_precision_and_bias(words, llama_model):
+    model = llama_model(len(words)).bfloat16()
+    head = model.get_output_embeddings()
+    head.bias = torch.nn.Parameter(torch.arange(len(words), dtype=torch.bfloat16))
+    vocab = semid.SidVocabulary([4]).extend(words, model, codebooks=codebooks(4))
+    assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert torch.equal(model.get_output_embeddings().bias[vocab.level_tokens[0].tolist()], torch.ones(4).bfloat16())
+
+
+def test_a_large_table_is_left_alone(words, llama_model):
+    model = llama_model(100)
+    semid.SidVocabulary([4]).extend(words, model, resize=False)
+    assert model.get_input_embeddings().weight.shape[0] == 100
+
+
+def test_a_small_table_that_must_not_grow(words, llama_model):
+    size, model = len(words), llama_model(len(words))
+    message = rf"embeddings are too small: expected at least {size + 4} rows, got {size}\. Pass resize=True, or call"
+    with pytest.raises(InvalidValueError, match=message):
+        semid.SidVocabulary([4]).extend(words, model, resize=False)
+    assert len(words) == size
+
+
+def test_a_table_that_does_not_grow(words, llama_model, monkeypatch):
+    model = llama_model(len(words))
+    monkeypatch.setattr(model, "resize_token_embeddings", lambda *args, **kwargs: None)
+    with pytest.raises(InvalidValueError, match=r"got 3 after resizing. Resize the input and output embeddings"):
+        semid.SidVocabulary([4]).extend(words, model)
+
+
+def test_no_model(words):
+    with pytest.raises(
+        InvalidTypeError, match="model cannot take new tokens: expected a transformers model, got Linear"
+    ):
+        semid.SidVocabulary([4]).extend(words, torch.nn.Linear(2, 2))
+    with pytest.raises(InvalidTypeError, match=r"codebooks need a model: .* got None. Pass both"):
+        semid.SidVocabulary([4]).extend(words, codebooks=codebooks(4))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (codebooks(4), "codebooks disagree with the vocabulary: expected 2 levels, got 1"),
+        (codebooks(4, 6), r"codebook of level 1 has a wrong shape: expected \(5, dim\), got \(6, 6\)"),
+        ([np.zeros(4), np.zeros(5)], r"codebook of level 0 has a wrong shape: expected \(4, dim\), got \(4,\)"),
+        ([np.zeros((4, 2)), np.full((5, 2), np.nan)], "codebook of level 1 is not finite: expected numbers"),
+    ],
+)
+def test_wrong_codebooks(words, llama_model, wrong, message):
+    size = len(words)
+    with pytest.raises(InvalidValueError, match=message):
+        semid.SidVocabulary([4, 5]).extend(words, llama_model(size), codebooks=wrong)
+    assert len(words) == size
+
+
+def test_a_saved_tokenizer_and_a_fresh_model(words, make_model):
+    given = codebooks(30, 40)
+    one, two = make_model(len(words)), make_model(len(words))
+    vocab = semid.SidVocabulary([30, 40]).extend(words, one, codebooks=given)
+    words.add_tokens(["later"])
+    semid.SidVocabulary([30, 40]).extend(words, two, codebooks=given)
+    rows = np.concatenate(vocab.level_tokens)
+    for name, weight in rows_of(one).items():
+        assert torch.equal(weight[rows], rows_of(two)[name][rows])

@@ -1,0 +1,199 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import semid
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+
+LEVELS = [[30, 10, 20], [7, 5], [99, 98, 97, 96]]
+
+
+@pytest.fixture
+def vocab():
+    return semid.SidVocabulary.from_token_ids(LEVELS, eos_token_id=1)
+
+
+def test_import_is_light():
+    code = "import sys, semid.vocabulary; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers"} & set(loaded)
+
+
+def test_names():
+    vocab = semid.SidVocabulary([2, 3])
+    assert vocab.tokens_of([1, 2]) == ["<sid_0_1>", "<sid_1_2>"]
+    assert vocab.tokens_of([[1, 2], [0, 0]]) == [["<sid_0_1>", "<sid_1_2>"], ["<sid_0_0>", "<sid_1_0>"]]
+    assert vocab.to_text([[1, 2], [0, 0]]) == ["<sid_0_1><sid_1_2>", "<sid_0_0><sid_1_0>"]
+    assert vocab.to_text([1]) == "<sid_0_1>"
+    assert vocab.to_text([]) == ""
+    assert semid.SidVocabulary([2], prefix="view.b-1").to_text([1]) == "<view.b-1_0_1>"
+    assert semid.SidVocabulary([2, 2], prefix=["a", "b"]).to_text([1, 0]) == "<a_0_1><b_1_0>"
+
+
+@given(st.data())
+def test_codes_and_tokens_are_inverse(data):
+    ids = st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True)
+    levels = data.draw(st.lists(ids, min_size=1, max_size=4))
+    vocab = semid.SidVocabulary.from_token_ids(levels)
+    shape = data.draw(st.sampled_from([(), (1,), (5,), (2, 3)]))
+    depth = data.draw(st.integers(0, len(levels)))
+    codes = np.empty((*shape, depth), np.uint8)
+    for level in range(depth):
+        codes[..., level] = data.draw(st.integers(0, len(levels[level]) - 1))
+    tokens = vocab.to_tokens(codes)
+    assert tokens.dtype == np.int64 and tokens.shape == codes.shape
+    for at in np.ndindex(codes.shape):
+        assert tokens[at] == levels[at[-1]][codes[at]]
+    np.testing.assert_array_equal(vocab.to_codes(tokens), codes)
+
+
+@given(st.lists(st.integers(-3, 110), min_size=3, max_size=3))
+def test_unknown_tokens_can_be_ignored(tokens):
+    vocab = semid.SidVocabulary.from_token_ids(LEVELS)
+    expected = [level.index(token) if token in level else -1 for token, level in zip(tokens, LEVELS, strict=True)]
+    assert vocab.to_codes(tokens, errors="ignore").tolist() == expected
+
+
+def test_unknown_tokens_are_named(vocab):
+    message = r"tokens are outside the vocabulary: expected tokens of level 1, got \[2, 30\]\. Cut the prompt"
+    with pytest.raises(InvalidValueError, match=message):
+        vocab.to_codes([[30, 30, 98], [10, 7, 97], [10, 2, 97]])
+    with pytest.raises(InvalidValueError, match=r"got \[0, 1, 2, 3, 4\] and more\."):
+        vocab.to_codes(np.arange(8)[:, None])
+    with pytest.raises(InvalidValueError, match="errors is unknown: expected 'raise' or 'ignore', got 'drop'"):
+        vocab.to_codes([30], errors="drop")
+
+
+def test_torch_tensors_are_taken(vocab):
+    assert vocab.to_codes(torch.tensor([[10, 5, 99]])).tolist() == [[1, 1, 0]]
+    assert vocab.to_tokens(torch.tensor([[1, 1, 0]])).tolist() == [[10, 5, 99]]
+
+
+def test_wrong_codes(vocab):
+    with pytest.raises(
+        InvalidValueError, match=r"codes do not fit the vocabulary: expected 0 \.\. 1 at level 1, got 2\."
+    ):
+        vocab.to_tokens([[0, 1], [0, 2]])
+    with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 2 at level 0, got -1\. Cut padding"):
+        vocab.to_tokens([-1])
+    with pytest.raises(
+        InvalidValueError, match=r"codes have a wrong shape: expected \(\.\.\., at most 3\), got \(4,\)"
+    ):
+        vocab.to_tokens([0, 0, 0, 0])
+    with pytest.raises(
+        InvalidValueError, match=r"token_ids have a wrong shape: expected \(\.\.\., at most 3\), got \(\)"
+    ):
+        vocab.to_codes(3)
+    with pytest.raises(InvalidTypeError, match="codes have a wrong dtype: expected integers, got float64"):
+        vocab.to_tokens([0.0])
+
+
+def test_token_ids_are_read_only(vocab):
+    assert [level.tolist() for level in vocab.level_tokens] == LEVELS
+    assert all(level.dtype == np.int64 and not level.flags.writeable for level in vocab.level_tokens)
+    ids = np.array([4, 5])
+    vocab = semid.SidVocabulary.from_token_ids([ids])
+    ids[0] = 9
+    assert vocab.level_tokens[0].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("levels", "error", "message"),
+    [
+        ([], InvalidValueError, "at least one level of at least one code, got \\[\\]"),
+        (
+            [[1], []],
+            InvalidValueError,
+            r"token_ids of level 1 have a wrong shape: expected \(codebook_size,\), got \(0,\)",
+        ),
+        ([[[1]]], InvalidValueError, r"level 0 have a wrong shape: .* got \(1, 1\)\. Give one token id per code"),
+        ([[1], [1.5]], InvalidTypeError, "token_ids of level 1 have a wrong dtype: expected integers, got float64"),
+        (
+            [[3, 4, 3]],
+            InvalidValueError,
+            r"level 0 are wrong: expected distinct ids from 0 on, got \[3\] negative or twice",
+        ),
+        ([[3, -4]], InvalidValueError, r"got \[-4\] negative or twice\. Two codes cannot be one token"),
+    ],
+)
+def test_wrong_token_ids(levels, error, message):
+    with pytest.raises(error, match=message):
+        semid.SidVocabulary.from_token_ids(levels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(codebook_sizes=[]), InvalidValueError, r"expected at least one level of at least one code, got \[\]"),
+        (dict(codebook_sizes=[3, 0]), InvalidValueError, r"got \[3, 0\]\. Write \[256, 256, 256\]"),
+        (dict(codebook_sizes=[3, 1.5]), InvalidTypeError, r"expected one integer per level, got \[3, 1\.5\]"),
+        (dict(codebook_sizes=3), InvalidTypeError, "expected one integer per level, got 3"),
+        (dict(codebook_sizes=[3], prefix="a b"), InvalidValueError, "prefix is wrong: expected letters, .* got 'a b'"),
+        (dict(codebook_sizes=[3], prefix=""), InvalidValueError, "got ''. Spaces and <> would split tokens"),
+        (dict(codebook_sizes=[3], prefix=["a", "b"]), InvalidValueError, "wrong length: expected 1 names, got 2"),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        semid.SidVocabulary(**arguments)
+
+
+def test_names_and_ids_that_do_not_exist(vocab):
+    with pytest.raises(InvalidValueError, match=r"no token ids yet: .* Call extend\(tokenizer\) first"):
+        semid.SidVocabulary([2]).to_tokens([1])
+    with pytest.raises(InvalidValueError, match=r"tokens have no names: .* Use to_tokens and decode them"):
+        vocab.to_text([1])
+    with pytest.raises(InvalidValueError, match=r"tokens have no names: .* extend is not needed"):
+        vocab.extend(None)
+
+
+def test_repr(vocab):
+    assert repr(vocab) == "SidVocabulary(codebook_sizes=(3, 2, 4), prefixes=None, tokens 5 and up, eos_token_id=1)"
+    expected = "SidVocabulary(codebook_sizes=(2,), prefixes=['sid'], not extended, eos_token_id=None)"
+    assert repr(semid.SidVocabulary([2])) == expected
+
+
+def test_views_share_their_first_levels():
+    vocabs = semid.SidVocabulary.for_views([4, 4, 4], n_shared=1, views=["semantic", "collaborative"], prefix="x")
+    assert vocabs["semantic"].to_text([1, 2, 3]) == "<x_0_1><x-semantic_1_2><x-semantic_2_3>"
+    assert vocabs["collaborative"].to_text([1, 2, 3]) == "<x_0_1><x-collaborative_1_2><x-collaborative_2_3>"
+    with pytest.raises(InvalidValueError, match=r"n_shared is out of range: expected 0 \.\. 3, got 4"):
+        semid.SidVocabulary.for_views([4, 4, 4], n_shared=4, views=["a"])
+    with pytest.raises(InvalidValueError, match=r"views are wrong: expected distinct names, got \['a', 'a'\]"):
+        semid.SidVocabulary.for_views([4], n_shared=0, views=["a", "a"])
+    with pytest.raises(InvalidValueError, match="views are wrong: expected distinct names, got 'ab'"):
+        semid.SidVocabulary.for_views([4], n_shared=0, views="ab")
+
+
+@pytest.mark.parametrize("copy", ["folder", "pickle"])
+def test_save_and_load(vocab, copy, tmp_path):
+    for number, original in enumerate([vocab, semid.SidVocabulary([2, 3], prefix=["a", "b"])]):
+        original.save_pretrained(tmp_path / str(number))
+        if copy == "folder":
+            again = semid.SidVocabulary.from_pretrained(tmp_path / str(number))
+        else:
+            again = pickle.loads(pickle.dumps(original))
+        assert repr(again) == repr(original)
+        assert again.prefixes == original.prefixes
+    tokens = semid.SidVocabulary.from_pretrained(tmp_path / "0").to_tokens([2, 1, 3])
+    assert tokens.tolist() == [20, 5, 96]
+
+
+@pytest.mark.parametrize("broken", ["prefixes", "sizes"])
+def test_damaged_folder(vocab, tmp_path, broken):
+    if broken == "sizes":
+        vocab.codebook_sizes = (5, 2, 4)
+    vocab.save_pretrained(tmp_path / "vocab")
+    if broken == "prefixes":
+        config = tmp_path / "vocab" / "config.json"
+        config.write_text(config.read_text().replace("prefixes", "suffixes"))
+    got = {"prefixes": "KeyError: 'prefixes'", "sizes": "InvalidValueError: token_ids of level 0 have a wrong shape"}
+    message = f"vocab is damaged: expected the levels of a vocabulary, got {got[broken]}"
+    with pytest.raises(FormatError, match=message):
+        semid.SidVocabulary.from_pretrained(tmp_path / "vocab")
