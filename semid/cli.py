@@ -47,8 +47,11 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 1 after a SemidError or OSError."""
+        from semid._progress import show_progress
+
         try:
-            return super().invoke(ctx)
+            with show_progress():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # typer ends quietly when the reader of a pipe has gone
         except (SemidError, OSError) as error:

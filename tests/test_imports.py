@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "metrics": {"quantizers"},
     "plots": {"metrics"},
 }
-EVERYWHERE = {"errors", "io", "_optional"}
+EVERYWHERE = {"errors", "io", "_optional", "_progress"}
 MAY_USE_TORCH = ("generation/", "trie/mask.py", "vocabulary/")
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, final
 
 import numpy as np
@@ -69,7 +69,9 @@ def open_forward(model: Any, inputs: Mapping[str, torch.Tensor], *, last_token: 
             "Call vocab.extend(tokenizer, model)."
         )
     encoder_decoder = bool(model.config.is_encoder_decoder)
-    input_ids, attention_mask = _check_inputs(inputs, encoder_decoder=encoder_decoder)
+    # Tokenizers add token_type_ids to every text; a model that has no use for them loses nothing.
+    unused = {"token_type_ids"} - accepted_arguments(model)
+    input_ids, attention_mask = _check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused)
     input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
     if encoder_decoder:
         return EncoderDecoder(model, input_ids, attention_mask, inputs.get("decoder_input_ids"))
@@ -88,9 +90,7 @@ class DecoderOnly(Forward):
         self.width = 1
         self.cache: Any = None
         self.next_position = attention_mask.sum(dim=1, keepdim=True)
-        # PEFT wraps the model whose signature counts.
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.accepted = frozenset(inspect.signature(inner.forward).parameters)
+        self.accepted = accepted_arguments(model)
 
     def prompt(self) -> torch.Tensor:
         """Read the prompts; return the logits of the next token."""
@@ -207,9 +207,18 @@ def _start_token(model: Any) -> int:
     )
 
 
-def _check_inputs(inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def accepted_arguments(model: Any) -> frozenset[str]:
+    """Return the names that the model's forward pass takes."""
+    # PEFT wraps the model whose signature counts.
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(inner.forward).parameters)
+
+
+def _check_inputs(
+    inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool, unused: Set[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
     known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
-    if not isinstance(inputs, Mapping) or "input_ids" not in inputs or set(inputs) - known:
+    if not isinstance(inputs, Mapping) or "input_ids" not in inputs or set(inputs) - known - unused:
         got = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
         raise InvalidValueError(
             f"inputs are wrong: expected a mapping with input_ids and others of {sorted(known)}, got {got}. "

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._progress import progress_bar
+
 __all__ = ["Rows", "neighbor_recall"]
 
 Float64Array = npt.NDArray[np.float64]
@@ -40,8 +42,13 @@ def neighbor_recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], *
     recall : float
         Between 0 and 1.
     """
-    near = _Ball(rows, queries, n_items, k)
-    near_decoded = _Ball(decoded, queries, n_items, k)
+    with progress_bar("neighbor recall", total=4 * n_items) as bar:  # two passes over each of two spaces
+        return _recall(rows, decoded, queries, n_items, k, bar)
+
+
+def _recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], n_items: int, k: int, bar: Any) -> float:
+    near = _Ball(rows, queries, n_items, k, bar)
+    near_decoded = _Ball(decoded, queries, n_items, k, bar)
     certain, tied, certain_true, tied_true = np.zeros((4, len(queries)), dtype=np.int64)
     # Counting in a second pass instead of keeping sets of neighbours: ties make those sets as large as the catalogue.
     for (distance, _), (distance_decoded, _) in zip(near.blocks(), near_decoded.blocks(), strict=True):
@@ -58,8 +65,8 @@ def neighbor_recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], *
 class _Ball:
     """The ball around each query that reaches to its k-th nearest item: squared radius, and distances by blocks."""
 
-    def __init__(self, rows: Rows, queries: npt.NDArray[np.int64], n_items: int, k: int) -> None:
-        self.rows, self.queries, self.n_items = rows, queries, n_items
+    def __init__(self, rows: Rows, queries: npt.NDArray[np.int64], n_items: int, k: int, bar: Any) -> None:
+        self.rows, self.queries, self.n_items, self.bar = rows, queries, n_items, bar
         points = np.asarray(rows(queries), dtype=np.float64)
         # |a - b|^2 = |a|^2 - 2ab + |b|^2 loses digits when all points are far from zero; a common shift repairs it.
         self.shift = points.mean(axis=0)
@@ -89,3 +96,4 @@ class _Ball:
             own = np.flatnonzero((self.queries >= start) & (self.queries < stop))
             distance[own, self.queries[own] - start] = np.inf
             yield distance, float(norms.max())
+            self.bar.update(stop - start)

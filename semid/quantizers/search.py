@@ -131,7 +131,8 @@ def search_codes(
         np.maximum(scores, 0.0, out=cost[first:last, : widths[-1]])
 
     per_row = sum(sizes) if tables.cross is not None else max(a * b for a, b in zip([1, *widths], sizes, strict=False))
-    for_each_block(search_block, len(X), min(1024, max(1, BLOCK_FLOATS // max(per_row, tables.shift.size))))
+    block_rows = min(1024, max(1, BLOCK_FLOATS // max(per_row, tables.shift.size)))
+    for_each_block(search_block, len(X), block_rows, label="encode" if count == 1 else "candidates")
     return codes, cost
 
 

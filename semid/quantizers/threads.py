@@ -5,15 +5,18 @@ the same shape and runs on one thread; several cores work on several blocks. The
 ``OMP_NUM_THREADS`` and ``threadpoolctl.threadpool_limits`` set it.
 """
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, final
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from semid._progress import progress_bar
 
 __all__ = ["for_each_block", "one_blas_thread"]
 
@@ -69,7 +72,7 @@ class _BlasGuard:
 one_blas_thread = _BlasGuard()
 
 
-def for_each_block(work: Callable[[int, int], None], n_rows: int, block_rows: int) -> None:
+def for_each_block(work: Callable[[int, int], None], n_rows: int, block_rows: int, *, label: str | None = None) -> None:
     """Call ``work(first, last)`` for consecutive blocks of rows, on as many threads as BLAS would use.
 
     Parameters
@@ -79,20 +82,34 @@ def for_each_block(work: Callable[[int, int], None], n_rows: int, block_rows: in
     n_rows : int
     block_rows : int
         Rows of a block; the last one may have fewer. It must not depend on the number of threads.
+    label : str, optional
+        Name of the progress bar, where `semid._progress.show_progress` asks for bars; None: no bar.
     """
-    starts = range(0, n_rows, block_rows)
-    with one_blas_thread as n_threads:
-        if min(n_threads, len(starts)) <= 1:
-            for first in starts:
-                work(first, min(first + block_rows, n_rows))
-            return
-        # An OpenMP build of BLAS keeps its limit per thread, so each worker sets it as well.
-        limit = functools.partial(one_blas_thread.controller.limit, limits=1)
-        with ThreadPoolExecutor(min(n_threads, len(starts)), initializer=limit) as pool:
-            futures = [pool.submit(work, first, min(first + block_rows, n_rows)) for first in starts]
-            try:
-                for future in futures:
-                    future.result()  # in order, so that the first bad row is the one reported
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    blocks = [(first, min(first + block_rows, n_rows)) for first in range(0, n_rows, block_rows)]
+    bar = contextlib.nullcontext() if label is None else progress_bar(label, total=n_rows)
+    with one_blas_thread as n_threads, bar as shown:
+        for first, last in _run_blocks(work, blocks, min(n_threads, len(blocks))):
+            if shown is not None:
+                shown.update(last - first)
+
+
+def _run_blocks(
+    work: Callable[[int, int], None], blocks: Sequence[tuple[int, int]], n_threads: int
+) -> Iterator[tuple[int, int]]:
+    """Run the blocks and yield each when it is done, in order, so that the first bad row is the one reported."""
+    if n_threads <= 1:
+        for block in blocks:
+            work(*block)
+            yield block
+        return
+    # An OpenMP build of BLAS keeps its limit per thread, so each worker sets it as well.
+    limit = functools.partial(one_blas_thread.controller.limit, limits=1)
+    with ThreadPoolExecutor(n_threads, initializer=limit) as pool:
+        futures = [pool.submit(work, *block) for block in blocks]
+        try:
+            for future, block in zip(futures, blocks, strict=True):
+                future.result()
+                yield block
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

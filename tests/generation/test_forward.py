@@ -1,3 +1,4 @@
+import inspect
 import re
 from types import SimpleNamespace
 
@@ -58,7 +59,7 @@ RIGHT_PADDED = {"input_ids": ones(2, 3), "attention_mask": torch.tensor([[1, 1, 
             "inputs are wrong: expected a mapping with input_ids and others of ['attention_mask', 'input_ids'], got []",
         ),
         (ones(2, 3), "others of ['attention_mask', 'input_ids'], got Tensor. Pass what the tokenizer returns, less"),
-        ({"input_ids": ones(1, 2), "token_type_ids": ones(1, 2)}, "got ['input_ids', 'token_type_ids']. Pass what"),
+        ({"input_ids": ones(1, 2), "inputs_embeds": ones(1, 2)}, "got ['input_ids', 'inputs_embeds']. Pass what"),
         ({"input_ids": ones(1, 2), "decoder_input_ids": ones(1, 2)}, "got ['decoder_input_ids', 'input_ids']. Pass"),
         ({"input_ids": [[1, 2]]}, "input_ids is wrong: expected a tensor of shape (batch, length), got list. Call the"),
         ({"input_ids": ones(3)}, "input_ids is wrong: expected a tensor of shape (batch, length), got (3,)"),
@@ -80,6 +81,19 @@ RIGHT_PADDED = {"input_ids": ones(2, 3), "attention_mask": torch.tensor([[1, 1, 
 def test_wrong_inputs(decoder_only, inputs, message):
     with pytest.raises(InvalidValueError, match=re.escape(message)):
         open_forward(decoder_only, inputs, last_token=60)
+
+
+def test_token_types_are_ignored_by_models_without_them(decoder_only, make_inputs):
+    """A tokenizer adds them to every text; a model that would read them is asked about, not guessed."""
+    inputs = make_inputs(2)
+    typed = {**inputs, "token_type_ids": torch.zeros_like(inputs["input_ids"])}
+    reads_them = "token_type_ids" in inspect.signature(decoder_only.forward).parameters
+    if reads_them:
+        with pytest.raises(InvalidValueError, match="token_type_ids"):
+            open_forward(decoder_only, typed, last_token=60)
+    else:
+        expected = open_forward(decoder_only, inputs, last_token=60).prompt()
+        assert (open_forward(decoder_only, typed, last_token=60).prompt() == expected).all()
 
 
 def test_wrong_models(decoder_only, make_inputs):
