@@ -1,0 +1,103 @@
+"""Embeddings that come in batches: iterables and parquet files, read one batch at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidValueError
+from semid.io.matrices import float_block, open_matrix
+from semid.io.parquet import is_parquet, read_parquet
+
+__all__ = ["is_stream", "iter_batches", "reservoir_sample"]
+
+
+def is_stream(X: Any) -> bool:
+    """Return whether embeddings come in batches: a parquet file, or an iterable of matrices.
+
+    What has a length and a shape, or converts itself to an array, is no stream; a list or tuple is one if its first
+    entry is a matrix.
+    """
+    if is_parquet(X):
+        return True
+    if isinstance(X, str | bytes | Mapping) or hasattr(X, "__array__") or hasattr(X, "shape"):
+        return False
+    if isinstance(X, Sequence):
+        return bool(len(X)) and len(getattr(X[0], "shape", ())) == 2
+    return hasattr(X, "__iter__")
+
+
+def iter_batches(X: Any, *, name: str = "X") -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the batches of a stream that have rows, each as a finite float32 matrix in C order.
+
+    Parameters
+    ----------
+    X : path of a ``.parquet`` file, or iterable of array-like of shape (n_rows, dim)
+    name : str
+        What messages call `X`.
+
+    Raises
+    ------
+    InvalidValueError
+        If batches differ in their dim, a value is not finite, or there is no row at all; the message names the batch.
+    """
+    dim, n_items = None, 0
+    for number, batch in enumerate(read_parquet(X, name=name) if is_parquet(X) else X):
+        label = f"{name}, batch {number},"
+        matrix = open_matrix(batch, name=label, dim=dim, min_items=0)
+        if len(matrix):
+            dim, n_items = matrix.shape[1], n_items + len(matrix)
+            yield float_block(matrix, slice(0, None), name=label)
+    if not n_items:
+        raise InvalidValueError(
+            f"{name} has too few items: expected at least 1, got n_samples=0 in all batches. An iterator can be read "
+            "once; give a list, or an object that starts again."
+        )
+
+
+def reservoir_sample(
+    batches: Iterator[npt.NDArray[np.float32]], size: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Draw rows of a stream without replacement, in one pass and in the memory of the sample.
+
+    Each row that comes after the first `size` takes the place of a random one with probability ``size / rows so far``
+    (Vitter 1985, algorithm R).
+
+    Parameters
+    ----------
+    batches : iterator of ndarray of shape (n_rows, dim), dtype float32
+    size : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    sample : ndarray of shape (min(size, n_items), dim), dtype float32
+        In the order of the stream, so that a stream shorter than `size` comes back as it is.
+    n_items : int
+        Rows of the stream.
+    """
+    n_items = 0
+    kept: list[npt.NDArray[np.float32]] = []
+    numbers: list[npt.NDArray[np.int64]] = []
+    sample, origin = np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    for batch in batches:
+        fill = max(0, min(size - n_items, len(batch)))
+        if fill:
+            kept.append(np.array(batch[:fill]))
+            numbers.append(np.arange(n_items, n_items + fill))
+        if fill < len(batch):
+            if kept:
+                sample, origin = np.concatenate(kept), np.concatenate(numbers)
+                kept, numbers = [], []
+            number = np.arange(n_items + fill, n_items + len(batch))
+            place = rng.integers(0, number + 1)
+            # Of several rows that draw one place the last stays, as if they came one by one.
+            last = {int(p): row for row, p in enumerate(place.tolist()) if p < size}
+            places, rows = np.array(list(last), np.int64), np.array(list(last.values()), np.int64)
+            sample[places], origin[places] = batch[fill + rows], number[rows]
+        n_items += len(batch)
+    if kept:
+        sample, origin = np.concatenate(kept), np.concatenate(numbers)
+    order = np.argsort(origin)
+    return (sample if (np.diff(origin) > 0).all() else sample[order]), n_items
