@@ -42,7 +42,7 @@ def check_init(init: str) -> str:
     """Return the name of a start, or say which there are."""
     if init not in STARTS:
         raise InvalidValueError(
-            f"init is unknown: expected {' or '.join(map(repr, STARTS))}, got {init!r}. Choose one of them."
+            f"init is unknown: expected {', '.join(map(repr, STARTS))}, got {init!r}. Choose one of them."
         )
     return init
 

@@ -10,22 +10,23 @@ import numpy.typing as npt
 
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
+from semid.quantizers.training import Learnt
 from semid.quantizers.views import Scaling
 
-__all__ = ["read_residual", "read_shared_specific", "write_residual", "write_shared_specific"]
+__all__ = ["read_levels", "read_shared_specific", "write_levels", "write_shared_specific"]
 
 Matrix = npt.NDArray[np.float32]
 Books = tuple[Matrix, ...]
 
-RESIDUAL_CARD = """\
-# ResidualKMeans
+LEVELS_CARD = """\
+# {class_name}
 
 A quantizer of semid: embeddings of {dim} dimensions to {n_levels} codes, with codebooks of {sizes} centroids.
 
 ```python
 import semid
 
-quantizer = semid.ResidualKMeans.from_pretrained("path/of/this/folder")
+quantizer = semid.{class_name}.from_pretrained("path/of/this/folder")
 codes = quantizer.encode(embeddings)
 ```
 """
@@ -44,24 +45,38 @@ codes = quantizer.encode({{{example}}})
 """
 
 
-def write_residual(folder: str | os.PathLike[str], *, params: Mapping[str, Any], codebooks: Sequence[Matrix]) -> None:
-    """Write a ResidualKMeans; `params` are those of its constructor."""
-    sizes = params["codebook_size"]
+def write_levels(folder: str | os.PathLike[str], class_name: str, *, params: Mapping[str, Any], learnt: Learnt) -> None:
+    """Write a k-means quantizer of one view; `params` are those of its constructor."""
+    sizes = [len(book) for book in learnt.codebooks]
+    dim = learnt.codebooks[0].shape[1] if learnt.columns is None else learnt.columns[-1].stop
+    arrays = _name_levels("codebook", learnt.codebooks) | _name_levels("counts", learnt.counts)
+    if learnt.rotation is not None:
+        arrays["rotation"] = learnt.rotation
     write_folder(
         folder,
-        class_name="ResidualKMeans",
-        config=params,
-        arrays=_name_levels("codebook", codebooks),
-        card=RESIDUAL_CARD.format(dim=codebooks[0].shape[1], n_levels=len(sizes), sizes=_join(sizes)),
+        class_name=class_name,
+        config={**params, "codebook_size": sizes if "n_levels" in params else sizes[0]},
+        arrays=arrays,
+        card=LEVELS_CARD.format(class_name=class_name, dim=dim, n_levels=len(sizes), sizes=_join(sizes)),
     )
 
 
-def read_residual(folder: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Any], Books]:
-    """Return the parameters and codebooks of a saved ResidualKMeans; a FormatError if they do not fit together."""
-    config, arrays = read_folder(folder, class_name="ResidualKMeans", mmap=mmap)
+def read_levels(
+    folder: str | os.PathLike[str], class_name: str, *, mmap: bool = False
+) -> tuple[dict[str, Any], Learnt]:
+    """Return the parameters and codebooks of a saved k-means quantizer; a FormatError if they do not fit together."""
+    config, arrays = read_folder(folder, class_name=class_name, mmap=mmap)
     with _damage_as_format_error(folder):
-        codebooks = _levels(arrays, "codebook", config["codebook_size"])
-    return config, codebooks
+        sizes = np.atleast_1d(config["codebook_size"]).tolist()
+        codebooks = _levels(arrays, "codebook", sizes)
+        counts = tuple(np.array(count, np.int64) for count in _levels(arrays, "counts", sizes))
+        rotation, columns = arrays.get("rotation"), None
+        if class_name == "ProductKMeans":
+            ends = np.cumsum([book.shape[1] for book in codebooks]).tolist()
+            columns = tuple(slice(first, last) for first, last in zip([0, *ends[:-1]], ends, strict=True))
+            if rotation is not None and rotation.shape != (ends[-1], ends[-1]):
+                raise ValueError(f"a rotation of shape {rotation.shape}, not {ends[-1]} columns")
+    return config, Learnt(codebooks, counts, rotation=rotation, columns=columns)
 
 
 def write_shared_specific(
@@ -111,7 +126,7 @@ def read_shared_specific(
     return config | {"views": views}, scaling, shared, specific
 
 
-def _name_levels(name: str, codebooks: Sequence[Matrix]) -> dict[str, npt.NDArray[Any]]:
+def _name_levels(name: str, codebooks: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     return {f"{name}_{level}": codebook for level, codebook in enumerate(codebooks)}
 
 

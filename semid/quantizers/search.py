@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.io.arrays import CodeArray, FloatArray, code_dtype, float_block
+from semid.io.mapped import drop_pages
 from semid.kernels.encode import extend_beams
 from semid.quantizers.threads import for_each_block, one_blas_thread
 
@@ -45,6 +46,11 @@ class SearchTables:
         Squared norms of the centroids.
     cross : tuple of ndarray of shape (sum of earlier codebook sizes, codebook_size), dtype float32, or None
         Twice the inner products with the centroids of earlier levels; None if they would be too large.
+    rotation : ndarray of shape (dim, dim), dtype float32, or None
+        What shifted embeddings are multiplied by first.
+    columns : tuple of slice, or None
+        Of product quantizers, the columns of each level. Then a codebook has only those, `right` holds each level in
+        its own rows, from its first column on, and centroids of two levels have no inner product.
     """
 
     codebooks: tuple[npt.NDArray[np.float32], ...]
@@ -52,6 +58,8 @@ class SearchTables:
     right: npt.NDArray[np.float32]
     norms: tuple[npt.NDArray[np.float32], ...]
     cross: tuple[npt.NDArray[np.float32], ...] | None
+    rotation: npt.NDArray[np.float32] | None = None
+    columns: tuple[slice, ...] | None = None
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -59,15 +67,28 @@ class SearchTables:
         return np.cumsum([0, *(len(codebook) for codebook in self.codebooks)], dtype=np.int64)
 
 
-def build_tables(codebooks: Sequence[FloatArray], *, table_bytes: int = TABLE_BYTES) -> SearchTables:
+def build_tables(
+    codebooks: Sequence[FloatArray],
+    *,
+    rotation: npt.NDArray[np.float32] | None = None,
+    columns: tuple[slice, ...] | None = None,
+    table_bytes: int = TABLE_BYTES,
+) -> SearchTables:
     """Prepare codebooks for `search_codes`.
 
     Parameters
     ----------
     codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32
+        With `columns`, of as many columns as each slice has.
+    rotation : ndarray of shape (dim, dim), dtype float32, optional
+        Orthonormal; embeddings times this are what the codebooks stand for.
+    columns : tuple of slice, optional
+        One per level, from the first column to the last.
     table_bytes : int
         Limit for the tables of centroid products.
     """
+    if columns is not None:
+        return build_product_tables(codebooks, rotation, columns)
     shift = codebooks[0].mean(axis=0, dtype=np.float64).astype(np.float32)
     books = tuple(np.array(codebook - shift if level == 0 else codebook, dtype=np.float32, order="C")
                   for level, codebook in enumerate(codebooks))  # fmt: skip
@@ -87,6 +108,27 @@ def build_tables(codebooks: Sequence[FloatArray], *, table_bytes: int = TABLE_BY
         right=np.ascontiguousarray(-2.0 * np.concatenate(books).T),
         norms=tuple(np.einsum("kd,kd->k", book, book, dtype=np.float64).astype(np.float32) for book in books),
         cross=cross,
+    )
+
+
+def build_product_tables(
+    codebooks: Sequence[FloatArray], rotation: npt.NDArray[np.float32] | None, columns: tuple[slice, ...]
+) -> SearchTables:
+    """Prepare codebooks of disjoint columns."""
+    means = [codebook.mean(axis=0, dtype=np.float64).astype(np.float32) for codebook in codebooks]
+    books = tuple(np.ascontiguousarray(book - mean) for book, mean in zip(codebooks, means, strict=True))
+    right = np.zeros((columns[-1].stop, max(map(len, books))), np.float32)
+    for book, rows in zip(books, columns, strict=True):
+        right[rows, : len(book)] = -2.0 * book.T
+    shift = np.concatenate(means)
+    return SearchTables(
+        codebooks=books,
+        shift=shift if rotation is None else np.asarray(rotation @ shift, np.float32),
+        right=right,
+        norms=tuple(np.einsum("kd,kd->k", book, book, dtype=np.float64).astype(np.float32) for book in books),
+        cross=None,
+        rotation=rotation,
+        columns=columns,
     )
 
 
@@ -118,19 +160,22 @@ def search_codes(
         If a value is not finite; the message names its row.
     """
     sizes = [len(book) for book in tables.codebooks]
-    widths = beam_widths(sizes, beam=beam, count=count)
+    # Costs of separate columns add up, so that the best `count` codes begin with the best `count` prefixes.
+    widths = beam_widths(sizes, beam=beam if tables.columns is None else count, count=count)
     codes = np.zeros((len(X), count, len(sizes)), dtype=code_dtype(max(sizes)))
     cost = np.full((len(X), count), np.inf, dtype=np.float32)
 
     def search_block(first: int, last: int) -> None:
         block = float_block(X, slice(first, last), name=name) - tables.shift
+        drop_pages(X)
         paths, scores = _search_block(block, tables, widths)
         codes[first:last, : widths[-1]] = paths
         # Rounding may leave a tiny negative rest where the decoded codes meet the embedding.
         scores += np.einsum("nd,nd->n", block, block)[:, None]
         np.maximum(scores, 0.0, out=cost[first:last, : widths[-1]])
 
-    per_row = sum(sizes) if tables.cross is not None else max(a * b for a, b in zip([1, *widths], sizes, strict=False))
+    at_once = tables.cross is not None or tables.columns is not None
+    per_row = sum(sizes) if at_once else max(a * b for a, b in zip([1, *widths], sizes, strict=False))
     block_rows = min(1024, max(1, BLOCK_FLOATS // max(per_row, tables.shift.size)))
     for_each_block(search_block, len(X), block_rows, label="encode" if count == 1 else "candidates")
     return codes, cost
@@ -151,11 +196,15 @@ def _search_block(
     """Search one block of shifted embeddings; returns paths and cost less the squared norms."""
     offsets = tables.offsets
     paths, cost = np.empty((len(x), 1, 0), np.int32), np.zeros((len(x), 1), np.float32)
-    if tables.cross is not None:
+    if tables.columns is not None:
+        products: npt.NDArray[Any] = _products_of_columns(x, tables)[:, None, :]
+    elif tables.cross is not None:
         products = (x @ tables.right)[:, None, :]
     for level, width in enumerate(widths):
         norms = tables.norms[level]
-        if tables.cross is not None:
+        if tables.columns is not None:
+            first, cross, earlier = int(offsets[level]), np.empty((0, len(norms)), np.float32), NO_CODES
+        elif tables.cross is not None:
             first, cross, earlier = int(offsets[level]), tables.cross[level], offsets[:level]
         else:
             rest = x[:, None, :] - decode_codes(paths, tables.codebooks[:level]) if level else x[:, None, :]
@@ -168,6 +217,18 @@ def _search_block(
         extend_beams(products, first, norms, cross, earlier, paths, cost, *scratch, new_paths, new_cost)
         paths, cost = new_paths, new_cost
     return paths, cost
+
+
+def _products_of_columns(x: npt.NDArray[np.float32], tables: SearchTables) -> npt.NDArray[np.float32]:
+    """Return the products of each level's columns with its codebook, side by side."""
+    if tables.rotation is not None:
+        x = x @ tables.rotation
+    products = np.empty((len(x), int(tables.offsets[-1])), np.float32)
+    bounds = tables.offsets.tolist()
+    for level, rows in enumerate(tables.columns or ()):
+        columns = slice(bounds[level], bounds[level + 1])
+        products[:, columns] = x[:, rows] @ tables.right[rows, : len(tables.codebooks[level])]
+    return products
 
 
 def decode_codes(codes: npt.NDArray[np.integer[Any]], codebooks: Sequence[FloatArray]) -> npt.NDArray[np.float32]:

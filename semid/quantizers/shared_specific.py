@@ -182,7 +182,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         if self.n_shared:
             joined = np.concatenate(list(parts.values()), axis=1)
             parts.clear()
-            shared, _ = fit_levels(joined, sizes[: self.n_shared])
+            shared, _ = fit_levels(joined, sizes[: self.n_shared], more_follow=self.n_specific > 0)
             columns = column_slices({view: len(each.mean) for view, each in scaling.items()})
             parts = {view: np.ascontiguousarray(joined[:, columns[view]]) for view in scaling}
             del joined

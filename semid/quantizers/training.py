@@ -1,57 +1,42 @@
 """Codebooks of residual k-means: each level is a k-means on what the levels before left over."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from semid.errors import InvalidValueError
-from semid.quantizers.lloyd import run_lloyd
-from semid.quantizers.starts import STARTS
+from semid.quantizers.balance import run_balanced
+from semid.quantizers.lloyd import assign_clusters, run_lloyd
+from semid.quantizers.refine import refine_jointly, subtract_centroids
+from semid.quantizers.sampling import sample_rows
+from semid.quantizers.starts import STARTS, separating_start
 
-__all__ = ["fit_codebooks", "sample_rows"]
+__all__ = ["Learnt", "fit_codebooks", "fit_levels", "sample_rows"]
 
 Matrix = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int32]
+# On 100k clustered embeddings of 384 dimensions, 3 x 256 codes, distortion over that of scikit-learn per level and
+# collisions: 1.028 and 12.5 % before the rounds, 1.016 and 13.3 % after three; a fourth gives 1.014 and 13.7 %.
+ROUNDS = 3
+LAST_STEPS = 5
+BALANCED_STEPS = 10
 
 
-def sample_rows(
-    n_items: int, codebook_sizes: Sequence[int], *, sample_size: int | None, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Return the rows to train on, in increasing order, as a file is read fastest.
+class Learnt(NamedTuple):
+    """What a fit of levels gives."""
 
-    Parameters
-    ----------
-    n_items : int
-    codebook_sizes : sequence of int
-    sample_size : int, optional
-        At most so many. None takes 256 per code of the largest codebook, but at least 65,536, at most 262,144, and
-        never below 32 per code.
-    rng : numpy.random.Generator
-
-    Raises
-    ------
-    InvalidValueError
-        If there are fewer items, or a smaller sample, than codes in a codebook.
-    """
-    level = int(np.argmax(codebook_sizes))
-    size = codebook_sizes[level]
-    if n_items < size:
-        raise InvalidValueError(
-            f"too few items for level {level}: expected at least {size}, its codebook_size, got n_samples={n_items}. "
-            "Give more items or lower codebook_size."
-        )
-    if sample_size is None:
-        sample_size = max(32 * size, min(max(65_536, 256 * size), 262_144))
-    elif sample_size < size:
-        raise InvalidValueError(
-            f"sample_size is too small for level {level}: expected at least {size}, its codebook_size, got "
-            f"{sample_size}. Raise sample_size or leave it None."
-        )
-    if n_items <= sample_size:
-        return np.arange(n_items)
-    return np.sort(rng.choice(n_items, sample_size, replace=False, shuffle=False))
+    codebooks: tuple[Matrix, ...]
+    """Per level, shape (codebook_size, dim of the level), dtype float32."""
+    counts: tuple[npt.NDArray[np.int64], ...]
+    """Per level, how many training rows stand behind each code; shape (codebook_size,)."""
+    n_iter: int = 0
+    """Most Lloyd steps that a level took."""
+    rotation: Matrix | None = None
+    """Of product quantizers: what embeddings are multiplied by first, shape (dim, dim); None for nothing."""
+    columns: tuple[slice, ...] | None = None
+    """Of product quantizers: the columns of each level; None where every level sees all."""
 
 
 def fit_codebooks(
@@ -61,46 +46,83 @@ def fit_codebooks(
     init: str,
     max_iter: int,
     rng: np.random.Generator,
+    more_follow: bool = False,
     progress: bool = False,
 ) -> tuple[tuple[Matrix, ...], int]:
-    """Learn one codebook per level.
+    """Learn one codebook per level, as `fit_levels` does; returns the codebooks and the most Lloyd steps of a level."""
+    learnt = fit_levels(
+        residual, codebook_sizes, init=init, max_iter=max_iter, rng=rng, more_follow=more_follow, progress=progress
+    )
+    return learnt.codebooks, learnt.n_iter
+
+
+def fit_levels(
+    residual: Matrix,
+    codebook_sizes: Sequence[int],
+    *,
+    init: str,
+    max_iter: int,
+    rng: np.random.Generator,
+    capacity: int | None = None,
+    more_follow: bool = False,
+    progress: bool = False,
+) -> Learnt:
+    """Learn one codebook per level, then refine all of them together.
 
     Parameters
     ----------
     residual : ndarray of shape (n_items, dim), dtype float32
         The training rows. Overwritten by what all levels together leave over.
     codebook_sizes : sequence of int
-    init : {"progressive", "k-means++"}
+    init : {"progressive", "k-means++", "random"}
     max_iter : int
         Most Lloyd steps per level.
     rng : numpy.random.Generator
+    capacity : int, optional
+        Move the centroids of each level to the means of clusters of at most so many rows. Then there is no refinement.
+    more_follow : bool, default=False
+        Whether others will quantize what is left over; else "progressive" lets the last level tell items apart.
     progress : bool, default=False
         Show a bar over the levels, on a terminal only.
 
     Returns
     -------
-    codebooks : tuple of ndarray of shape (codebook_size, dim), dtype float32
+    learnt : Learnt
         Where a level has fewer distinct residuals than codes, the spare codes are zero vectors: they add nothing.
-    n_iter : int
-        Most Lloyd steps that a level took.
     """
-    codebooks, n_iter = [], 0
-    for size in tqdm(codebook_sizes, desc="levels", disable=None if progress else True):
+    codebooks: list[Matrix] = []
+    codes: list[Labels] = []
+    n_iter, exact = 0, False
+    for level, size in enumerate(tqdm(codebook_sizes, desc="levels", disable=None if progress else True)):
         distinct = distinct_rows(residual, limit=size)
         if len(distinct) <= size:
             codebook = np.zeros((size, residual.shape[1]), np.float32)
             codebook[: len(distinct)] = distinct
+            labels, _ = assign_clusters(residual, codebook, np.einsum("nd,nd->n", residual, residual))
             residual[:] = 0.0
+            exact = True
         else:
             # Distances to centred points keep more digits, and level 0 may lie far from the origin.
             mean = residual.mean(axis=0, dtype=np.float64).astype(np.float32)
             residual -= mean
-            centroids, labels, steps = run_lloyd(residual, STARTS[init](residual, size, rng), max_iter=max_iter)
+            separate = init == "progressive" and not more_follow and 0 < level == len(codebook_sizes) - 1
+            start = separating_start if separate else STARTS[init]
+            centroids, labels, steps = run_lloyd(
+                residual, start(residual, size, rng), max_iter=min(max_iter, LAST_STEPS) if separate else max_iter
+            )
+            if capacity is not None:
+                centroids = run_balanced(residual, centroids, capacity=capacity, max_iter=BALANCED_STEPS)
+                labels, _ = assign_clusters(residual, centroids, np.einsum("nd,nd->n", residual, residual))
             n_iter = max(n_iter, steps)
             subtract_centroids(residual, centroids, labels)
             codebook = centroids + mean
         codebooks.append(codebook)
-    return tuple(codebooks), n_iter
+        codes.append(labels)
+    if len(codes) > 1 and capacity is None and not exact:
+        refined, labels_of = refine_jointly(residual, codebooks, codes, rounds=ROUNDS)
+        codebooks, codes = list(refined), list(labels_of)
+    counts = tuple(np.bincount(labels, minlength=len(book)) for labels, book in zip(codes, codebooks, strict=True))
+    return Learnt(tuple(codebooks), counts, n_iter)
 
 
 def distinct_rows(x: Matrix, *, limit: int) -> Matrix:
@@ -111,10 +133,3 @@ def distinct_rows(x: Matrix, *, limit: int) -> Matrix:
         if len(first) > limit:
             break
     return x[list(first.values())]
-
-
-def subtract_centroids(residual: Matrix, centroids: Matrix, labels: npt.NDArray[np.integer[Any]]) -> None:
-    """Subtract each row's centroid, in place and by blocks."""
-    for first in range(0, len(residual), 4096):
-        block = slice(first, first + 4096)
-        residual[block] -= centroids[labels[block]]

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import CodeArray, float_block, open_embeddings
+from semid.io.mapped import drop_pages
 
 __all__ = [
     "Scaling",
@@ -122,6 +123,7 @@ def fit_scaling(
 def standardize_block(matrix: npt.NDArray[np.number[Any]], rows: slice, scaling: Scaling, *, view: str) -> Matrix:
     """Return some rows of a view, standardised, in a new array."""
     block = float_block(matrix, rows, name=f"view {view!r}") - scaling.mean
+    drop_pages(matrix)
     block *= np.float32(scaling.factor)
     return block
 

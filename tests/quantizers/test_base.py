@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
-from semid.quantizers import MultiViewQuantizer, Quantizer, ResidualKMeans
+from semid.quantizers import KMeans, MultiViewQuantizer, ProductKMeans, Quantizer, ResidualKMeans
 
 QUANTIZERS = {
+    "KMeans": KMeans(16),
+    "ProductKMeans": ProductKMeans(3, 16),
+    "ProductKMeans, opq": ProductKMeans(4, (16, 8, 300, 2), rotation="opq"),
     "ResidualKMeans": ResidualKMeans(3, 16),
     "ResidualKMeans, sizes per level": ResidualKMeans(3, (300, 16, 4)),
     "ResidualKMeans, k-means++": ResidualKMeans(2, 16, init="k-means++"),
@@ -62,6 +66,19 @@ def test_rows_are_encoded_one_by_one_as_together(quantizer, X):
     together = quantizer.encode(X[:40])
     alone = np.concatenate([quantizer.encode(X[row : row + 1]) for row in range(40)])
     np.testing.assert_array_equal(alone, together)
+
+
+def test_batches_give_what_the_whole_gives(quantizer, X):
+    batches = [X[:700], X[700:710], X[710:]]
+    streamed = clone(quantizer).fit(iter(batches))
+    for book, expected in zip(streamed.codebooks, quantizer.codebooks, strict=True):
+        np.testing.assert_array_equal(book, expected)
+    np.testing.assert_array_equal(quantizer.encode(batch for batch in batches), quantizer.encode(X))
+
+
+def test_a_long_stream_is_sampled(quantizer, X):
+    streamed = clone(quantizer).set_params(sample_size=400).fit(X[first : first + 90] for first in range(0, 2000, 90))
+    assert sum(streamed.counts_[0]) == 400
 
 
 def test_no_codes_give_no_embeddings(quantizer):

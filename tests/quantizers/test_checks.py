@@ -43,9 +43,9 @@ def test_one_size_or_one_per_level(sizes):
         ),
         (lambda: check_codebook_sizes(None, 2), InvalidTypeError, "got None"),
         (
-            lambda: check_init("random"),
+            lambda: check_init("pca"),
             InvalidValueError,
-            "init is unknown: expected 'progressive' or 'k-means++', got 'random'. Choose one of them.",
+            "init is unknown: expected 'progressive', 'k-means++', 'random', got 'pca'. Choose one of them.",
         ),
     ],
 )

@@ -219,7 +219,7 @@ def test_before_fit_everything_says_so(call):
             {"codebook_size": 3000},
             InvalidValueError,
             "too few items for level 0: expected at least 3000, its codebook_size, "
-            "got n_samples=2000. Give more items or lower codebook_size.",
+            "got n_samples=2000. Give more items, lower codebook_size, or set it to 'auto'.",
         ),
         (
             {"sample_size": 7, "codebook_size": 8},
@@ -229,9 +229,9 @@ def test_before_fit_everything_says_so(call):
         ({"sample_size": "all"}, InvalidTypeError, "sample_size is not an integer: expected 1 or more, got 'all'."),
         ({"max_iter": 0}, InvalidValueError, "max_iter is too small: expected 1 or more, got 0."),
         (
-            {"init": "random"},
+            {"init": "pca"},
             InvalidValueError,
-            "init is unknown: expected 'progressive' or 'k-means++', got 'random'.",
+            "init is unknown: expected 'progressive', 'k-means++', 'random', got 'pca'.",
         ),
         ({"seed": -1}, InvalidValueError, "seed is too small: expected 0 or more, got -1."),
     ],

@@ -189,7 +189,7 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
             "number, got 0. Leave out a view that should not count.",
         ),
         ({"sample_size": 0}, InvalidValueError, "sample_size is too small: expected 1 or more, got 0."),
-        ({"init": "random"}, InvalidValueError, "init is unknown"),
+        ({"init": "pca"}, InvalidValueError, "init is unknown"),
         ({"seed": 0.5}, InvalidTypeError, "seed is not an integer: expected 0 or more, got 0.5."),
         ({"max_iter": 0}, InvalidValueError, "max_iter is too small"),
     ],

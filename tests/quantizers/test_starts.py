@@ -14,7 +14,7 @@ def distortion(x, centroids):
     return ((x[:, None] - centroids[None]) ** 2).sum(axis=2).min(axis=1).mean()
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", ["progressive", "k-means++"])
 def test_a_start_beats_random_rows(centred, name):
     rng = np.random.default_rng(0)
     centroids = STARTS[name](centred, 32, rng)
@@ -34,6 +34,13 @@ def test_the_same_seed_gives_the_same_start(centred, name):
 def test_few_dimensions_and_as_many_codes_as_rows(rng, name, dim):
     x = rng.normal(size=(20, dim)).astype(np.float32)
     assert np.isfinite(STARTS[name](x - x.mean(axis=0), 19, rng)).all()
+
+
+def test_random_rows_are_rows_and_differ_as_far_as_they_can(rng):
+    x = np.repeat(np.arange(6, dtype=np.float32)[:, None], 3, axis=0)
+    start = STARTS["random"](x, 9, rng)
+    assert start.shape == (9, 1) and set(start[:, 0]) <= set(x[:, 0])
+    assert len(np.unique(start)) == 6
 
 
 def test_principal_axes_span_the_strongest_directions(rng):

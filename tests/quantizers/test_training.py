@@ -1,56 +1,7 @@
-import re
-
 import numpy as np
 import pytest
 
-from semid.errors import InvalidValueError
-from semid.quantizers.training import distinct_rows, fit_codebooks, sample_rows
-
-
-def sample(n_items, sizes, sample_size=None):
-    return sample_rows(n_items, sizes, sample_size=sample_size, rng=np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(
-    "n_items, size, expected",
-    [
-        (1000, 8, 1000),
-        (100_000, 8, 65_536),
-        (300_000, 512, 131_072),
-        (400_000, 4096, 262_144),
-        (400_000, 10_000, 320_000),
-    ],
-)
-def test_default_sample_size(n_items, size, expected):
-    rows = sample(n_items, (2, size))
-    assert len(rows) == expected
-    assert (np.diff(rows) > 0).all() and rows[0] >= 0 and rows[-1] < n_items
-
-
-def test_given_sample_size():
-    assert len(sample(500, (8,), sample_size=100)) == 100
-    np.testing.assert_array_equal(sample(50, (8,), sample_size=100), np.arange(50))
-
-
-@pytest.mark.parametrize(
-    "n_items, sample_size, text",
-    [
-        (
-            10,
-            None,
-            "too few items for level 1: expected at least 12, its codebook_size, got n_samples=10. Give more items "
-            "or lower codebook_size.",
-        ),
-        (
-            50,
-            11,
-            "sample_size is too small for level 1: expected at least 12, its codebook_size, got 11. Raise sample_size",
-        ),
-    ],
-)
-def test_too_few_rows_are_refused(n_items, sample_size, text):
-    with pytest.raises(InvalidValueError, match=re.escape(text)):
-        sample(n_items, (4, 12), sample_size)
+from semid.quantizers.training import distinct_rows, fit_codebooks
 
 
 def fit(x, sizes, **settings):

@@ -1,0 +1,319 @@
+"""What the k-means quantizers of one view share: input, search, streaming, saving, the manners of scikit-learn."""
+
+import os
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from semid.errors import InvalidValueError
+from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
+from semid.io.batches import is_stream, iter_batches, reservoir_sample
+from semid.quantizers.base import Quantizer
+from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed
+from semid.quantizers.product_space import full_space
+from semid.quantizers.sampling import auto_codebook_size, check_enough, sample_limit, sample_rows
+from semid.quantizers.saving import read_levels, write_levels
+from semid.quantizers.search import build_tables, decode_codes, search_codes
+from semid.quantizers.training import Learnt
+
+__all__ = ["KMeansFamily"]
+
+Matrix = npt.NDArray[np.float32]
+# partial_fit begins when there are so many rows per code: k-means++ draws from no more.
+FIRST_ROWS_PER_CODE = 64
+AUTO = "auto"
+
+
+class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
+    """Base of `KMeans`, `ResidualKMeans` and `ProductKMeans`: they differ in how a sample becomes codebooks."""
+
+    codebook_size: Any
+    seed: int
+    max_iter: int
+    init: str
+    sample_size: int | None
+    progress: bool
+
+    @abstractmethod
+    def _train(self, sample: Matrix, sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
+        """Learn the codebooks from a sample, which may be overwritten."""
+
+    @abstractmethod
+    def _absorb(self, batch: Matrix, learnt: Learnt) -> Learnt:
+        """Return the codebooks after one more batch, which may be overwritten."""
+
+    @property
+    def codebooks(self) -> tuple[Matrix, ...]:
+        """Centroids, one array of shape (codebook_size, dim) and dtype float32 per level."""
+        self._check_fitted()
+        return self.codebooks_
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level."""
+        if self.__sklearn_is_fitted__():
+            return tuple(len(book) for book in self.codebooks_)
+        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+            self._check_fitted()
+        return check_codebook_sizes(self.codebook_size, self.n_levels)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns of the embeddings."""
+        self._check_fitted()
+        return int(self.n_features_in_)
+
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Learn the codebooks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_items, dim), path, or iterable of batches
+            ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file: only the rows of the training sample are read and
+            checked. Path of a ``.parquet`` file, with ``::column`` if it has several columns of lists, or iterable of
+            arrays of shape (n_rows, dim): read once, in the memory of the sample.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : the quantizer
+
+        Raises
+        ------
+        InvalidValueError
+            If there are fewer items than codes in a codebook, a value is not finite, or a parameter is out of range.
+        InvalidTypeError
+            If `X` does not hold real numbers, or a parameter has a wrong type.
+        OptionalDependencyError
+            If `X` is a parquet file and pyarrow is not installed.
+        """
+        rng = self._check_parameters()
+        if is_stream(X):
+            limit = sample_limit(self._sizes_for(None), self.sample_size)
+            sample, n_items = reservoir_sample(iter_batches(X), limit, rng)
+            sizes = self._sizes_for(n_items)
+            check_enough(n_items, sizes)
+            self._check_features(X, sample, reset=True)
+        else:
+            matrix = open_embeddings(X)
+            sizes = self._sizes_for(len(matrix))
+            sample = float_block(matrix, sample_rows(len(matrix), sizes, sample_size=self.sample_size, rng=rng))
+            self._check_features(X, matrix, reset=True)
+        learnt = self._train(sample, sizes, rng)
+        self.n_iter_ = learnt.n_iter
+        return self._learn(learnt)
+
+    def partial_fit(self, X: Any, y: None = None) -> Self:
+        """Learn from one more batch of a stream.
+
+        The first rows are kept until there are 64 per code of the largest codebook, 16,384 at 256 codes; then the
+        codebooks are those of a fit on them. From there on each batch moves every centroid to the mean of all rows
+        that it has taken, level by level, and codes that stay idle move to the rows that are served worst. The same
+        batches in the same order give the same codebooks. After `fit`, `partial_fit` goes on from its codebooks.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            A parquet file or an iterable counts as one batch after the other.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : the quantizer
+            Fitted from the batch on that completes the first rows.
+
+        Raises
+        ------
+        InvalidValueError
+            If the dim differs from that of earlier batches, a value is not finite, a parameter is out of range, or
+            ``codebook_size="auto"``, which needs the number of items.
+        InvalidTypeError
+            If `X` does not hold real numbers, or a parameter has a wrong type.
+        """
+        if is_stream(X):
+            for batch in iter_batches(X):
+                self.partial_fit(batch)
+            return self
+        rng = self._check_parameters()
+        fitted = self.__sklearn_is_fitted__()
+        if not fitted and isinstance(self.codebook_size, str):
+            raise InvalidValueError(
+                "codebook_size is unknown to partial_fit: expected an integer or one per level, got 'auto', which "
+                "needs the number of items. Set it, or call fit."
+            )
+        sizes = self.codebook_sizes
+        batch = np.array(float_block(open_embeddings(X), slice(0, None)))
+        self._check_features(X, batch, reset=not hasattr(self, "n_features_in_"))
+        if fitted:
+            return self._learn(self._absorb(batch, self._learnt))
+        pending: list[Matrix] = [*getattr(self, "_pending", []), batch]
+        if sum(map(len, pending)) < FIRST_ROWS_PER_CODE * max(sizes):
+            self._pending: list[Matrix] = pending
+            return self
+        return self._learn(self._train(np.concatenate(pending), sizes, rng))
+
+    def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
+        """Return the codes of embeddings.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_items, dim), path, or iterable of batches
+            As in `fit`; read by blocks, and a memory-mapped file leaves memory again.
+        beam : int, default=1
+            Prefixes kept while searching. 1 takes the nearest centroid level by level; more finds nearer codes.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+            Of two codes that are equally near, the lower one.
+
+        Raises
+        ------
+        InvalidValueError
+            If the dim differs from that of the fit, or a value is not finite.
+        """
+        codes, _ = self.candidates(X, count=1, beam=beam)
+        return codes[:, 0]
+
+    def candidates(self, X: Any, *, count: int, beam: int) -> tuple[CodeArray, Matrix]:
+        """Return the `count` best codes per embedding that a beam search of width `beam` finds, best first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_items, dim), path, or iterable of batches
+            As in `encode`.
+        count : int
+            Rows of codes wanted per item. The search finds at most ``beam * codebook_sizes[-1]``.
+        beam : int
+            Prefixes kept after each level but the last. The result is exact if it is at least the product of all
+            codebook sizes but the last; that of `KMeans` and `ProductKMeans` always is.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_items, count, n_levels), unsigned integer dtype
+            0 where the search finds fewer than `count`.
+        cost : ndarray of shape (n_items, count), dtype float32
+            Squared distance between embedding and decoded codes; ``inf`` where the search finds fewer than `count`.
+        """
+        self._check_fitted()
+        count, beam = check_count(count, "count"), check_count(beam, "beam")
+        if is_stream(X):
+            found = [self.candidates(batch, count=count, beam=beam) for batch in iter_batches(X)]
+            return np.concatenate([codes for codes, _ in found]), np.concatenate([cost for _, cost in found])
+        matrix = open_embeddings(X)
+        self._check_features(X, matrix, reset=False)
+        return search_codes(matrix, self._tables, beam=beam, count=count)
+
+    def decode(self, codes: Any) -> Matrix:
+        """Return the embeddings that codes stand for.
+
+        Parameters
+        ----------
+        codes : array-like of shape (n_items, n_levels), any integer dtype
+
+        Returns
+        -------
+        decoded : ndarray of shape (n_items, dim), dtype float32
+            The sum of the chosen centroids.
+
+        Raises
+        ------
+        InvalidValueError
+            If the shape is wrong or a code lies outside its codebook.
+        InvalidTypeError
+            If the codes are not integers.
+        """
+        self._check_fitted()
+        return decode_codes(check_codes(codes, self.codebook_sizes), self.codebooks_)
+
+    def transform(self, X: Any) -> CodeArray:
+        """Return the codes of embeddings, as `encode` does with one beam."""
+        return self.encode(X)
+
+    def inverse_transform(self, X: Any) -> Matrix:
+        """Return the embeddings that codes stand for, as `decode` does."""
+        return self.decode(X)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder."""
+        self._check_fitted()
+        write_levels(folder, type(self).__name__, params=self.get_params(), learnt=self._learnt)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
+        """Load what `save_pretrained` wrote.
+
+        Parameters
+        ----------
+        folder : path-like
+        mmap : bool, default=False
+            Map the codebooks instead of reading them.
+
+        Raises
+        ------
+        FormatError
+            If a file is missing or damaged, or the folder holds something else.
+        """
+        params, learnt = read_levels(folder, cls.__name__, mmap=mmap)
+        return cls(**params)._learn(learnt)
+
+    def _learn(self, learnt: Learnt) -> Self:
+        self._learnt = learnt
+        self._pending = []
+        self.codebooks_ = full_space(learnt)
+        self.counts_ = learnt.counts
+        self.n_features_in_ = self.codebooks_[0].shape[1]
+        self._tables = build_tables(learnt.codebooks, rotation=learnt.rotation, columns=learnt.columns)
+        return self
+
+    def _sizes_for(self, n_items: int | None) -> tuple[int, ...]:
+        """Return the codebook sizes for so many items; None: as many as "auto" makes the most of."""
+        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+            return (256 if n_items is None else auto_codebook_size(n_items, self.n_levels),) * self.n_levels
+        return check_codebook_sizes(self.codebook_size, self.n_levels)
+
+    def _check_parameters(self) -> np.random.Generator:
+        check_count(self.n_levels, "n_levels")
+        self._sizes_for(None)
+        check_init(self.init)
+        check_count(self.max_iter, "max_iter")
+        if self.sample_size is not None:
+            check_count(self.sample_size, "sample_size")
+        return np.random.default_rng(check_seed(self.seed))
+
+    def _check_features(self, X: Any, matrix: npt.NDArray[Any], *, reset: bool) -> None:
+        """Keep or compare the number and, of a data frame, the names of the columns."""
+        try:
+            validate_data(self, X if hasattr(X, "columns") else matrix, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            raise InvalidValueError(f"{str(error).strip()} Use the embedding model of the fit.") from error
+
+    def _check_fitted(self) -> None:
+        n_pending = sum(map(len, getattr(self, "_pending", [])))
+        if n_pending and not self.__sklearn_is_fitted__():
+            needed = FIRST_ROWS_PER_CODE * max(check_codebook_sizes(self.codebook_size, self.n_levels))
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet: expected {needed} rows from partial_fit, got "
+                f"{n_pending}. Give more batches, or call fit."
+            )
+        check_is_fitted(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "codebooks_")
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_levels
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes are integers whatever the dtype of the embeddings
+        return tags
