@@ -1,0 +1,1 @@
+"""Parts of quantizers that train a network: layers, codebooks, balanced assignment, the training loop."""

@@ -1,0 +1,164 @@
+"""Settings of network quantizers, as values: how codes learn, how long and on what the network trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, final
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.quantizers.checks import check_count
+
+__all__ = ["CodeLearning", "Training", "check_choice", "check_number"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CodeLearning:
+    """How latents choose codes while training, and how both learn from the choice.
+
+    Parameters
+    ----------
+    update : {"ema", "loss"}, default="ema"
+        Centroids are moving averages of the residuals that chose them, or learn by the codebook term of the loss
+        (VQ-VAE, arXiv:1711.00937).
+    ema_decay : float, default=0.99
+        Share of the old average that stays at each step; only for update "ema".
+    gradient : {"rotation", "straight-through"}, default="rotation"
+        How the gradient of the decoder reaches the encoder past the choice of codes (rotation: arXiv:2410.06424).
+    commitment : float, default=0.25
+        Weight of the pull of latents towards their centroids, at every level.
+    distance : {"euclidean", "cosine"}, default="euclidean"
+        "cosine" scales every latent to one length, so that the nearest sum of centroids is the one of largest cosine.
+    revive_dead : bool, default=True
+        After each epoch, move centroids that no item chose to where items are badly served.
+    sinkhorn_levels : sequence of int, default=()
+        Levels whose codes are balanced within each training batch; -1 is the last. Encoding takes the nearest code.
+    sinkhorn_epsilon : float, default=0.003
+        Smoothing of the balance, in units of half the range of the batch's distances.
+    sinkhorn_iterations : int, default=50
+
+    Raises
+    ------
+    InvalidValueError
+        If a value is out of range, or a name unknown.
+    InvalidTypeError
+        If a number is none.
+    """
+
+    update: str = "ema"
+    ema_decay: float = 0.99
+    gradient: str = "rotation"
+    commitment: float = 0.25
+    distance: str = "euclidean"
+    revive_dead: bool = True
+    sinkhorn_levels: Sequence[int] = ()
+    sinkhorn_epsilon: float = 0.003
+    sinkhorn_iterations: int = 50
+
+    def __post_init__(self) -> None:
+        check_choice(self.update, "update", ("ema", "loss"))
+        check_choice(self.gradient, "gradient", ("rotation", "straight-through"))
+        check_choice(self.distance, "distance", ("euclidean", "cosine"))
+        check_number(self.ema_decay, "ema_decay", least=0, below=1)
+        check_number(self.commitment, "commitment", least=0)
+        check_number(self.sinkhorn_epsilon, "sinkhorn_epsilon", least=1e-6)
+        check_count(self.sinkhorn_iterations, "sinkhorn_iterations")
+        # A tuple, so that equal settings are equal and can be hashed.
+        object.__setattr__(self, "sinkhorn_levels", tuple(self.sinkhorn_levels))
+
+    def balanced_levels(self, n_levels: int) -> frozenset[int]:
+        """Return the levels with Sinkhorn, counted from 0; an InvalidValueError if there is no such level."""
+        for level in self.sinkhorn_levels:
+            if not isinstance(level, Integral) or not -n_levels <= level < n_levels:
+                raise InvalidValueError(
+                    f"sinkhorn_levels has no such level: expected {-n_levels} to {n_levels - 1}, got {level!r}. "
+                    "Name levels of the quantizer."
+                )
+        return frozenset(int(level) % n_levels for level in self.sinkhorn_levels)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained: AdamW with clipped gradients, a best checkpoint, an early stop.
+
+    Parameters
+    ----------
+    epochs : int, default=100
+        Most passes over the training items with codebooks.
+    warmup_epochs : int, default=20
+        Passes before them without codebooks, as a plain autoencoder; the codebooks then start as residual k-means of
+        the latents.
+    batch_size : int, default=256
+    learning_rate : float, default=1e-3
+        The peak.
+    schedule : {"linear", "constant"}, default="linear"
+        After the rise, the learning rate falls linearly to 0 over all epochs, or stays.
+    rise : float, default=0.02
+        Share of all steps in which the learning rate rises linearly from 0 to its peak.
+    weight_decay : float, default=1e-5
+    clip_norm : float, default=1.0
+        Largest norm of all gradients together.
+    validation_share : float, default=0.05
+        Share of the items that is not trained on and selects the checkpoint; 0 selects on the training items.
+    patience : int, default=20
+        Epochs without a better checkpoint after which training stops; 0 never stops early.
+    device : str, default="auto"
+        Where to train: "cuda", "cuda:1", "cpu"; "auto" takes a CUDA device if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the products inside the layers while training; everything else is float32. "auto" takes bfloat16 where the
+        device has instructions for it, which saves two fifths of a step on such a CPU (768 dimensions, 1,024 items).
+
+    Raises
+    ------
+    InvalidValueError
+        If a value is out of range, or a name unknown.
+    InvalidTypeError
+        If a number is none.
+    """
+
+    epochs: int = 100
+    warmup_epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    schedule: str = "linear"
+    rise: float = 0.02
+    weight_decay: float = 1e-5
+    clip_norm: float = 1.0
+    validation_share: float = 0.05
+    patience: int = 20
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_count(self.epochs, "epochs")
+        check_count(self.warmup_epochs, "warmup_epochs", least=0)
+        check_count(self.batch_size, "batch_size")
+        check_count(self.patience, "patience", least=0)
+        check_choice(self.schedule, "schedule", ("linear", "constant"))
+        check_choice(self.precision, "precision", ("auto", "float32", "bfloat16"))
+        check_number(self.learning_rate, "learning_rate", least=0)
+        check_number(self.rise, "rise", least=0, below=1)
+        check_number(self.weight_decay, "weight_decay", least=0)
+        check_number(self.clip_norm, "clip_norm", least=1e-12)
+        check_number(self.validation_share, "validation_share", least=0, below=1)
+
+
+def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
+    """Return the name of a policy, or say which there are."""
+    if value not in choices:
+        raise InvalidValueError(
+            f"{name} is unknown: expected {' or '.join(map(repr, choices))}, got {value!r}. Choose one of them."
+        )
+    return str(value)
+
+
+def check_number(value: Any, name: str, *, least: float, below: float = float("inf")) -> float:
+    """Return a finite number in ``[least, below)``, or say what is wrong with it."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    if number is None:
+        raise InvalidTypeError(f"{name} is not a number: expected {least:g} or more, got {value!r}. Pass a float.")
+    if not least <= number < below:
+        limit = "" if below == float("inf") else f" and less than {below:g}"
+        raise InvalidValueError(f"{name} is out of range: expected {least:g} or more{limit}, got {value}. Change it.")
+    return number

@@ -1,0 +1,267 @@
+"""The training loop: batches, learning rate, best checkpoint, early stop, and a file to continue from."""
+
+import copy
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from semid.errors import FormatError, InvalidValueError
+from semid.io.persistence import read_tensors, write_tensors
+from semid.quantizers.networks.options import Training
+
+__all__ = ["Record", "Trainer", "pick_device", "train"]
+
+Record = dict[str, float]
+Rows = npt.NDArray[np.int64]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is a CUDA device if there is one.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such device.
+    """
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InvalidValueError(
+            f"device cannot be used: expected 'auto', 'cpu' or a device of this machine, got {name!r} ({reason}). Use "
+            "'auto'."
+        ) from error
+    return device
+
+
+def train(
+    model: nn.Module,
+    step: Callable[[Rows], dict[str, Tensor]],
+    n_items: int,
+    *,
+    options: Training,
+    epochs: int,
+    criterion: str,
+    seed: int,
+    before_epoch: Callable[[int], None] | None = None,
+    after_epoch: Callable[[int, torch.Generator], Mapping[str, float]] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> list[Record]:
+    """Train a network in place and leave it with the state of its best epoch.
+
+    All randomness of an epoch comes from the seed and its number, so a run that is continued from its file ends with
+    the bits of one that was never interrupted.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its parameters with gradients are trained; its whole state is kept and restored.
+    step : callable
+        Takes row numbers of a batch, shape (batch,), and returns scalars of one forward pass; "loss" is minimised, the
+        means of all go into the history.
+    n_items : int
+    options : Training
+    epochs : int
+        Passes over the items; the learning rate is planned over all of them.
+    criterion : str
+        Entry of an epoch's record whose least value marks the best state. Epochs without it cannot be the best and do
+        not count for the early stop.
+    seed : int
+    before_epoch : callable, optional
+        Takes the number of the epoch, from 1.
+    after_epoch : callable, optional
+        Takes the number of the epoch and a generator, with the model in evaluation mode; returns more entries of the
+        record. What it changes in the model belongs to the next epoch: the kept state is that of its beginning.
+    checkpoint : path-like, optional
+        A safetensors file, written after every epoch; if it exists, training continues from it.
+    fingerprint : mapping of JSON values, optional
+        What a file must agree with to be continued.
+    progress : bool, default=False
+        Show a bar over the epochs, on a terminal only.
+
+    Returns
+    -------
+    history : list of dict
+        Per epoch its number, the learning rate at its end, the mean of each scalar of `step`, and what `after_epoch`
+        returned.
+
+    Raises
+    ------
+    InvalidValueError
+        If the loss is not finite.
+    FormatError
+        If the file is damaged or belongs to another training run.
+    """
+    run = _Run(model, options, criterion, {"epochs": epochs, "seed": seed} | dict(fingerprint or {}))
+    if checkpoint is not None and Path(checkpoint).exists():
+        run.load(checkpoint)
+    n_batches = math.ceil(n_items / options.batch_size)
+    n_steps = epochs * n_batches
+    cuda_devices = sorted({each.device.index or 0 for each in model.parameters() if each.is_cuda})
+    with (
+        tqdm(total=epochs, initial=len(run.history), desc="epochs", disable=None if progress else True) as bar,
+        torch.random.fork_rng(devices=cuda_devices),
+    ):
+        while len(run.history) < epochs and not run.exhausted:
+            epoch = len(run.history) + 1
+            if before_epoch is not None:
+                before_epoch(epoch)
+            torch.manual_seed(_epoch_seed(seed, epoch))  # of dropout
+            shuffled = np.random.default_rng((seed, epoch)).permutation(n_items)
+            model.train()
+            totals: dict[str, Tensor] = {}
+            for number in range(n_batches):
+                rows = shuffled[number * options.batch_size : (number + 1) * options.batch_size]
+                rate = learning_rate((epoch - 1) * n_batches + number, n_steps, options)
+                for name, value in run.trainer.take_step(partial(step, rows), rate).items():
+                    totals[name] = totals.get(name, 0.0) + value.detach() * len(rows)
+            record: Record = {"epoch": epoch, "learning_rate": rate}
+            record |= {name: float(total) / n_items for name, total in totals.items()}
+            if not math.isfinite(record["loss"]):
+                raise InvalidValueError(
+                    f"training diverged: expected a finite loss, got {record['loss']} in epoch {epoch}. Lower the "
+                    "learning_rate."
+                )
+            model.eval()
+            state = copy.deepcopy(model.state_dict())
+            if after_epoch is not None:
+                record |= after_epoch(epoch, torch.Generator().manual_seed(_epoch_seed(seed, epoch)))
+            run.finish_epoch(record, state)
+            if checkpoint is not None:
+                run.save(checkpoint)
+            bar.update()
+            if criterion in record:
+                bar.set_postfix({criterion: f"{record[criterion]:.4g}"})
+    run.restore_best()
+    model.eval()
+    return run.history
+
+
+def learning_rate(step: int, n_steps: int, options: Training) -> float:
+    """Return the learning rate of a step, from 0: a linear rise, then a linear fall or none."""
+    rising = round(options.rise * n_steps)
+    if step < rising:
+        return options.learning_rate * (step + 1) / rising
+    if options.schedule == "constant":
+        return options.learning_rate
+    return options.learning_rate * (n_steps - step) / (n_steps - rising)
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+@final
+class Trainer:
+    """An optimizer and the step it takes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its parameters with gradients are trained.
+    options : Training
+    """
+
+    def __init__(self, model: nn.Module, options: Training) -> None:
+        self.clip_norm = options.clip_norm
+        self.trained = [each for each in model.parameters() if each.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, weight_decay=options.weight_decay, fused=True)
+
+    def take_step(self, forward: Callable[[], dict[str, Tensor]], rate: float) -> dict[str, Tensor]:
+        """Move the parameters against the gradient of "loss" at a learning rate; returns what `forward` did."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = forward()
+        torch.autograd.backward(terms["loss"])
+        torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
+        self.optimizer.step()
+        return terms
+
+
+@final
+class _Run:
+    """What a training run knows between epochs, and its file."""
+
+    def __init__(self, model: nn.Module, options: Training, criterion: str, fingerprint: Mapping[str, Any]) -> None:
+        self.model, self.patience, self.criterion = model, options.patience, criterion
+        # As a file would return it: tuples become lists.
+        self.fingerprint = json.loads(json.dumps(fingerprint))
+        self.trainer = Trainer(model, options)
+        self.history: list[Record] = []
+        self.best_state: dict[str, Tensor] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last `patience` judged epochs were no better than one before them."""
+        values = [record[self.criterion] for record in self.history if self.criterion in record]
+        return 0 < self.patience < len(values) - values.index(min(values)) if values else False
+
+    def finish_epoch(self, record: Record, state: dict[str, Tensor]) -> None:
+        """Note an epoch, and keep its state if it is the best."""
+        earlier = [each[self.criterion] for each in self.history if self.criterion in each]
+        self.history.append(record)
+        if self.criterion in record and record[self.criterion] < min(earlier, default=math.inf):
+            self.best_state = state
+
+    def restore_best(self) -> None:
+        """Go back to the best epoch, if one was judged."""
+        if self.best_state:
+            self.model.load_state_dict(self.best_state)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that the next epoch needs, whole or not at all."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
+        for number, state in self.trainer.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        write_tensors(path, arrays, metadata={
+            "fingerprint": json.dumps(self.fingerprint), "history": json.dumps(self.history),
+        })  # fmt: skip
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Continue from a file."""
+        arrays, metadata = read_tensors(path)
+        try:
+            fingerprint, history = json.loads(metadata["fingerprint"]), json.loads(metadata["history"])
+        except (KeyError, ValueError) as error:
+            raise FormatError(
+                f"{path} is no checkpoint: expected a file that a fit wrote, got another safetensors file. Choose "
+                "another name."
+            ) from error
+        for key in sorted(self.fingerprint.keys() | fingerprint.keys()):
+            expected, got = self.fingerprint.get(key), fingerprint.get(key)
+            if expected != got:
+                raise FormatError(
+                    f"{path} belongs to another fit: expected {key}={expected!r}, got {got!r}. Fit with the same "
+                    "parameters and items, or choose another name."
+                )
+        tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, array in arrays.items():
+            kind, _, rest = name.partition(".")
+            tensors[kind][rest] = torch.from_numpy(array)
+        self.model.load_state_dict(tensors["model"])
+        device = next(self.model.parameters()).device
+        self.best_state = {name: tensor.to(device) for name, tensor in tensors["best"].items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors["optimizer"].items():
+            number, _, entry = name.partition(".")
+            state.setdefault(int(number), {})[entry] = tensor
+        self.trainer.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.trainer.optimizer.state_dict()["param_groups"]}
+        )
+        self.history = history
