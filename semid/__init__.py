@@ -16,17 +16,25 @@ if TYPE_CHECKING:
     from semid.generation import prefix_allowed_tokens_fn as prefix_allowed_tokens_fn
     from semid.kernels import show_backends as show_backends
     from semid.metrics import report as report
+    from semid.quantizers import RQVAE as RQVAE
+    from semid.quantizers import KMeans as KMeans
+    from semid.quantizers import ProductKMeans as ProductKMeans
     from semid.quantizers import ResidualKMeans as ResidualKMeans
     from semid.quantizers import SharedSpecificKMeans as SharedSpecificKMeans
+    from semid.quantizers import SharedSpecificRQVAE as SharedSpecificRQVAE
     from semid.trie import Trie as Trie
     from semid.vocabulary import SidVocabulary as SidVocabulary
 
 __version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
+    "KMeans": "semid.quantizers",
+    "ProductKMeans": "semid.quantizers",
+    "RQVAE": "semid.quantizers",
     "ResidualKMeans": "semid.quantizers",
     "SemanticIds": "semid.catalog",
     "SharedSpecificKMeans": "semid.quantizers",
+    "SharedSpecificRQVAE": "semid.quantizers",
     "SidLogitsProcessor": "semid.generation",
     "SidVocabulary": "semid.vocabulary",
     "Trie": "semid.trie",
@@ -38,9 +46,13 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "RQVAE",
+    "KMeans",
+    "ProductKMeans",
     "ResidualKMeans",
     "SemanticIds",
     "SharedSpecificKMeans",
+    "SharedSpecificRQVAE",
     "SidLogitsProcessor",
     "SidVocabulary",
     "Trie",

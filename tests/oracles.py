@@ -125,6 +125,20 @@ def entropy_oracle(column):
     return -sum(count / len(column) * np.log2(count / len(column)) for count in counts.values())
 
 
+def gini_oracle(counts):
+    """Half of the mean difference of all pairs, over the mean."""
+    mean = sum(counts) / len(counts)
+    return sum(abs(a - b) for a in counts for b in counts) / (2 * len(counts) ** 2 * mean)
+
+
+def prefix_purity_oracle(codes, labels, depth):
+    """Share of items with the most frequent label among the items that begin with the same `depth` codes."""
+    below = {}
+    for row, label in zip(codes, labels, strict=True):
+        below.setdefault(tuple(int(code) for code in row[:depth]), []).append(label)
+    return sum(max(map(members.count, members)) for members in below.values()) / len(codes)
+
+
 def distortion_oracle(X, decoded):
     """Mean squared distance of two lists of vectors."""
     return sum(squared_distance(x, y) for x, y in zip(X, decoded, strict=True)) / len(X)
@@ -252,3 +266,147 @@ def item_scores_oracle(model, inputs, token_rows):
                 logits = model(input_ids=whole, use_cache=False).logits[:, -n_levels:]
         scores.append(logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].sum(1).numpy())
     return np.stack(scores)
+
+
+class StopGradient:
+    """Remembers values in the first run and repeats them in later ones: differences see constants.
+
+    So central differences of a loss that is written with it are what a gradient that stops there must be.
+    """
+
+    def __init__(self):
+        self.values, self.position, self.replaying = [], 0, False
+
+    def __call__(self, value):
+        if not self.replaying:
+            self.values.append(np.copy(value))
+            return value
+        self.position += 1
+        return self.values[self.position - 1]
+
+    def replay(self):
+        self.replaying, self.position = True, 0
+
+
+def perceptron_oracle(x, layers):
+    """Multiply by weights of shape (out, in), add the bias, cut at 0 between layers."""
+    for depth, (weight, bias) in enumerate(layers):
+        x = np.array([[row @ column for column in weight] for row in x]) + bias
+        x = np.maximum(x, 0) if depth < len(layers) - 1 else x
+    return x
+
+
+def shared_specific_loss_oracle(params, views, beta, stop, *, all_levels=False, choose=None):
+    """Return GenSAR's loss in float64 as its quantizers are published, with the codes in the order of the recursion.
+
+    Each quantizer puts out ``x + sg(e - x)`` and hands on x less that output; `all_levels` subtracts ``sg(e)`` instead.
+    `params` has "encoders", "decoders" (per view), "shared" and "specific" (per view a list of codebooks); `choose`
+    replaces the nearest code by another rule where it is given: it takes the codebook's name, residual and codebook.
+    """
+    latents = [perceptron_oracle(x, layers) for x, layers in zip(views, params["encoders"], strict=True)]
+    dims = [latent.shape[1] for latent in latents]
+    codes, losses = [], []
+
+    def run(x, books, name):
+        out = np.zeros_like(x)
+        for level, book in enumerate(books):
+            picked = [int(((row - book) ** 2).sum(axis=1).argmin()) for row in x]
+            if choose is not None:
+                picked = choose((*name, level), x, book, picked)
+            picked = stop(np.array(picked))
+            e = book[picked]
+            codes.append(picked)
+            losses.append(((stop(x) - e) ** 2).mean() + beta * ((x - stop(e)) ** 2).mean())
+            level_out = x + stop(e - x)
+            out = out + level_out
+            x = x - stop(e) if all_levels else x - level_out
+        return out, x
+
+    joined = np.concatenate(latents, axis=1)
+    q, rest = run(joined, params["shared"], ("shared",))
+    reconstruction, first = 0.0, 0
+    for view, (x, dim) in enumerate(zip(views, dims, strict=True)):
+        columns = slice(first, first + dim)
+        out, _ = run(rest[:, columns], params["specific"][view], ("specific", view))
+        h = q[:, columns] + out
+        if all_levels:  # the sum of the outputs would hand the gradient on once per level
+            h = latents[view] + stop(h - latents[view])
+        y = perceptron_oracle(h, params["decoders"][view])
+        reconstruction += ((x - y) ** 2).mean()
+        first += dim
+    return reconstruction + sum(losses) / len(losses), codes
+
+
+def sinkhorn_oracle(distance, epsilon, iterations):
+    """Balance codes as GenSAR's authors do: scaled distances, float64, rows then columns to equal sums, row maximum."""
+    middle = (distance.max() + distance.min()) / 2
+    scaled = (distance - middle) / (distance.max() - middle + 1e-5)
+    plan = np.exp(-scaled.astype(np.float64) / epsilon)
+    plan /= plan.sum()
+    n_rows, n_codes = plan.shape
+    for _ in range(iterations):
+        plan /= plan.sum(axis=1, keepdims=True) * n_rows
+        plan /= plan.sum(axis=0, keepdims=True) * n_codes
+    return plan.argmax(axis=1)
+
+
+def slopes_oracle(loss, params, step=1e-6):
+    """Differentiate a loss without arguments by each entry of each array, by central differences."""
+    slopes = []
+    for array in params:
+        slope = np.zeros_like(array)
+        for index in np.ndindex(*array.shape):
+            value, sides = array[index], []
+            for side in (value + step, value - step):
+                array[index] = side
+                sides.append(loss())
+            array[index] = value
+            slope[index] = (sides[0] - sides[1]) / (2 * step)
+        slopes.append(slope)
+    return slopes
+
+
+def rqvae_loss_oracle(params, x, beta, stop, *, update="loss"):
+    """Return the loss of one view in float64, its codes and its reconstruction error, straight-through.
+
+    `params` has "encoder", "decoder" (weight and bias per layer) and "codebooks". Level l commits ``r_l``, from which
+    only constants were subtracted; codebooks that are moving averages have no term of their own.
+    """
+    z = perceptron_oracle(x, params["encoder"])
+    rest, total, quantization, codes = z, np.zeros_like(z), 0.0, []
+    for book in params["codebooks"]:
+        picked = stop(np.array([int(((row - book) ** 2).sum(axis=1).argmin()) for row in rest]))
+        chosen = book[picked]
+        quantization += beta * ((rest - stop(chosen)) ** 2).mean()
+        if update == "loss":
+            quantization += ((stop(rest) - chosen) ** 2).mean()
+        rest, total = rest - stop(chosen), total + stop(chosen)
+        codes.append(picked)
+    reconstruction = ((x - perceptron_oracle(z + stop(total - z), params["decoder"])) ** 2).mean()
+    return reconstruction + quantization, codes, reconstruction
+
+
+def rotation_gradient_oracle(x, q, gradient):
+    """Hand a gradient back from `q` to `x`: stretch, and turn in the plane of both by the angle from `q` to `x`."""
+    out = []
+    for one, other, g in zip(x, q, gradient, strict=True):
+        stretch = np.linalg.norm(other) / np.linalg.norm(one)
+        a, b = one / np.linalg.norm(one), other / np.linalg.norm(other)
+        across = b - (a @ b) * a
+        across /= np.linalg.norm(across)
+        cos, sin = a @ b, np.sqrt(1 - (a @ b) ** 2)
+        plane = np.stack([a, across])
+        turn = np.eye(len(a)) + plane.T @ (np.array([[cos, -sin], [sin, cos]]) - np.eye(2)) @ plane
+        out.append(stretch * turn.T @ g)
+    return np.array(out)
+
+
+def moving_average_oracle(codebook, sizes, sums, x, codes, decay):
+    """Average old and new sizes and sums of the rows of each code; returns codebook, sizes and sums."""
+    new_sizes, new_sums, book = np.array(sizes), np.array(sums), np.array(codebook)
+    for code in range(len(book)):
+        rows = x[np.asarray(codes) == code]
+        new_sizes[code] = decay * sizes[code] + (1 - decay) * len(rows)
+        new_sums[code] = decay * sums[code] + (1 - decay) * rows.sum(axis=0)
+        book[code] = new_sums[code] / new_sizes[code]
+    return book, new_sizes, new_sums

@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "plots": {"metrics"},
 }
 EVERYWHERE = {"errors", "io", "_optional", "_progress"}
-MAY_USE_TORCH = ("generation/", "trie/mask.py", "vocabulary/")
+MAY_USE_TORCH = ("generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "vocabulary/")
 
 
 def room_files(room):

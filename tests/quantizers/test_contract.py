@@ -1,0 +1,268 @@
+"""What holds for every quantizer, whatever its algorithm: one view or several, k-means or a network.
+
+A new quantizer is one entry of `MAKERS`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from threadpoolctl import threadpool_limits
+
+from semid.errors import FormatError, InvalidValueError
+from semid.quantizers import (
+    RQVAE,
+    KMeans,
+    ProductKMeans,
+    Recipe,
+    ResidualKMeans,
+    SharedSpecificKMeans,
+    SharedSpecificRQVAE,
+    Training,
+)
+
+# The contract holds for any training, however short.
+RECIPE = Recipe(training=Training(epochs=6, warmup_epochs=10, batch_size=64, learning_rate=5e-3))
+N_ITEMS, DIM, CODEBOOK_SIZE = 600, 12, 8
+TRAINING = Training(epochs=5, warmup_epochs=5, batch_size=64, learning_rate=3e-3, device="cpu")
+MAKERS = {
+    "KMeans": lambda **params: KMeans(CODEBOOK_SIZE, **params),
+    "KMeans, balanced": lambda **params: KMeans(CODEBOOK_SIZE, capacity=90, **params),
+    "ResidualKMeans": lambda **params: ResidualKMeans(3, CODEBOOK_SIZE, **params),
+    "ResidualKMeans, k-means++": lambda **params: ResidualKMeans(2, CODEBOOK_SIZE, init="k-means++", **params),
+    "ResidualKMeans, random": lambda **params: ResidualKMeans(2, CODEBOOK_SIZE, init="random", **params),
+    "ResidualKMeans, balanced": lambda **params: ResidualKMeans(2, CODEBOOK_SIZE, capacity=90, **params),
+    "ProductKMeans": lambda **params: ProductKMeans(3, CODEBOOK_SIZE, **params),
+    "ProductKMeans, opq": lambda **params: ProductKMeans(5, CODEBOOK_SIZE, rotation="opq", **params),
+    "RQVAE": lambda **params: RQVAE(3, CODEBOOK_SIZE, hidden_sizes=(32,), latent_dim=5, training=TRAINING, **params),
+    "SharedSpecificKMeans": lambda **params: SharedSpecificKMeans(1, 2, CODEBOOK_SIZE, **params),
+    "SharedSpecificKMeans, no shared level": lambda **params: SharedSpecificKMeans(0, 2, CODEBOOK_SIZE, **params),
+    "SharedSpecificRQVAE": lambda **params: SharedSpecificRQVAE(
+        1, 2, CODEBOOK_SIZE, hidden_sizes=(32,), latent_dim=5, recipe=RECIPE, **params
+    ),
+}
+
+
+class Case:
+    """A quantizer, its data as it takes them, and one interface to results of one view and of several."""
+
+    def __init__(self, name, X):
+        self.make = MAKERS[name]
+        self.is_multi_view = not hasattr(self.make(), "candidates")
+        self.X = self.views_of(X)
+        self.fitted = self.make().fit(self.X)
+
+    def views_of(self, X, change=lambda part: part):
+        if not self.is_multi_view:
+            return change(X)
+        return {"semantic": change(X), "collaborative": change(np.ascontiguousarray(X[:, :5]) * 3 + 1)}
+
+    def changed(self, change):
+        return {view: change(part) for view, part in self.X.items()} if self.is_multi_view else change(self.X)
+
+    def parts(self, result):
+        return list(result.values()) if self.is_multi_view else [result]
+
+    def distortion(self, quantizer, codes):
+        decoded = self.parts(quantizer.decode(codes))
+        return sum(((x - y) ** 2).sum() / x.var() for x, y in zip(self.parts(self.X), decoded, strict=True))
+
+    def assert_same(self, left, right):
+        for one, other in zip(self.parts(left), self.parts(right), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def case(request, make_clustered):
+    X = make_clustered(N_ITEMS, DIM)
+    X.flags.writeable = False
+    return Case(request.param, X)
+
+
+def test_fit_returns_self(case):
+    quantizer = case.make()
+    assert quantizer.fit(case.X) is quantizer
+
+
+def test_codes_have_their_dtype_shape_and_range(case):
+    for codes in case.parts(case.fitted.encode(case.X)):
+        assert codes.shape == (N_ITEMS, case.fitted.n_levels) and codes.dtype == np.uint8
+        assert (codes.max(axis=0) < case.fitted.codebook_sizes).all()
+
+
+def test_decoding_has_the_shape_of_the_data_and_is_nearer_than_the_mean(case):
+    codes = case.fitted.encode(case.X)
+    for decoded, x in zip(case.parts(case.fitted.decode(codes)), case.parts(case.X), strict=True):
+        assert decoded.shape == x.shape and decoded.dtype == np.float32
+        assert ((x - decoded) ** 2).sum() < ((x - x.mean(axis=0)) ** 2).sum()
+
+
+def test_a_beam_is_never_worse(case):
+    distortions = [case.distortion(case.fitted, case.fitted.encode(case.X, beam=beam)) for beam in (1, 8)]
+    assert distortions[1] <= distortions[0] * (1 + 1e-4)
+
+
+def test_saved_and_loaded_it_gives_the_same_codes(case, tmp_path):
+    case.fitted.save_pretrained(tmp_path / "quantizer")
+    loaded = type(case.fitted).from_pretrained(tmp_path / "quantizer")
+    case.assert_same(loaded.encode(case.X, beam=2), case.fitted.encode(case.X, beam=2))
+    case.assert_same(loaded.decode(loaded.encode(case.X)), case.fitted.decode(case.fitted.encode(case.X)))
+
+
+@pytest.mark.parametrize("harm", ["no config", "no tensors", "truncated", "foreign", "another class"])
+def test_a_folder_that_is_not_whole_is_refused(case, tmp_path, harm):
+    case.fitted.save_pretrained(tmp_path / "quantizer")
+    config, tensors = tmp_path / "quantizer" / "config.json", tmp_path / "quantizer" / "model.safetensors"
+    if harm == "no config":
+        config.unlink()
+    elif harm == "no tensors":
+        tensors.unlink()
+    elif harm == "truncated":
+        tensors.write_bytes(tensors.read_bytes()[:-9])
+    elif harm == "foreign":
+        config.write_text('{"model_type": "t5"}')
+    else:
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"class": "Trie"}))
+    with pytest.raises(FormatError, match=r"expected .*, got .*"):
+        type(case.fitted).from_pretrained(tmp_path / "quantizer")
+
+
+def test_a_clone_fits_alike(case):
+    case.assert_same(clone(case.fitted).fit(case.X).encode(case.X), case.fitted.encode(case.X))
+
+
+def test_the_seed_alone_decides(case):
+    first, again, other = (case.make(seed=seed).fit(case.X) for seed in (1, 1, 2))
+    case.assert_same(first.decode(first.encode(case.X)), again.decode(again.encode(case.X)))
+    pairs = zip(
+        case.parts(first.decode(first.encode(case.X))), case.parts(other.decode(other.encode(case.X))), strict=True
+    )
+    assert any((one != two).any() for one, two in pairs)
+
+
+def test_one_and_two_threads_give_the_same_bits(case):
+    trained = hasattr(case.fitted, "history_")  # torch adds in another order on other threads
+    found = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            quantizer = case.fitted if trained else case.make().fit(case.X)
+            found.append(quantizer.decode(quantizer.encode(case.X)))
+    case.assert_same(*found)
+
+
+@pytest.mark.parametrize("verb", ["fit", "encode"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_refused_with_its_row(case, verb, value):
+    def spoil(part):
+        part = np.array(part)
+        part[7, 1] = value
+        return part
+
+    with pytest.raises(InvalidValueError, match=r"expected finite numbers, got (nan|inf) at column 1 in row 7"):
+        getattr(clone(case.fitted) if verb == "fit" else case.fitted, verb)(case.changed(spoil))
+
+
+def test_another_dim_is_refused(case):
+    with pytest.raises(InvalidValueError, match=r"Use the embedding model of the fit"):
+        case.fitted.encode(case.changed(lambda part: part[:, :-1]))
+
+
+@pytest.mark.parametrize("verb", ["fit", "encode"])
+def test_no_items_are_refused(case, verb):
+    with pytest.raises(InvalidValueError, match="has too few items: expected at least 1, got n_samples=0"):
+        getattr(clone(case.fitted) if verb == "fit" else case.fitted, verb)(case.changed(lambda part: part[:0]))
+
+
+def test_fewer_items_than_codes_are_refused_with_both_numbers(case):
+    with pytest.raises(InvalidValueError, match=r"expected at least 8, its codebook_size, got n_samples=7"):
+        clone(case.fitted).fit(case.changed(lambda part: part[:7]))
+
+
+def test_before_fit_everything_says_so(case):
+    for call in (lambda q: q.encode(case.X), lambda q: q.decode(case.X), lambda q: q.codebooks):
+        with pytest.raises(NotFittedError, match="instance is not fitted yet"):
+            call(case.make())
+
+
+def test_codes_out_of_range_are_refused(case):
+    codes = case.fitted.encode(case.X)
+    if case.is_multi_view:
+        codes = {view: np.full_like(part, CODEBOOK_SIZE) for view, part in codes.items()}
+    else:
+        codes = np.full_like(codes, CODEBOOK_SIZE)
+    with pytest.raises(
+        InvalidValueError, match=r"lies outside the codebook: expected 0 to 7 at level 0, got 8 in row 0"
+    ):
+        case.fitted.decode(codes)
+
+
+def test_constant_embeddings_are_met_exactly(case):
+    X = case.changed(lambda part: np.ones_like(part))
+    quantizer = case.make().fit(X)
+    codes = quantizer.encode(X)
+    for decoded, x in zip(case.parts(quantizer.decode(codes)), case.parts(X), strict=True):
+        np.testing.assert_allclose(decoded, x, atol=1e-5)
+
+
+def test_copies_get_the_codes_of_the_original(case):
+    X = case.changed(lambda part: np.concatenate([part[:50]] * 3))
+    for codes in case.parts(case.make().fit(X).encode(X)):
+        np.testing.assert_array_equal(codes[:50], codes[50:100])
+        np.testing.assert_array_equal(codes[:50], codes[100:])
+
+
+def test_the_dtype_and_the_source_do_not_matter(case, tmp_path):
+    import torch
+
+    def mapped(part):
+        path = tmp_path / f"{part.shape[1]}.npy"
+        np.save(path, part)
+        return np.load(path, mmap_mode="r")
+
+    half = case.changed(lambda part: part.astype(np.float16))
+    expected = case.make().fit(half).encode(half)
+    for change in (
+        lambda part: part.astype(np.float32),
+        lambda part: part.astype(np.float64),
+        lambda part: np.asfortranarray(part.astype(np.float32)),
+        lambda part: np.repeat(part, 2, axis=0)[::2],
+        lambda part: torch.tensor(part),
+        lambda part: mapped(part).astype(np.float32) if part is None else mapped(part),
+    ):
+        X = {view: change(part) for view, part in half.items()} if case.is_multi_view else change(half)
+        case.assert_same(case.make().fit(X).encode(X), expected)
+
+
+def test_what_was_passed_stays_as_it_was(case):
+    writable = case.changed(lambda part: np.array(part))
+    case.make().fit(writable).encode(writable)
+    case.assert_same(writable, case.X)
+
+
+FIT_AND_HASH = """
+import hashlib, sys
+import numpy as np
+sys.path[:0] = sys.argv[2:]
+from quantizers.test_contract import MAKERS, Case
+for name in MAKERS:
+    if "RQVAE" in name:  # torch rounds differently on one thread and on two
+        continue
+    case = Case(name, np.load(sys.argv[1]))
+    parts = case.parts(case.fitted.decode(case.fitted.encode(case.X)))
+    print(name, hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+"""
+
+
+def test_processes_of_one_and_two_threads_agree(make_clustered, tmp_path):
+    np.save(tmp_path / "X.npy", make_clustered(N_ITEMS, DIM))
+    printed = set()
+    for n_threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": n_threads}
+        command = [sys.executable, "-c", FIT_AND_HASH, str(tmp_path / "X.npy"), *sys.path]
+        printed.add(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(printed) == 1
