@@ -24,12 +24,17 @@ class LevelReport:
         ``2 ** entropy_bits``: the size of an evenly used codebook that carries as much information.
     entropy_bits : float
         Entropy of the codes over the items, in bits.
+    gini : float
+        Gini coefficient of the items per code, dead codes included: 0 for an even use of the codebook.
     distortion : float
-        Mean squared distance between embedding and the sum of the centroids up to this level; NaN without a quantizer
-        and on the level that ``resolve(policy="suffix")`` appends.
+        Mean squared distance between embedding and the sum of the centroids up to this level; NaN without a quantizer,
+        on the level that ``resolve(policy="suffix")`` appends, and where a network decodes, whose levels do not add up.
     relative_distortion : float
         `distortion` over the embeddings' variance (their mean squared distance to their mean), the share that the
         codes do not explain; NaN as `distortion`, or where all embeddings are equal.
+    prefix_purity : float
+        Share of the items that bear the most frequent label of their prefix up to this level; NaN without labels. It
+        starts from the share of the most frequent label, and ends at 1 where IDs are unique, whatever the labels.
     """
 
     codebook_size: int
@@ -37,8 +42,10 @@ class LevelReport:
     usage: float
     perplexity: float
     entropy_bits: float
+    gini: float
     distortion: float
     relative_distortion: float
+    prefix_purity: float
 
 
 @final
@@ -54,6 +61,8 @@ class Report:
         ``1 - n_unique / n_items``.
     largest_group : int
         Most items that share one row.
+    gini : float
+        Gini coefficient of the items per distinct row: 0 where all IDs bear the same load, as unique ones do.
     levels : tuple of LevelReport
     distortion : float
         Mean squared distance between embedding and decoded embedding; NaN without a quantizer.
@@ -70,6 +79,7 @@ class Report:
     n_unique: int
     collision_rate: float
     largest_group: int
+    gini: float
     levels: tuple[LevelReport, ...]
     distortion: float
     relative_distortion: float
@@ -84,7 +94,8 @@ class Report:
     def __repr__(self) -> str:
         lines = [
             f"{self.n_items:,} items, {self.n_unique:,} distinct semantic IDs: "
-            f"collision rate {self.collision_rate:.2%}, largest group {self.largest_group:,}",
+            f"collision rate {self.collision_rate:.2%}, largest group {self.largest_group:,}, "
+            f"Gini of ID load {self.gini:.2f}",
             *_table(self.levels),
         ]
         if not math.isnan(self.distortion):
@@ -127,10 +138,10 @@ def _json_safe(value: Any) -> Any:
 
 
 def _table(levels: tuple[LevelReport, ...]) -> list[str]:
-    header = ["level", "codes", "used", "usage", "perplexity", "entropy (bits)"]
+    header = ["level", "codes", "used", "usage", "perplexity", "entropy (bits)", "gini"]
     rows = [
         [f"{i}", f"{level.codebook_size:,}", f"{level.n_used:,}", f"{level.usage:.1%}", f"{level.perplexity:,.1f}",
-         f"{level.entropy_bits:.2f}"]
+         f"{level.entropy_bits:.2f}", f"{level.gini:.2f}"]
         for i, level in enumerate(levels)
     ]  # fmt: skip
     if not all(math.isnan(level.distortion) for level in levels):
@@ -138,5 +149,9 @@ def _table(levels: tuple[LevelReport, ...]) -> list[str]:
         for row, level in zip(rows, levels, strict=True):
             row.append("-" if math.isnan(level.distortion) else f"{level.distortion:.4g}")
             row.append("-" if math.isnan(level.relative_distortion) else f"{level.relative_distortion:.1%}")
+    if not any(math.isnan(level.prefix_purity) for level in levels):
+        header.append("purity")
+        for row, level in zip(rows, levels, strict=True):
+            row.append(f"{level.prefix_purity:.1%}")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]

@@ -1,7 +1,7 @@
-"""The report on a set of codes: collisions, use of the codebooks, distortion, neighbour recall."""
+"""The report on a set of codes: collisions, use of the codebooks, distortion, neighbour recall, prefix purity."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final, overload
 
@@ -12,10 +12,14 @@ from semid.errors import InvalidValueError
 from semid.io.arrays import check_embeddings
 from semid.metrics.distortion import Decode, FloatArray, decoded_distortion, distortion_by_level, variance
 from semid.metrics.neighbors import neighbor_recall
+from semid.metrics.purity import check_labels, prefix_purity
 from semid.metrics.results import LevelReport, MultiViewReport, Report
-from semid.metrics.usage import CodeArray, check_code_table, code_counts, entropy_bits, group_sizes
+from semid.metrics.usage import CodeArray, check_code_table, code_counts, entropy_bits, gini, group_sizes
 
 __all__ = ["report"]
+
+# Items that tell whether a quantizer decodes to sums of centroids.
+ADDITIVE_ROWS = 64
 
 
 @overload
@@ -24,6 +28,7 @@ def report(
     codes: Mapping[str, Any],
     quantizer: Any = None,
     *,
+    labels: Any = None,
     n_neighbors: int = 10,
     sample: int = 500,
     seed: int = 0,
@@ -32,14 +37,28 @@ def report(
 
 @overload
 def report(
-    X: Any, codes: Any, quantizer: Any = None, *, n_neighbors: int = 10, sample: int = 500, seed: int = 0
+    X: Any,
+    codes: Any,
+    quantizer: Any = None,
+    *,
+    labels: Any = None,
+    n_neighbors: int = 10,
+    sample: int = 500,
+    seed: int = 0,
 ) -> Report: ...
 
 
 def report(
-    X: Any, codes: Any, quantizer: Any = None, *, n_neighbors: int = 10, sample: int = 500, seed: int = 0
+    X: Any,
+    codes: Any,
+    quantizer: Any = None,
+    *,
+    labels: Any = None,
+    n_neighbors: int = 10,
+    sample: int = 500,
+    seed: int = 0,
 ) -> Report | MultiViewReport:
-    """Measure a set of codes: collisions, use of the codebooks, distortion and neighbour recall.
+    """Measure a set of codes: collisions, use of the codebooks, distortion, neighbour recall and prefix purity.
 
     Parameters
     ----------
@@ -50,6 +69,8 @@ def report(
         ``resolve(policy="suffix")``: it counts for collisions and usage, and decodes to nothing.
     quantizer : fitted quantizer, optional
         Without it there is neither distortion nor recall, and each codebook is taken to end at its largest code.
+    labels : array-like of shape (n_items,), optional
+        A category per item, compared as text: whether items that share a prefix share a label.
     n_neighbors : int, default=10
         Depth of the neighbour recall; at most ``n_items - 1`` are used.
     sample : int, default=500
@@ -67,35 +88,31 @@ def report(
     InvalidTypeError
         If the codes are not integers.
     InvalidValueError
-        If `X`, `codes` and `quantizer` are not of the same views, the numbers of items differ, a code is out of range,
-        or `n_neighbors` or `sample` is not positive.
+        If `X`, `codes` and `quantizer` are not of the same views, the numbers of items differ, also that of `labels`,
+        a code is out of range, or `n_neighbors` or `sample` is not positive.
 
     Examples
     --------
     >>> import numpy as np, semid
     >>> semid.report(np.eye(4), [[0, 0], [0, 1], [1, 0], [1, 0]])
-    4 items, 3 distinct semantic IDs: collision rate 25.00%, largest group 2
-    level  codes  used   usage  perplexity  entropy (bits)
-        0      2     2  100.0%         2.0            1.00
-        1      2     2  100.0%         1.8            0.81
+    4 items, 3 distinct semantic IDs: collision rate 25.00%, largest group 2, Gini of ID load 0.17
+    level  codes  used   usage  perplexity  entropy (bits)  gini
+        0      2     2  100.0%         2.0            1.00  0.00
+        1      2     2  100.0%         1.8            0.81  0.25
     """
     for name, value in (("n_neighbors", n_neighbors), ("sample", sample)):
         if value < 1:
             raise InvalidValueError(f"{name} is too small: expected at least 1, got {value}. Raise {name}.")
     _check_kinds(X, codes, quantizer)
+    options = {"labels": labels, "n_neighbors": n_neighbors, "sample": sample, "seed": seed}
     if not isinstance(X, Mapping):
-        X = check_embeddings(X, dim=None if quantizer is None else quantizer.codebooks[0].shape[1])
-        model = None if quantizer is None else _Model(X, tuple(quantizer.codebooks), quantizer.decode)
-        return _report(X, codes, model, name="codes", n_neighbors=n_neighbors, sample=sample, seed=seed)
+        X = check_embeddings(X, dim=None if quantizer is None else quantizer.dim)
+        model = None if quantizer is None else _Model(tuple(quantizer.codebooks), quantizer.decode, lambda x: x)
+        return _report(X, codes, model, name="codes", **options)
     X = {view: check_embeddings(x, name=view) for view, x in X.items()}
     models = dict.fromkeys(X) if quantizer is None else _models_of_views(quantizer, X)
     return MultiViewReport(
-        {
-            view: _report(
-                x, codes[view], models[view], name=f"codes of {view}", n_neighbors=n_neighbors, sample=sample, seed=seed
-            )
-            for view, x in X.items()
-        }
+        {view: _report(x, codes[view], models[view], name=f"codes of {view}", **options) for view, x in X.items()}
     )
 
 
@@ -112,25 +129,33 @@ def _check_kinds(X: Any, codes: Any, quantizer: Any) -> None:
 @final
 @dataclass(frozen=True)
 class _Model:
-    """A quantizer as the report sees it: embeddings where the codebooks live, the codebooks, and decoding."""
+    """A quantizer as the report sees it: codebooks, decoding, and the way to the space where the codebooks live."""
 
-    X: FloatArray
     codebooks: tuple[FloatArray, ...]
     decode: Decode
+    standardize: Callable[[FloatArray], FloatArray]
+
+    def is_additive(self, codes: CodeArray) -> bool:
+        """Return whether decoded items are sums of centroids, which those of a network are not."""
+        total = np.sum([book[column] for book, column in zip(self.codebooks, codes.T, strict=True)], axis=0)
+        decoded = self.standardize(self.decode(codes))
+        return decoded.shape == total.shape and np.allclose(decoded, total, rtol=1e-3, atol=1e-3 * np.abs(total).max())
 
 
 def _models_of_views(quantizer: Any, X: Mapping[str, FloatArray]) -> dict[str, _Model | None]:
-    standardized = quantizer.standardize(X)
+    def model_of(view: str) -> _Model:
+        # Both calls ask for all views; this view's codes are valid ones of every view, and the others' rows are theirs.
+        return _Model(
+            tuple(quantizer.codebooks[view]),
+            lambda codes: quantizer.decode(dict.fromkeys(X, codes))[view],
+            lambda x: quantizer.standardize({other: X[other][: len(x)] for other in X} | {view: x})[view],
+        )
 
-    def decode_of(view: str) -> Decode:
-        # Decoding asks for the codes of all views; this view's codes are valid ones of every view.
-        return lambda codes: quantizer.decode(dict.fromkeys(X, codes))[view]
-
-    return {view: _Model(standardized[view], tuple(quantizer.codebooks[view]), decode_of(view)) for view in X}
+    return {view: model_of(view) for view in X}
 
 
 def _report(
-    X: FloatArray, codes: Any, model: _Model | None, *, name: str, n_neighbors: int, sample: int, seed: int
+    X: FloatArray, codes: Any, model: _Model | None, *, name: str, labels: Any, n_neighbors: int, sample: int, seed: int
 ) -> Report:
     codes, sizes = _check_codes(codes, model, name=name)
     n_items = len(codes)
@@ -140,16 +165,21 @@ def _report(
             "Pass the codes of these items."
         )
     groups = group_sizes(codes, sizes)
+    purity = np.full(len(sizes), np.nan)
+    if labels is not None:
+        purity = prefix_purity(codes, sizes, check_labels(labels, n_items=n_items))
     distortions, distortion, spread = np.full(len(sizes), np.nan), math.nan, math.nan
     recall, k, n_queries = math.nan, 0, 0
     if model is not None:
         n_levels = len(model.codebooks)
         decodable = codes[:, :n_levels]
         spread = variance(X)
-        # A shift and one scale lead from a view to where its codebooks live: the relative distortion is the same there.
-        inner_spread = variance(model.X)
-        scale = spread / inner_spread if inner_spread > 0 else 1.0
-        distortions[:n_levels] = scale * distortion_by_level(model.X, decodable, model.codebooks)
+        if model.is_additive(decodable[:ADDITIVE_ROWS]):
+            inner = model.standardize(X)
+            # A shift and one scale lead there: the relative distortion is the same.
+            inner_spread = variance(inner)
+            scale = spread / inner_spread if inner_spread > 0 else 1.0
+            distortions[:n_levels] = scale * distortion_by_level(inner, decodable, model.codebooks)
         distortion = decoded_distortion(X, decodable, model.decode)
         if n_items > 1:
             k, n_queries = min(n_neighbors, n_items - 1), min(sample, n_items)
@@ -158,14 +188,15 @@ def _report(
                 X.__getitem__, lambda at: model.decode(decodable[at]), queries, n_items=n_items, k=k
             )
     levels = [
-        _report_level(counts, float(level_distortion), spread)
-        for counts, level_distortion in zip(code_counts(codes, sizes), distortions, strict=True)
+        _report_level(counts, float(distortion_), spread, float(purity_))
+        for counts, distortion_, purity_ in zip(code_counts(codes, sizes), distortions, purity, strict=True)
     ]
     return Report(
         n_items=n_items,
         n_unique=len(groups),
         collision_rate=1 - len(groups) / n_items,
         largest_group=int(groups.max()),
+        gini=gini(groups),
         levels=tuple(levels),
         distortion=distortion,
         relative_distortion=_ratio(distortion, spread),
@@ -186,7 +217,7 @@ def _check_codes(codes: Any, model: _Model | None, *, name: str) -> tuple[CodeAr
     return check_code_table(codes, sizes, name=name)
 
 
-def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: float) -> LevelReport:
+def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: float, purity: float) -> LevelReport:
     n_used, entropy = int((counts > 0).sum()), entropy_bits(counts)
     return LevelReport(
         codebook_size=len(counts),
@@ -194,8 +225,10 @@ def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: floa
         usage=n_used / len(counts),
         perplexity=2.0**entropy,
         entropy_bits=entropy,
+        gini=gini(counts),
         distortion=distortion,
         relative_distortion=_ratio(distortion, spread),
+        prefix_purity=purity,
     )
 
 

@@ -1,6 +1,6 @@
-"""Counting codes: how often each is used, and how many items share a semantic ID."""
+"""Counting codes: how often each is used, how evenly, and how many items share a semantic ID."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import check_codes
 
-__all__ = ["check_code_table", "code_counts", "entropy_bits", "group_sizes"]
+__all__ = ["check_code_table", "code_counts", "entropy_bits", "gini", "group_sizes", "prefix_keys"]
 
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.unsignedinteger[Any]]
@@ -81,6 +81,17 @@ def entropy_bits(counts: IntArray) -> float:
     return max(0.0, float(-(share * np.log2(share)).sum()))
 
 
+def gini(counts: IntArray) -> float:
+    """Return the Gini coefficient of `counts` of shape (n,): 0 where all are equal, near 1 where one has everything.
+
+    With the counts in increasing order, ``x_1 <= .. <= x_n``, it is ``sum_i (2 i - n - 1) x_i / (n sum_i x_i)``: half
+    of the mean difference of two counts over their mean.
+    """
+    ordered, n = np.sort(counts), len(counts)
+    ranks = np.arange(1 - n, n, 2, dtype=np.float64)
+    return float(ranks @ ordered / (n * int(ordered.sum())))
+
+
 def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
     """Return for each distinct row how many items have it, in lexicographic order of the rows.
 
@@ -93,11 +104,21 @@ def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
     -------
     sizes : ndarray of shape (n_unique,), dtype int64
     """
+    *_, keys = prefix_keys(codes, codebook_sizes)
+    return np.unique(keys, return_counts=True)[1].astype(np.int64, copy=False)
+
+
+def prefix_keys(codes: CodeArray, codebook_sizes: Sequence[int]) -> Iterator[IntArray]:
+    """Yield for each level one key per item, shape (n_items,) and dtype int64: equal keys, equal codes up to the level.
+
+    Keys are ordered as the prefixes are.
+    """
     # One int64 key per row sorts faster than rows do: 0.1 s against 1.3 s for 1M x 3 x 256 codes.
     keys, span = codes[:, 0].astype(np.int64), int(codebook_sizes[0])
+    yield keys
     for column, size in zip(codes.T[1:], codebook_sizes[1:], strict=True):
         if span * size > MAX_SPAN:
             distinct, keys = np.unique(keys, return_inverse=True)
             span = len(distinct)
         keys, span = keys * size + column.astype(np.int64), span * size
-    return np.unique(keys, return_counts=True)[1].astype(np.int64, copy=False)
+        yield keys

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid._optional import require
 from semid.errors import InvalidValueError
+from semid.metrics.purity import check_labels
 from semid.metrics.usage import CodeArray, check_code_table, group_sizes
 from semid.plots.style import GREY, PALETTE, axes_or_new, room, tint, write
 
@@ -73,10 +74,7 @@ def prefix_tree(
     n_items, n_levels = table.shape
     if max_depth is not None and max_depth < 1:
         raise InvalidValueError(f"max_depth is too small: expected at least 1, got {max_depth}. Raise max_depth.")
-    if labels is not None and len(labels) != n_items:
-        raise InvalidValueError(
-            f"labels and codes disagree: expected {n_items} labels, got {len(labels)}. Pass one label per item."
-        )
+    names = None if labels is None else check_labels(labels, n_items=n_items)
     depth = min(n_levels, max_depth or n_levels)
     ax = axes_or_new(ax, size=(9.0, 1.2 + 0.75 * depth))
     ax.set_xlim(0, n_items)
@@ -89,7 +87,6 @@ def prefix_tree(
     ax.set_xlabel(f"items (in all {n_items:,}; distinct semantic IDs {len(group_sizes(table, sizes)):,})")
     # The layout decides how wide a node is on paper, and that which texts fit.
     ax.figure.canvas.figure.draw_without_rendering()
-    names = None if labels is None else np.asarray(labels, dtype=str)
     for row, level in enumerate(_levels(table[:, :depth], sizes)):
         _draw_level(ax, level, row=row, depth=depth, labels=names)
     return ax

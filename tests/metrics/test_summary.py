@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from oracles import distortion_oracle, entropy_oracle, neighbor_recall_oracle
+from oracles import distortion_oracle, entropy_oracle, gini_oracle, neighbor_recall_oracle, prefix_purity_oracle
 
 import semid
 from semid.errors import InvalidValueError
@@ -16,7 +16,7 @@ class SumOfCentroids:
     def __init__(self, rng, sizes=(6, 4), dim=5):
         self.codebooks = tuple(rng.standard_normal((size, dim)).astype(np.float32) for size in sizes)
         self.codebook_sizes = sizes
-        self.n_levels = len(sizes)
+        self.n_levels, self.dim = len(sizes), dim
 
     def decode(self, codes):
         return sum(codebook[column] for codebook, column in zip(self.codebooks, np.asarray(codes).T, strict=True))
@@ -68,8 +68,10 @@ def test_collisions_and_usage(X, codes):
     assert measured.n_unique == len(set(rows))
     assert measured.collision_rate == pytest.approx(1 - len(set(rows)) / 30)
     assert measured.largest_group == max(map(rows.count, rows))
+    assert measured.gini == pytest.approx(gini_oracle([rows.count(row) for row in set(rows)]))
     for level, column in zip(measured.levels, codes.T, strict=True):
         assert level.codebook_size == int(column.max()) + 1
+        assert level.gini == pytest.approx(gini_oracle(np.bincount(column).tolist()))
         assert level.n_used == len(set(column.tolist()))
         assert level.usage == level.n_used / level.codebook_size
         assert level.entropy_bits == pytest.approx(entropy_oracle(column))
@@ -88,6 +90,7 @@ def test_without_a_quantizer_there_is_no_distortion_and_no_recall(X, codes):
 def test_with_a_quantizer_dead_codes_count(X, codes, quantizer):
     level = semid.report(X, codes, quantizer).levels[0]
     assert (level.codebook_size, level.n_used) == (6, 5)
+    assert level.gini == pytest.approx(gini_oracle(np.bincount(codes[:, 0], minlength=6).tolist()))
 
 
 def test_distortion_agrees_with_oracle(X, codes, quantizer):
@@ -143,14 +146,38 @@ def test_equal_embeddings(codes, quantizer):
 
 def test_the_suffix_level_counts_but_decodes_to_nothing(X, codes, quantizer):
     suffix = np.arange(30)
-    measured = semid.report(X, np.column_stack([codes, suffix]), quantizer)
-    plain = semid.report(X, codes, quantizer)
+    measured = semid.report(X, np.column_stack([codes, suffix]), quantizer, labels=codes[:, 0])
+    plain = semid.report(X, codes, quantizer, labels=codes[:, 0])
     assert measured.collision_rate == 0.0
     assert measured.levels[:2] == plain.levels
     assert (measured.levels[2].codebook_size, measured.levels[2].n_used) == (30, 30)
     assert math.isnan(measured.levels[2].distortion)
     assert measured.distortion == plain.distortion
     assert measured.neighbor_recall == plain.neighbor_recall
+
+
+def test_a_network_has_distortion_but_none_per_level(X, codes, quantizer):
+    def decode(rows):
+        return np.tanh(SumOfCentroids.decode(quantizer, rows))
+
+    quantizer.decode = decode
+    measured = semid.report(X, codes, quantizer)
+    assert all(math.isnan(level.distortion) for level in measured.levels)
+    assert measured.distortion == pytest.approx(distortion_oracle(X, decode(codes)), rel=1e-12)
+    assert 0 < measured.neighbor_recall < 1
+
+
+def test_codebooks_of_another_dim_than_the_embeddings(rng, X, codes):
+    class Network(SumOfCentroids):
+        def __init__(self):
+            super().__init__(rng, dim=2)
+            self.dim = 5
+
+        def decode(self, rows):
+            return super().decode(rows) @ np.ones((2, 5), np.float32)
+
+    measured = semid.report(X, codes, Network())
+    assert math.isnan(measured.levels[0].distortion) and measured.distortion > 0
 
 
 def test_a_report_per_view(rng):
@@ -192,6 +219,30 @@ def test_the_table(codes, quantizer):
     assert lines[6].startswith("neighbor recall@10 ")
     assert lines[6].endswith("% over 30 items")
     assert repr(measured) == str(measured)
+
+
+def test_purity_per_level(X, codes):
+    labels = ["hair", "nails", "soap"] * 10
+    measured = semid.report(X, codes, labels=labels)
+    assert [level.prefix_purity for level in measured.levels] == pytest.approx(
+        [prefix_purity_oracle(codes, labels, depth) for depth in (1, 2)]
+    )
+    lines = str(measured).splitlines()
+    assert lines[1].endswith("  gini  purity") and lines[2].endswith(f"{measured.levels[0].prefix_purity:.1%}")
+
+
+def test_without_labels_there_is_no_purity(X, codes):
+    measured = semid.report(X, codes)
+    assert all(math.isnan(level.prefix_purity) for level in measured.levels)
+    assert "purity" not in str(measured)
+    assert measured.to_dict()["levels"][0]["prefix_purity"] is None
+
+
+def test_purity_of_each_view(X, codes):
+    measured = semid.report({"text": X, "clicks": X}, {"text": codes, "clicks": codes[:, ::-1]}, labels=["a", "b"] * 15)
+    assert measured["text"].levels[1].prefix_purity == measured["clicks"].levels[1].prefix_purity
+    with pytest.raises(InvalidValueError, match=r"labels and codes disagree: expected 30 labels, got 1"):
+        semid.report({"text": X}, {"text": codes}, labels=["a"])
 
 
 def test_the_report_is_frozen(X, codes):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import entropy_oracle
+from oracles import entropy_oracle, gini_oracle
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.metrics.usage import check_code_table, code_counts, entropy_bits, group_sizes
+from semid.metrics.usage import check_code_table, code_counts, entropy_bits, gini, group_sizes, prefix_keys
 
 
 def test_sizes_are_observed_when_not_given():
@@ -65,6 +65,16 @@ def test_entropy_of_even_and_of_one_code():
     assert str(entropy_bits(np.array([0, 5]))) == "0.0"
 
 
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30).filter(any))
+def test_gini_agrees_with_oracle(counts):
+    assert gini(np.array(counts)) == pytest.approx(gini_oracle(counts), abs=1e-12)
+
+
+def test_gini_of_even_and_of_one_code():
+    assert gini(np.full(7, 3)) == 0.0
+    assert gini(np.array([0, 0, 0, 8])) == 0.75
+
+
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
 def test_groups_agree_with_counting_rows(rows):
     expected = [rows.count(row) for row in sorted(set(rows))]
@@ -76,3 +86,13 @@ def test_groups_of_codes_too_many_for_one_integer(rng):
     distinct = rng.integers(0, 65_536, (50, 8))
     codes = np.repeat(distinct, 3, axis=0)
     np.testing.assert_array_equal(group_sizes(*check_code_table(codes, (65_536,) * 8)), np.full(50, 3))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (2**31, 2**31, 2**31)], ids=["packed", "renumbered"])
+def test_keys_of_prefixes_order_items_as_their_codes_do(rng, sizes):
+    codes = rng.integers(0, 4, (60, 3)).astype(np.uint32)
+    for level, keys in enumerate(prefix_keys(codes, sizes)):
+        prefixes = [tuple(row) for row in codes[:, : level + 1].tolist()]
+        assert len(set(zip(keys.tolist(), prefixes, strict=True))) == len(set(prefixes)) == len(set(keys.tolist()))
+        by_key = [prefixes[item] for item in np.argsort(keys, kind="stable")]
+        assert by_key == sorted(prefixes)

@@ -1,7 +1,3 @@
-import matplotlib
-
-matplotlib.use("Agg")
-
 import subprocess
 import sys
 
@@ -12,12 +8,6 @@ import pytest
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError, OptionalDependencyError
 from semid.plots import codebook_usage
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def curves(ax):

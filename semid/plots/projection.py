@@ -1,0 +1,140 @@
+"""Embeddings on their two strongest principal axes, coloured by first code."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid._optional import require
+from semid.errors import InvalidValueError
+from semid.io.arrays import float_block, open_embeddings
+from semid.metrics.usage import check_code_table
+from semid.plots.style import CHARACTER_WIDTH, FONT_POINTS, PALETTE, axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["projection"]
+
+FloatArray = npt.NDArray[np.float64]
+
+# Corners of a square of colours, (left, right) of (bottom, top): blue to orange and dark to light, which colour-blind
+# readers tell apart.
+CORNERS = (("#00417F", "#8A3D00"), ("#8CCBF5", "#FFC46B"))
+# Items a cell needs for a number, as a share of all: the others are too small to be found.
+NUMBERED = 1 / 2000
+
+
+def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
+    """Draw the embeddings on their two strongest principal axes, coloured by their first code.
+
+    Each number is a first code and stands at the median of its items, the fullest codes first, where there is room.
+    Up to six codes have colours as different as can be. More of them are coloured by the place of their median, blue
+    to orange from left to right and dark to light from bottom to top: a code whose items lie together has the colour
+    of its surroundings, dots that stand out belong to a code whose middle is elsewhere. Codes that look mixed here may
+    be apart along the other axes: the axes' labels tell how much of the variance the picture shows.
+
+    Parameters
+    ----------
+    X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
+    codes : array-like of shape (n_items, n_levels), integer dtype
+    sample : int, default=10_000
+        Items to draw, at most; the axes are those of the sample.
+    seed : int, default=0
+        Seed of that sample.
+    ax : matplotlib Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    ax : matplotlib Axes
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If the codes are not a table of integers, not one row per embedding, or `sample` is not positive.
+    OptionalDependencyError
+        If matplotlib is not installed.
+    """
+    table, _ = check_code_table(codes)
+    matrix = open_embeddings(X)
+    if len(matrix) != len(table):
+        raise InvalidValueError(
+            f"codes and embeddings disagree: expected {len(matrix)} rows of codes, got {len(table)}. "
+            "Pass the codes of these items."
+        )
+    if sample < 1:
+        raise InvalidValueError(f"sample is too small: expected at least 1, got {sample}. Raise sample.")
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(len(table), min(sample, len(table)), replace=False))
+    points, shares = _principal_plane(np.asarray(float_block(matrix, rows), dtype=np.float64))
+    cells, cell_of_point = np.unique(table[rows, 0], return_inverse=True)
+    middles = np.array([np.median(points[cell_of_point == cell], axis=0) for cell in range(len(cells))])
+    n_items = np.bincount(cell_of_point)
+    color_of_cell = _colors(middles)
+
+    ax = axes_or_new(ax, size=(7.0, 6.2))
+    ax.scatter(
+        points[:, 0], points[:, 1], s=_dot_area(len(points)), c=color_of_cell[cell_of_point], alpha=0.8, linewidths=0
+    )
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_xlabel(f"principal axis 1 ({shares[0]:.1%} of the variance)")
+    ax.set_ylabel(f"principal axis 2 ({shares[1]:.1%} of the variance)")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    shown = "" if len(rows) == len(table) else f" ({len(rows):,} shown)"
+    colored = ", coloured by their middle" if len(cells) > len(PALETTE) else ""
+    ax.set_title(f"{len(table):,} items{shown}, {len(cells):,} first codes{colored}", fontsize="medium")
+    # The layout decides how wide a number is on paper, and that which have room.
+    ax.figure.canvas.figure.draw_without_rendering()
+    _write_numbers(ax, cells, middles, n_items)
+    return ax
+
+
+def _principal_plane(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the coordinates (n_items, 2) on the two strongest axes, and each axis's share of the variance."""
+    x = x - x.mean(axis=0)
+    values, axes = np.linalg.eigh(x.T @ x)
+    total = max(float(values.sum()), np.finfo(np.float64).tiny)
+    axes, values = axes[:, ::-1][:, :2], values[::-1][:2]
+    # The sign of an eigenvector is arbitrary; a fixed one keeps pictures comparable.
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1, 1)
+    plane, shares = np.zeros((len(x), 2)), np.zeros(2)
+    plane[:, : axes.shape[1]], shares[: len(values)] = x @ axes, np.maximum(values, 0) / total
+    return plane, shares
+
+
+def _colors(middles: FloatArray) -> FloatArray:
+    """Return a colour (red, green, blue) per cell."""
+    to_rgb = require("matplotlib.colors", extra="plot").to_rgb
+    if len(middles) <= len(PALETTE):
+        return np.array([to_rgb(color) for color in PALETTE[: len(middles)]])
+    corners = np.array([[to_rgb(color) for color in row] for row in CORNERS])
+    # Ranks instead of coordinates: crowded places get as many colours as empty ones.
+    across, up = np.argsort(np.argsort(middles, axis=0), axis=0).T[:, :, None] / (len(middles) - 1)
+    bottom, top = (left + across * (right - left) for left, right in corners)
+    return bottom + up * (top - bottom)  # type: ignore[no-any-return]
+
+
+def _dot_area(n_points: int) -> float:
+    """Return the area of a dot in points squared: smaller the more there are."""
+    return float(np.clip(30_000 / n_points, 3, 40))
+
+
+def _write_numbers(ax: "Axes", cells: npt.NDArray[Any], middles: FloatArray, n_items: npt.NDArray[np.int64]) -> None:
+    """Write the numbers of the cells at their middles, the fullest first, and none over another."""
+    font_pixels = FONT_POINTS * ax.figure.canvas.figure.dpi / 72
+    at = ax.transData.transform(middles)
+    taken: list[tuple[float, float, float]] = []
+    for cell in np.argsort(-n_items, kind="stable"):
+        if n_items[cell] < NUMBERED * n_items.sum():
+            break
+        text = str(cells[cell])
+        x, y = at[cell]
+        half = (len(text) + 1) * CHARACTER_WIDTH * font_pixels / 2
+        if any(abs(x - x2) < half + half2 and abs(y - y2) < font_pixels * 1.15 for x2, y2, half2 in taken):
+            continue
+        taken.append((x, y, half))
+        box = {"facecolor": "white", "alpha": 0.65, "edgecolor": "none", "pad": 0.6}
+        left, up = middles[cell]
+        ax.text(left, up, text, ha="center", va="center", fontsize=FONT_POINTS, clip_on=True, bbox=box)
