@@ -1,6 +1,6 @@
 # make demo   real data to recommended items: installs what it needs into .venv, then examples/gensar_end_to_end.py
 # make test   the tests, every code block of the documentation included
-# make bench  the benchmarks, and their tables in benchmarks/results
+# make bench  the benchmarks beside their rivals, which it installs, and their tables in benchmarks/results
 # make lint   ruff and mypy
 #
 # PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program, SEMID_EXT=off|require decides on the C kernels.
@@ -21,6 +21,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 lint: $(INSTALLED)
