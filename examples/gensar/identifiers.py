@@ -73,6 +73,5 @@ def make_identifiers(
         n_shared=recipe.n_shared, n_specific=recipe.n_specific, codebook_size=size, views=tuple(views), seed=seed
     )
     resolution = semid.resolve(quantizer.fit(views), views)
-    sizes = dict.fromkeys(resolution.codes, resolution.codebook_sizes)
-    sids = semid.SemanticIds(item_keys, resolution.codes, codebook_sizes=sizes)
+    sids = semid.SemanticIds(item_keys, resolution.codes, codebook_sizes=resolution.codebook_sizes)
     return Identifiers(quantizer, resolution, sids)
