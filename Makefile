@@ -1,4 +1,5 @@
-# make demo   real data to recommended items: installs what it needs into .venv, then examples/gensar_end_to_end.py
+# make demo   real data to recommended items: installs what it needs into .venv, then examples/gensar_end_to_end.py;
+#             goes on where an interrupted one stopped, and prints the table again when it is finished
 # make test   the tests, every code block of the documentation included
 # make bench  the benchmarks beside their rivals, which it installs, and their tables in benchmarks/results
 # make lint   ruff and mypy
@@ -15,7 +16,7 @@ INSTALLED := $(VENV)/installed-$(EXT)
 .PHONY: demo test bench lint clean
 
 demo: $(INSTALLED)
-	$(BIN)/python examples/gensar_end_to_end.py $(ARGS)
+	$(BIN)/python examples/gensar_end_to_end.py --resume $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)

@@ -40,7 +40,8 @@ class SemanticIds:
     codes : array-like of shape (n_items, n_levels), integers; or mapping of view to such
         One row per item, no two alike within a view.
     codebook_sizes : sequence of int, or mapping of view to such, optional
-        Number of codes of each level; default: the largest code plus one. Give it if items may be added later.
+        Number of codes of each level, of all views alike or of each; default: the largest code plus one. Give it if
+        items may be added later.
 
     Attributes
     ----------
@@ -71,7 +72,8 @@ class SemanticIds:
     def __init__(self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None) -> None:
         keys = make_keys(as_ids(item_ids))
         given = by_view(codes)
-        sizes = by_view(codebook_sizes) if codebook_sizes is not None else dict.fromkeys(given)
+        views_differ = isinstance(codebook_sizes, Mapping)
+        sizes = by_view(codebook_sizes) if views_differ else dict.fromkeys(given, codebook_sizes)
         if set(sizes) != set(given):
             raise InvalidValueError(
                 f"codebook_sizes disagree with codes: expected views {list(given)}, got {list(sizes)}. "

@@ -42,14 +42,22 @@ class Room(NamedTuple):
 
     n_characters: int  # per line
     n_lines: int
+    upright: bool  # whether the lines run from bottom to top
 
 
-def room(ax: "Axes", box: tuple[float, float, float, float]) -> Room:
-    """Return how much text fits into a box (x, y, width, height; data coordinates) at the present size of `ax`."""
+def room(ax: "Axes", box: tuple[float, float, float, float], n_characters: int) -> Room:
+    """Return how much text fits into a box (x, y, width, height; data coordinates) at the present size of `ax`.
+
+    Lines run upright where `n_characters` do not fit across and more of them fit upright.
+    """
     x, y, width, height = box
     corners = ax.transData.transform([(x, y), (x + width, y + height)])
     across, down = abs(corners[1] - corners[0]) * 72 / ax.figure.canvas.figure.dpi / FONT_POINTS
-    return Room(int(across / CHARACTER_WIDTH), int(down / LINE_HEIGHT))
+    level = Room(int(across / CHARACTER_WIDTH), int(down / LINE_HEIGHT), False)
+    upright = Room(int(down / CHARACTER_WIDTH), int(across / LINE_HEIGHT), True)
+    if level.n_lines and level.n_characters >= n_characters:
+        return level
+    return upright if upright.n_lines and upright.n_characters > level.n_characters else level
 
 
 def write(
@@ -59,9 +67,11 @@ def write(
 
     `clear` paints the background anew under the text, where it is hatched.
     """
-    space = room(ax, box)
+    space = room(ax, box, max(map(len, lines)))
     if space.n_lines < 1 or len(lines[0]) > space.n_characters:
         return
+    if space.upright and space.n_lines < len(lines):
+        lines = [" ".join(lines)]  # a narrow box: everything in one line
     x, y, width, height = box
     shown = [line if len(line) <= space.n_characters else line[: space.n_characters - 1] + "…" for line in lines]
     ax.text(
@@ -70,6 +80,7 @@ def write(
         "\n".join(shown[: space.n_lines]),
         ha="center",
         va="center",
+        rotation=90 if space.upright else 0,
         fontsize=FONT_POINTS,
         # Rec. 709 luma.
         color="black" if np.dot(background, (0.2126, 0.7152, 0.0722)) > 0.45 else "white",

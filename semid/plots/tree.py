@@ -21,8 +21,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Nodes narrower than this share of the width are drawn together: on their own they would be thinner than a pixel.
 NARROWEST = 1 / 1000
-# First codes below this share are grey: side by side, many narrow colours are only noise.
-COLORED = 1 / 50
+# First codes below this share are grey: narrower colours, side by side, are only noise.
+COLORED = 1 / 300
 # Height of a node; the rest of its row is the gap to the next level.
 NODE_HEIGHT = 0.94
 # A label cut to fewer characters says nothing.
@@ -47,7 +47,7 @@ def prefix_tree(
 
     A node stands below its parent and is as wide as the items are many whose codes begin with it; among siblings the
     fullest stands left. Nodes too narrow for a picture are drawn together, hatched. Colours fade with depth and tell
-    the fullest first codes apart; the others are grey.
+    first codes apart; very small ones are grey. Text in narrow nodes stands upright.
 
     Parameters
     ----------
@@ -139,10 +139,13 @@ def _draw_level(ax: "Axes", level: _Level, *, row: int, depth: int, labels: npt.
     )  # fmt: skip
     for i in many:
         write(ax, [f"{n_nodes[i]:,} nodes"], (left[i], row, width[i], NODE_HEIGHT), background=pale[i], clear=True)
+    widest = len(str(level.code.max()))
     for i in one:
         box = (left[i], row, width[i], NODE_HEIGHT)
+        if room(ax, box, widest).n_characters < widest:
+            continue  # else codes of one digit alone would be written among narrow nodes
         lines = [str(level.code[starts[i]])]
-        if labels is not None and room(ax, box).n_characters >= SHORTEST_LABEL:
+        if labels is not None and room(ax, box, SHORTEST_LABEL).n_characters >= SHORTEST_LABEL:
             lines += _majority(labels[level.node_of_item == starts[i]])
         write(ax, lines, box, background=solid[i])
 

@@ -137,9 +137,14 @@ def test_wrong_codebook_sizes():
     with pytest.raises(InvalidValueError, match="expected codes below 2 at level 0, got 2"):
         semid.SemanticIds(["a"], [[2]], codebook_sizes=[2])
     with pytest.raises(
-        InvalidValueError, match=r"codebook_sizes disagree with codes: expected views \['x'\], got \[None\]"
+        InvalidValueError, match=r"codebook_sizes disagree with codes: expected views \['x'\], got \['y'\]"
     ):
-        semid.SemanticIds(["a"], {"x": [[2]]}, codebook_sizes=[2])
+        semid.SemanticIds(["a"], {"x": [[2]]}, codebook_sizes={"y": [3]})
+
+
+def test_codebook_sizes_of_all_views_at_once():
+    sids = semid.SemanticIds(["a"], {"x": [[2]], "y": [[0]]}, codebook_sizes=[3])
+    assert sids.codebook_sizes == {"x": (3,), "y": (3,)}
 
 
 def test_kinds_of_sequences():

@@ -1,0 +1,99 @@
+"""What the model reads and writes: query words, behaviour tokens, and one token per code of the semantic IDs.
+
+The tokenizer is a real Hugging Face one, made of the words of the queries; no text model is needed, and every word and
+every behaviour is one token. The vocabulary of semantic IDs is added to it, with the same tokens for the shared levels
+of both views.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import semid
+
+from .dataset import Task
+from .identifiers import VIEW_OF, Identifiers
+
+__all__ = ["REC_ITEM", "SRC_ITEM", "SRC_QUERY", "Language", "make_tokenizer", "teach_ids"]
+
+# The paper's behaviour tokens: what the next tokens are, an item that was recommended, a query, an item that was found.
+REC_ITEM, SRC_QUERY, SRC_ITEM = "<rec_item>", "<src_query>", "<src_item>"
+
+
+@final
+@dataclass(frozen=True)
+class Language:
+    """Tokens of everything that stands in a history.
+
+    Attributes
+    ----------
+    tokenizer : PreTrainedTokenizerFast
+    vocabs : mapping of view to semid.SidVocabulary
+    id_tokens : mapping of task to ndarray of shape (n_items, n_levels), dtype int64
+        The ID that the task generates, as token ids.
+    rec_head : tuple of int
+        What stands in front of an item's ID in a recommendation event.
+    search_heads : tuple of tuples of int
+        The same for a search event, per query: the query's words between two behaviour tokens.
+    """
+
+    tokenizer: Any
+    vocabs: Mapping[str, Any]
+    id_tokens: Mapping[Task, npt.NDArray[np.int64]]
+    rec_head: tuple[int, ...]
+    search_heads: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_levels(self) -> int:
+        """Tokens per ID."""
+        return int(self.id_tokens["search"].shape[1])
+
+
+def make_tokenizer(texts: Iterable[str]) -> Any:
+    """Return a Hugging Face tokenizer whose vocabulary is the words of the texts and the behaviour tokens."""
+    words = sorted({word for text in texts for word in text.lower().split()})
+    special = ["<pad>", "</s>", "<unk>", REC_ITEM, SRC_QUERY, SRC_ITEM]
+    tokenizer = Tokenizer(
+        models.WordLevel({token: index for index, token in enumerate([*special, *words])}, unk_token="<unk>")
+    )
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[REC_ITEM, SRC_QUERY, SRC_ITEM],
+    )
+
+
+def teach_ids(tokenizer: Any, model: Any, identifiers: Identifiers, query_texts: tuple[str, ...]) -> Language:
+    """Add the IDs' tokens to tokenizer and model, their rows initialised from the codebooks, and write out all parts.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerFast
+        From `make_tokenizer`; changed in place.
+    model : PreTrainedModel
+        Built for the tokenizer's present size; changed in place.
+    """
+    quantizer = identifiers.quantizer
+    vocabs = semid.SidVocabulary.for_views(
+        identifiers.resolution.codebook_sizes, n_shared=quantizer.n_shared, views=quantizer.views
+    )
+    for view, vocab in vocabs.items():
+        vocab.extend(tokenizer, model, codebooks=quantizer.codebooks[view])
+    rec_item, src_query, src_item = tokenizer.convert_tokens_to_ids([REC_ITEM, SRC_QUERY, SRC_ITEM])
+    words = tokenizer(list(query_texts), add_special_tokens=False)["input_ids"] if query_texts else []
+    return Language(
+        tokenizer=tokenizer,
+        vocabs=vocabs,
+        id_tokens={task: vocabs[view].to_tokens(identifiers.resolution.codes[view]) for task, view in VIEW_OF.items()},
+        rec_head=(rec_item,),
+        search_heads=tuple((src_query, *query, src_item) for query in words),
+    )

@@ -1,0 +1,246 @@
+"""One run from data to table: read, embed, identify, train, evaluate, write."""
+
+import dataclasses
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import transformers
+
+import semid
+from semid.errors import InvalidValueError
+
+from .backbone import Backbone
+from .baselines import measure_floors
+from .causal import CausalBackbone
+from .collaborative import collaborative_embeddings
+from .dataset import TEST, VALID, Dataset, Task, load_dataset
+from .embeddings import embed_texts
+from .encoder_decoder import T5Backbone
+from .evaluation import Evaluator, TaskResult
+from .identifiers import VIEW_OF, Identifiers, make_identifiers
+from .language import make_tokenizer, teach_ids
+from .output import RunFolder
+from .presets import BackboneName, Recipe
+from .table import format_table
+from .training import train
+
+__all__ = ["Options", "Stopwatch", "check_device", "default_folder", "first_users", "run"]
+
+BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
+MAX_THREADS = 8
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asks for; see ``--help``."""
+
+    data: Path | None
+    preset: str
+    backbone: BackboneName
+    recipe: Recipe
+    seed: int
+    out: Path | None
+    resume: bool
+    device: str
+
+
+@final
+class Stopwatch:
+    """Wall seconds per part of the run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Announce the block and measure it."""
+        print(f"{part} ..", flush=True)
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] = round(self.seconds.get(part, 0.0) + time.perf_counter() - begin, 1)
+
+
+def check_device(name: str) -> torch.device:
+    """Return the device, "auto" being the GPU where there is one; refuse one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both: unknown names, builds without CUDA
+        raise InvalidValueError(
+            f"--device cannot be used: expected auto, cpu or a GPU that torch sees, got {name!r} "
+            f"({str(error).splitlines()[0]}). Leave it out."
+        ) from error
+    return device
+
+
+def first_users(dataset: Dataset, n_users: int | None) -> Dataset:
+    """Return the data set with its first users only (None: all); the catalogue stays whole."""
+    return dataclasses.replace(dataset, histories=dataset.histories[:n_users])
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Do everything and return the content of results.json.
+
+    Raises
+    ------
+    InvalidValueError, FormatError, OptionalDependencyError
+        If an option or the data are wrong; nothing has been written then.
+    TrainingInterrupted
+        After Ctrl-C, when the run can be resumed.
+    """
+    recipe = options.recipe
+    device = check_device(options.device)
+    _use_threads()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # files of a megabyte need none
+    watch = Stopwatch()
+    with watch("read data"):
+        dataset = first_users(load_dataset(options.data), recipe.n_users)
+    folder = RunFolder(options.out or default_folder(dataset, options))
+    folder.check(resume=options.resume)
+    if folder.results.is_file():
+        results = folder.read_results()
+        print(f"{folder.path} is finished; its table again:\n\n{results['table']}")
+        return results
+    _print_dataset(dataset)
+
+    with watch("embed items"):
+        views = {
+            "semantic": embed_texts(dataset.item_texts),
+            "collaborative": collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=options.seed),
+        }
+    with watch("make IDs"):
+        identifiers = make_identifiers(dataset.item_keys, views, recipe=recipe, seed=options.seed)
+    print(identifiers.resolution)
+
+    torch.manual_seed(options.seed)
+    backbone = BACKBONE_OF[options.backbone](recipe)
+    tokenizer = make_tokenizer(dataset.query_texts)
+    model = backbone.build(tokenizer)
+    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts)
+    model.to(device)
+    evaluator = Evaluator(dataset, identifiers, language, recipe)
+    asked = {
+        "data": dataset.name, "preset": options.preset, "backbone": options.backbone, "seed": options.seed,
+        "recipe": dataclasses.asdict(recipe), "ids": identifiers.sids.fingerprint, "histories": _fingerprint(dataset),
+    }  # fmt: skip
+    folder.open(asked, identifiers, language)
+
+    def validate() -> dict[str, float]:
+        found = _evaluate(evaluator, model, split=VALID, n_users=recipe.n_valid_users)
+        return {task: result.metrics["NDCG@10"] for task, result in found.items()}
+
+    begin = time.perf_counter()
+    state = train(
+        backbone, model, dataset.histories, language, seed=options.seed, checkpoint=folder.checkpoint,
+        validate=validate,
+    )  # fmt: skip
+    watch.seconds["train"] = round(state.seconds, 1)
+    watch.seconds["validate"] = round(time.perf_counter() - begin - state.seconds, 1)
+
+    with watch("evaluate"):
+        answers = _evaluate(evaluator, model, split=TEST)
+    with watch("floors"):
+        floors = measure_floors(dataset, split=TEST)
+    metrics = {task: answer.metrics for task, answer in answers.items()}
+    name = f"semid, {options.backbone}"
+    table = format_table(metrics, floors, name=name)
+    print(f"\n{table}\n\n{_validity(answers)}")
+
+    results = {
+        **asked,
+        "metrics": metrics,
+        "floors": floors,
+        "table": table,
+        "validity": {task: _counts(answer) for task, answer in answers.items()},
+        "query_note": dataset.query_note,
+        "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
+        "training": {"steps": state.step, "best_step": state.best_step, "validations": state.validations},
+        "resolution": _resolution(identifiers),
+        "parameters": model.num_parameters(),
+        "wall_seconds": watch.seconds,
+        "circumstances": _circumstances(device),
+    }
+    folder.save_model(model, tokenizer)
+    folder.draw(dataset, identifiers, state, metrics, floors, name=name)
+    folder.save_results(results)
+    print(f"wrote {folder.path}: IDs, model, pictures, results.json")
+    return results
+
+
+def _use_threads() -> None:
+    # torch begins with one thread per physical core, or OMP_NUM_THREADS. More than a few find too little work in small
+    # matrices, and more than the process may run on only wait for each other.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else MAX_THREADS
+    torch.set_num_threads(min(torch.get_num_threads(), allowed, MAX_THREADS))
+
+
+def default_folder(dataset: Dataset, options: Options) -> Path:
+    """Return where a run without --out writes."""
+    return Path("runs") / f"{dataset.name}-{options.preset}-{options.backbone}-seed{options.seed}"
+
+
+def _evaluate(evaluator: Evaluator, model: Any, *, split: int, n_users: int | None = None) -> dict[Task, TaskResult]:
+    found = {task: evaluator.evaluate(model, task=task, split=split, n_users=n_users) for task in VIEW_OF}
+    return {task: result for task, result in found.items() if result is not None}
+
+
+def _print_dataset(dataset: Dataset) -> None:
+    n_events = sum(len(history.item) for history in dataset.histories)
+    print(f"{dataset.name}: {dataset.n_users} users, {dataset.n_items} items, {n_events} interactions")
+    print(f"{dataset.n_queries} queries: {dataset.query_note}")
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256("\n".join(dataset.query_texts).encode())
+    for history in dataset.histories:
+        for array in (history.item, history.query, history.time):
+            digest.update(array.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _counts(answer: TaskResult) -> dict[str, int]:
+    return {"generated": answer.n_generated, "real": answer.n_real, "repeated": answer.n_repeated}
+
+
+def _validity(answers: Mapping[Task, TaskResult]) -> str:
+    return "\n".join(
+        f"{task}: {answer.n_real} of {answer.n_generated} generated rows are real items, "
+        f"{answer.n_repeated} repeat an item of their list"
+        for task, answer in answers.items()
+    )
+
+
+def _resolution(identifiers: Identifiers) -> dict[str, Any]:
+    resolution = identifiers.resolution
+    return {
+        "codebook_sizes": list(resolution.codebook_sizes),
+        "n_moved": resolution.n_moved,
+        "n_collisions_before": resolution.n_collisions_before,
+        "n_collisions_after": resolution.n_collisions_after,
+        "distortion_before": resolution.distortion_before,
+        "distortion_after": resolution.distortion_after,
+    }
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    packages = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "numba")
+    return {
+        "semid": semid.__version__,
+        **{name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,26 @@
+"""Every preset can be built."""
+
+import pytest
+import torch
+from gensar.language import make_tokenizer
+from gensar.presets import BACKBONES, PRESETS, recipe_for
+from gensar.run import BACKBONE_OF
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_model_of_every_preset_is_constructible(preset, backbone):
+    recipe = recipe_for(preset, backbone)
+    with torch.device("meta"):  # the paper's sizes without their memory
+        model = BACKBONE_OF[backbone](recipe).build(make_tokenizer(["movies action"]))
+    assert model.get_input_embeddings().weight.shape[1] == recipe.hidden_size
+    assert recipe.n_steps >= recipe.n_validations >= 1
+
+
+def test_the_paper_preset_has_the_papers_sizes():
+    recipe = recipe_for("paper", "t5")
+    with torch.device("meta"):
+        model = BACKBONE_OF["t5"](recipe).build(make_tokenizer(["movies action"]))
+    config = model.config
+    assert (config.d_model, config.d_ff, config.num_layers, config.num_decoder_layers) == (512, 2048, 6, 6)
+    assert (recipe.n_shared, recipe.n_specific, recipe.codebook_size, recipe.num_beams) == (2, 2, 256, 30)

@@ -1,0 +1,110 @@
+"""Training learns, repeats with its seed, stops on Ctrl-C, and goes on as if nothing had happened."""
+
+import math
+import signal
+
+import pytest
+import torch
+from gensar.causal import CausalBackbone
+from gensar.encoder_decoder import T5Backbone
+from gensar.training import TrainingInterrupted, learning_rate, train
+
+BACKBONES = [CausalBackbone, T5Backbone]
+
+
+@pytest.fixture
+def trained(teach, toy):
+    """Train the toy model; returns (model, state)."""
+
+    def run(backbone, checkpoint, *, validate=lambda: {"search": 0.5}, seed=3):
+        model, language = teach(backbone, seed=seed)
+        return model, train(
+            backbone, model, toy.histories, language, seed=seed, checkpoint=checkpoint, validate=validate
+        )
+
+    return run
+
+
+def test_learning_rate_warms_up_and_falls(with_recipe):
+    recipe = with_recipe(n_steps=100, n_warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, recipe) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert rates[50] == pytest.approx(0.03 + 0.97 / 2)
+    assert rates[99] == pytest.approx(0.03 + 0.97 * (1 + math.cos(0.99 * math.pi)) / 2)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_the_loss_falls(kind, trained, with_recipe, tmp_path):
+    backbone = kind(with_recipe(n_steps=120, learning_rate=5e-3, dropout=0.0))
+    _, state = trained(backbone, tmp_path / "c.pt")
+    assert sum(state.losses[-10:]) < 0.9 * sum(state.losses[:10])
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_resumed_run_equals_an_uninterrupted_one(kind, trained, recipe, tmp_path):
+    """Ctrl-C comes during the first validation, and again later."""
+    scores = {4: 0.2, 8: 0.9, 12: 0.4}
+    whole, expected = trained(kind(recipe), tmp_path / "whole.pt", validate=lambda: {"search": scores.pop(min(scores))})
+
+    calls = []
+
+    def validate():
+        calls.append(None)
+        if len(calls) < 3:
+            signal.raise_signal(signal.SIGINT)
+        return {"search": [0.2, 0.9, 0.4][len(calls) - 1]}
+
+    for _ in range(2):
+        with pytest.raises(TrainingInterrupted):
+            trained(kind(recipe), tmp_path / "c.pt", validate=validate)
+        torch.manual_seed(99)  # a new process begins elsewhere
+    resumed, state = trained(kind(recipe), tmp_path / "c.pt", validate=validate)
+
+    assert len(calls) == 3
+    assert state.losses == expected.losses
+    assert state.validations == expected.validations
+    assert (state.best_step, state.best_score) == (expected.best_step, expected.best_score) == (8, 0.9)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_other_seeds_give_other_runs(trained, recipe, tmp_path):
+    _, first = trained(CausalBackbone(recipe), tmp_path / "a.pt", seed=1)
+    _, second = trained(CausalBackbone(recipe), tmp_path / "b.pt", seed=2)
+    assert first.losses != second.losses
+
+
+def test_the_best_weights_are_kept(trained, recipe, tmp_path):
+    backbone = CausalBackbone(recipe)
+    seen = []
+
+    def validate():
+        seen.append({"search": [0.3, 0.1, 0.2][len(seen)], "recommendation": 0.0})
+        return seen[-1]
+
+    model, state = trained(backbone, tmp_path / "c.pt", validate=validate)
+    assert (state.best_step, state.best_score) == (4, pytest.approx(0.15))
+    assert [entry["step"] for entry in state.validations] == [4, 8, 12]
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state.best_weights[name], rtol=0, atol=0)
+
+
+def test_a_second_ctrl_c_ends_at_once(trained, recipe, tmp_path):
+    def validate():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        trained(CausalBackbone(recipe), tmp_path / "c.pt", validate=validate)
+    assert caught.type is KeyboardInterrupt
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_checkpoint_trains_no_more(trained, recipe, tmp_path):
+    _, first = trained(CausalBackbone(recipe), tmp_path / "c.pt")
+    before = (tmp_path / "c.pt").read_bytes()
+    _, again = trained(CausalBackbone(recipe), tmp_path / "c.pt")
+    assert again.losses == first.losses
+    assert (tmp_path / "c.pt").read_bytes() == before
