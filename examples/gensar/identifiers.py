@@ -1,8 +1,9 @@
 """Semantic IDs of the items: which embeddings go in, which quantizer writes them, and which ID each task generates.
 
-An item has two views, the embedding of its text and a collaborative one. The paper's identifier (arXiv 2504.05730) gives
-it two IDs that begin with the same codes: a semantic one for search, a collaborative one for recommendation. Beside
-it stands the plain alternative, one ID for both tasks from the joined views. Then the resolver makes the IDs unique.
+An item has two views, the embedding of its text and a collaborative one. The paper's identifier (arXiv 2504.05730)
+gives it two IDs that begin with the same codes: a semantic one for search, a collaborative one for recommendation.
+Beside it stands the plain alternative, one ID for both tasks from the joined views. Then the resolver makes the IDs
+unique.
 """
 
 from collections.abc import Mapping, Sequence
