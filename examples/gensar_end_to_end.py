@@ -15,8 +15,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from gensar.identifiers import IDENTIFIERS
 from gensar.presets import BACKBONES, PRESETS, recipe_for
 from gensar.run import Options, run
 from gensar.training import TrainingInterrupted
@@ -30,15 +32,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder in the neutral format or with RecBole atomic files")
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--backbone", choices=BACKBONES, default="causal")
+    parser.add_argument("--identifier", choices=IDENTIFIERS, default=IDENTIFIERS[0], help="how the IDs are made")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/DATA-PRESET-BACKBONE-seedSEED)")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/DATA-...-seedSEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, if there is one")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     asked = parser.parse_args(arguments)
     if asked.seed < 0:
         parser.error(f"--seed is negative: expected 0 or more, got {asked.seed}.")
     try:
-        run(Options(**vars(asked), recipe=recipe_for(asked.preset, asked.backbone)))
+        options = vars(asked)
+        recipe = replace(recipe_for(asked.preset, asked.backbone), identifier=options.pop("identifier"))
+        run(Options(**options, recipe=recipe))
     except KeyboardInterrupt as stopped:
         kept = "the checkpoint is written" if isinstance(stopped, TrainingInterrupted) else "what was finished is kept"
         print(f"\ninterrupted; {kept}. Go on with the same command and --resume.", file=sys.stderr)

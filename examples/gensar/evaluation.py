@@ -61,7 +61,7 @@ class Evaluator:
         # Answers are read with a plain dict rather than by their ranks in the trie: what the trie let through is then
         # checked by something else.
         self.item_of_codes = {
-            task: {tuple(codes): item for item, codes in enumerate(identifiers.resolution.codes[view].tolist())}
+            task: {tuple(codes): item for item, codes in enumerate(identifiers.codes[view].tolist())}
             for task, view in VIEW_OF.items()
         }
 

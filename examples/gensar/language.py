@@ -82,18 +82,17 @@ def teach_ids(tokenizer: Any, model: Any, identifiers: Identifiers, query_texts:
     model : PreTrainedModel
         Built for the tokenizer's present size; changed in place.
     """
-    quantizer = identifiers.quantizer
     vocabs = semid.SidVocabulary.for_views(
-        identifiers.resolution.codebook_sizes, n_shared=quantizer.n_shared, views=quantizer.views
+        identifiers.resolution.codebook_sizes, n_shared=identifiers.n_shared, views=tuple(identifiers.codes)
     )
     for view, vocab in vocabs.items():
-        vocab.extend(tokenizer, model, codebooks=quantizer.codebooks[view])
+        vocab.extend(tokenizer, model, codebooks=identifiers.codebooks[view])
     rec_item, src_query, src_item = tokenizer.convert_tokens_to_ids([REC_ITEM, SRC_QUERY, SRC_ITEM])
     words = tokenizer(list(query_texts), add_special_tokens=False)["input_ids"] if query_texts else []
     return Language(
         tokenizer=tokenizer,
         vocabs=vocabs,
-        id_tokens={task: vocabs[view].to_tokens(identifiers.resolution.codes[view]) for task, view in VIEW_OF.items()},
+        id_tokens={task: vocabs[view].to_tokens(identifiers.codes[view]) for task, view in VIEW_OF.items()},
         rec_head=(rec_item,),
         search_heads=tuple((src_query, *query, src_item) for query in words),
     )

@@ -127,8 +127,8 @@ class RunFolder:
         folder = self.path / "pictures"
         folder.mkdir(exist_ok=True)
         labels = item_labels(dataset)
-        for view in identifiers.quantizer.views:
-            codes, title = identifiers.resolution.codes[view], f"{dataset.name}: {view} IDs"
+        for view in identifiers.codes:
+            codes, title = identifiers.codes[view], f"{dataset.name}: {view} IDs"
             usage, tree = _new_figure(), _new_figure()
             semid.plots.codebook_usage(
                 codes, codebook_sizes=identifiers.resolution.codebook_sizes, ax=usage.subplots()

@@ -19,6 +19,8 @@ class Recipe:
         Keep the first users only; None: all.
     n_shared, n_specific : int
         Levels of an ID that both views share, and levels of each view's own.
+    identifier : str
+        One of `gensar.identifiers.IDENTIFIERS`.
     codebook_size : int
         Codes per level; doubled until the items fill at most half of the possible IDs.
     hidden_size, n_layers, n_heads, mlp_size : int
@@ -45,6 +47,7 @@ class Recipe:
     n_users: int | None = None
     n_shared: int = 1
     n_specific: int = 1
+    identifier: str = "shared-specific-kmeans"
     codebook_size: int = 64
     hidden_size: int = 128
     n_layers: int = 3

@@ -188,7 +188,8 @@ def _use_threads() -> None:
 
 def default_folder(dataset: Dataset, options: Options) -> Path:
     """Return where a run without --out writes."""
-    return Path("runs") / f"{dataset.name}-{options.preset}-{options.backbone}-seed{options.seed}"
+    parts = (dataset.name, options.preset, options.backbone, options.recipe.identifier, f"seed{options.seed}")
+    return Path("runs") / "-".join(parts)
 
 
 def _evaluate(evaluator: Evaluator, model: Any, *, split: int, n_users: int | None = None) -> dict[Task, TaskResult]:

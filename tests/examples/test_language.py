@@ -21,13 +21,13 @@ def test_a_search_head_is_the_query_between_two_behaviours(language, toy):
 
 def test_ids_survive_text(language, identifiers):
     for task, view in VIEW_OF.items():
-        texts = language.vocabs[view].to_text(identifiers.resolution.codes[view])
+        texts = language.vocabs[view].to_text(identifiers.codes[view])
         read = language.tokenizer(texts, add_special_tokens=False)["input_ids"]
         np.testing.assert_array_equal(read, language.id_tokens[task])
 
 
 def test_shared_codes_are_shared_tokens(language, identifiers):
-    n_shared = identifiers.quantizer.n_shared
+    n_shared = identifiers.n_shared
     semantic, collaborative = language.id_tokens["search"], language.id_tokens["recommendation"]
     np.testing.assert_array_equal(semantic[:, :n_shared], collaborative[:, :n_shared])
     assert not set(semantic[:, n_shared:].ravel()) & set(collaborative[:, n_shared:].ravel())

@@ -36,7 +36,7 @@ def test_the_folder_tells_what_was_run(toy):
         data=None, preset="tiny", backbone="t5", recipe=recipe_for("tiny", "t5"), seed=3, out=None, resume=False,
         device="cpu",
     )  # fmt: skip
-    assert default_folder(toy, options) == Path("runs/toy-tiny-t5-seed3")
+    assert default_folder(toy, options) == Path("runs/toy-tiny-t5-shared-specific-kmeans-seed3")
 
 
 def test_parts_of_one_name_add_up(capsys):
