@@ -68,7 +68,9 @@ MAY_IMPORT = {
     "plots": {"metrics"},
 }
 EVERYWHERE = {"errors", "io", "_optional", "_progress"}
-MAY_USE_TORCH = ("generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "vocabulary/")
+MAY_USE_TORCH = (
+    "generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "vocabulary/",
+)  # fmt: skip
 
 
 def room_files(room):

@@ -89,7 +89,7 @@ def make_identifiers(
     """
     n_levels = recipe.n_shared + recipe.n_specific
     size = codebook_size_for(len(item_keys), n_levels=n_levels, at_least=recipe.codebook_size)
-    two = {"n_shared": recipe.n_shared, "n_specific": recipe.n_specific, "views": tuple(views)}
+    two: dict[str, Any] = {"n_shared": recipe.n_shared, "n_specific": recipe.n_specific, "views": tuple(views)}
     quantizer: Any
     match recipe.identifier:
         case "shared-specific-kmeans":
@@ -102,7 +102,7 @@ def make_identifiers(
             quantizer = semid.RQVAE(n_levels, size, seed=seed, progress=True)
     one_id = not hasattr(quantizer, "views")
     X = joined(views) if one_id else views
-    resolution = semid.resolve(quantizer.fit(X), X)
+    resolution: Any = semid.resolve(quantizer.fit(X), X)
     codes = dict.fromkeys(views, resolution.codes) if one_id else resolution.codes
     return Identifiers(
         quantizer=quantizer,
