@@ -8,7 +8,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from semid.quantizers.balance import run_balanced
-from semid.quantizers.lloyd import assign_clusters, run_lloyd
+from semid.quantizers.lloyd import assign_clusters, run_lloyd, run_lloyd_by_halves
 from semid.quantizers.refine import refine_jointly, subtract_centroids
 from semid.quantizers.sampling import sample_rows
 from semid.quantizers.starts import STARTS, separating_start
@@ -107,9 +107,11 @@ def fit_levels(
             residual -= mean
             separate = init == "progressive" and not more_follow and 0 < level == len(codebook_sizes) - 1
             start = separating_start if separate else STARTS[init]
-            centroids, labels, steps = run_lloyd(
-                residual, start(residual, size, rng), max_iter=min(max_iter, LAST_STEPS) if separate else max_iter
-            )
+            begin = start(residual, size, rng)
+            if separate:
+                centroids, labels, steps = run_lloyd(residual, begin, max_iter=min(max_iter, LAST_STEPS))
+            else:
+                centroids, labels, steps = run_lloyd_by_halves(residual, begin, max_iter=max_iter)
             if capacity is not None:
                 centroids = run_balanced(residual, centroids, capacity=capacity, max_iter=BALANCED_STEPS)
                 labels, _ = assign_clusters(residual, centroids, np.einsum("nd,nd->n", residual, residual))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from oracles import cluster_means_oracle
 
-from semid.quantizers.lloyd import assign_clusters, cluster_means, run_lloyd, worst_served
+from semid.quantizers.lloyd import assign_clusters, cluster_means, run_lloyd, run_lloyd_by_halves, worst_served
 
 
 def assign(x, centroids):
@@ -79,3 +79,20 @@ def test_worst_served_rows_differ_and_are_not_served_already():
     assert worst_served(x, cost, 2).tolist() == [1, 3]
     assert worst_served(x, cost, 5).tolist() == [1, 3, 4]
     assert worst_served(x, np.zeros(5, np.float32), 2).tolist() == []
+
+
+def test_steps_on_half_the_rows_end_where_steps_on_all_do(rng, monkeypatch):
+    centres = 20 * rng.normal(size=(8, 4))
+    x = (centres[rng.integers(0, 8, 4000)] + rng.normal(size=(4000, 4))).astype(np.float32)
+    begin = x[:8].copy()
+    expected, expected_labels, _ = run_lloyd(x, begin, max_iter=25)
+    few, _, _ = run_lloyd_by_halves(x, begin, max_iter=25)
+    np.testing.assert_array_equal(few, expected)  # as long as rows are few
+    monkeypatch.setattr("semid.quantizers.lloyd.MANY_ROWS", 1000)
+    centroids, labels, n_iter = run_lloyd_by_halves(x, begin, max_iter=25)
+    error, least = (((x - c[at]) ** 2).sum() for c, at in ((centroids, labels), (expected, expected_labels)))
+    assert error <= 1.001 * least and 0 < n_iter <= 25
+    np.testing.assert_array_equal(labels, assign(x, centroids)[0])
+    one, _, n_one = run_lloyd_by_halves(x, begin, max_iter=3)  # no steps to spare for half the rows
+    np.testing.assert_array_equal(one, run_lloyd(x, begin, max_iter=3)[0])
+    assert n_one <= 3
