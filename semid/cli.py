@@ -25,7 +25,7 @@ __all__ = ["app", "main"]
 
 Sources = str | dict[str, str]
 # What a saved folder may hold, by the name in its config.json.
-QUANTIZERS = ("ResidualKMeans", "SharedSpecificKMeans")
+QUANTIZERS = ("KMeans", "ProductKMeans", "ResidualKMeans", "RQVAE", "SharedSpecificKMeans", "SharedSpecificRQVAE")
 
 
 class Algorithm(StrEnum):
@@ -266,7 +266,7 @@ def _load_quantizer(folder: Path, X: Sources) -> Any:
     name = saved_class(folder)
     if name not in QUANTIZERS:
         raise FormatError(
-            f"{folder} holds no quantizer: expected {' or '.join(QUANTIZERS)}, got {name}. Check the path."
+            f"{folder} holds no quantizer: expected one of {', '.join(QUANTIZERS)}, got {name}. Check the path."
         )
     quantizer = getattr(semid, name).from_pretrained(folder)
     expected = " ".join(f"{view}=FILE" for view in quantizer.views) if hasattr(quantizer, "views") else "one file"

@@ -170,7 +170,7 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
         ("report S.npy junk.npz", "junk.npz cannot be read: expected codes as .npy or .npz, got something else ("),
         (
             "encode trie S.npy --out c.npy",
-            "trie holds no quantizer: expected ResidualKMeans or SharedSpecificKMeans, got",
+            "trie holds no quantizer: expected one of KMeans, ProductKMeans, ResidualKMeans, RQVAE, SharedSpecificKMeans, Sh",
         ),
     ],
 )
@@ -235,3 +235,12 @@ def test_a_process_ends_with_the_code_and_without_a_traceback(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "semid: [Errno 2] No such file or directory: 'no.npy'\n"
+
+
+def test_every_saved_quantizer_encodes(run, tmp_path):
+    X = np.load(tmp_path / "S.npy").astype(np.float32)
+    for quantizer in (semid.KMeans(8), semid.ProductKMeans(2, 8)):
+        name = type(quantizer).__name__
+        quantizer.fit(X).save_pretrained(tmp_path / name)
+        assert run(f"encode {name} S.npy --out {name}.npy")[0] == 0
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), quantizer.encode(X))
