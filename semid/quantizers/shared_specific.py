@@ -16,6 +16,7 @@ from semid.quantizers.checks import check_codebook_sizes, check_count, check_ini
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.saving import read_shared_specific, write_shared_specific
 from semid.quantizers.search import decode_codes
+from semid.quantizers.shared_encoding import encode_shared_specific
 from semid.quantizers.training import fit_codebooks, sample_rows
 from semid.quantizers.views import (
     Scaling,
@@ -32,7 +33,6 @@ from semid.quantizers.views import (
 __all__ = ["SharedSpecificKMeans"]
 
 Matrix = npt.NDArray[np.float32]
-BLOCK_ROWS = 16_384
 
 
 @final
@@ -221,24 +221,15 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         check_count(beam, "beam")
         matrices = open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
         n_items = len(next(iter(matrices.values())))
-        codes = {
-            view: check_codes(np.zeros((n_items, self.n_levels), np.uint8), self.codebook_sizes) for view in self.views
-        }
-        for first in range(0, n_items, BLOCK_ROWS):
-            block = slice(first, min(first + BLOCK_ROWS, n_items))
-            parts = {view: standardize_block(matrix, block, self.scaling_[view], view=view)
-                     for view, matrix in matrices.items()}  # fmt: skip
-            if self.shared_quantizer_ is not None:
-                joined = np.concatenate(list(parts.values()), axis=1)
-                shared = self.shared_quantizer_.encode(joined, beam=beam)
-                joined -= self.shared_quantizer_.decode(shared)
-                for view, columns in self._columns().items():
-                    codes[view][block, : self.n_shared] = shared
-                    parts[view] = joined[:, columns]
-            for view, specific in self.specific_quantizers_.items():
-                if specific is not None:
-                    codes[view][block, self.n_shared :] = specific.encode(parts[view], beam=beam)
-        return codes
+
+        def parts_of(block: slice) -> dict[str, Matrix]:
+            return {view: standardize_block(matrix, block, self.scaling_[view], view=view)
+                    for view, matrix in matrices.items()}  # fmt: skip
+
+        return encode_shared_specific(
+            n_items, parts_of, self.shared_quantizer_, self.specific_quantizers_, self._columns(),
+            sizes=self.codebook_sizes, beam=beam,
+        )  # fmt: skip
 
     def decode(self, codes: Mapping[str, Any]) -> dict[str, Matrix]:
         """Return the embeddings that codes stand for, in the space of the original views.

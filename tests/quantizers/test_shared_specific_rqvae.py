@@ -241,7 +241,7 @@ def test_files_and_half_precision_give_nearly_the_same(X, one_two, tmp_path):
 
 def test_blocks_of_rows_make_no_difference(X, one_two, monkeypatch):
     expected = one_two.encode(X)
-    monkeypatch.setattr("semid.quantizers.shared_specific_rqvae.quantizer.BLOCK_ROWS", 256)
+    monkeypatch.setattr("semid.quantizers.shared_encoding.BLOCK_ROWS", 256)
     for view, codes in one_two.encode(X).items():
         assert (codes == expected[view]).mean() > 0.999
 

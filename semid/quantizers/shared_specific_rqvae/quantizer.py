@@ -15,6 +15,7 @@ from semid.quantizers.checks import check_codebook_sizes, check_count, check_see
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.search import decode_codes
+from semid.quantizers.shared_encoding import encode_shared_specific
 from semid.quantizers.shared_specific_rqvae.checks import check_hidden_sizes, check_latent_dims
 from semid.quantizers.shared_specific_rqvae.parts import Architecture, Fitted, encode_views
 from semid.quantizers.shared_specific_rqvae.recipes import Recipe, check_recipe
@@ -31,7 +32,6 @@ from semid.quantizers.views import (
 __all__ = ["SharedSpecificRQVAE"]
 
 Matrix = npt.NDArray[np.float32]
-BLOCK_ROWS = 16_384
 
 
 @final
@@ -259,23 +259,10 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         matrices = self._open(X)
         check_count(beam, "beam")
         n_items = len(next(iter(matrices.values())))
-        codes = {
-            view: check_codes(np.zeros((n_items, self.n_levels), np.uint8), self.codebook_sizes) for view in self.views
-        }
-        for first in range(0, n_items, BLOCK_ROWS):
-            block = slice(first, min(first + BLOCK_ROWS, n_items))
-            parts = encode_views(matrices, block, self.scaling_, self.encoders_)
-            if self.shared_quantizer_ is not None:
-                joined = np.concatenate(list(parts.values()), axis=1)
-                shared = self.shared_quantizer_.encode(joined, beam=beam)
-                joined -= self.shared_quantizer_.decode(shared)
-                for view, columns in self._columns().items():
-                    codes[view][block, : self.n_shared] = shared
-                    parts[view] = joined[:, columns]
-            for view, specific in self.specific_quantizers_.items():
-                if specific is not None:
-                    codes[view][block, self.n_shared :] = specific.encode(parts[view], beam=beam)
-        return codes
+        return encode_shared_specific(
+            n_items, lambda block: encode_views(matrices, block, self.scaling_, self.encoders_),
+            self.shared_quantizer_, self.specific_quantizers_, self._columns(), sizes=self.codebook_sizes, beam=beam,
+        )  # fmt: skip
 
     def decode(self, codes: Mapping[str, Any]) -> dict[str, Matrix]:
         """Return the embeddings that codes stand for, in the space of the original views.
