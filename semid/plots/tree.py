@@ -43,6 +43,8 @@ N_KINDS = len(PALETTE) + 1
 SHORTEST_LABEL = 6
 # Of a label in the legend, and the width of a colour there with its gaps, in letters.
 LEGEND_LETTERS, LEGEND_PATCH = 30, 5
+# From the axis to the legend: the numbers and the label of the axis stand between.
+LEGEND_POINTS = 36
 
 
 class _Labels(NamedTuple):
@@ -84,7 +86,7 @@ def prefix_tree(
 
     With labels, the colour of a node is that of its most frequent label, and siblings stand in the order of the labels,
     the most frequent one left: where a level has one colour below each node, its codes add nothing about the labels.
-    A legend above the picture names the six most frequent labels; nodes of others are grey.
+    A legend below the picture names the six most frequent labels; nodes of others are grey.
 
     Parameters
     ----------
@@ -141,7 +143,7 @@ def _rank_labels(labels: npt.NDArray[np.str_]) -> _Labels:
 
 
 def _name_colors(ax: "Axes", labels: _Labels) -> None:
-    """Put a legend of the coloured labels above the picture, in as many columns as there is room for."""
+    """Put a legend of the coloured labels below the picture, in as many columns as there is room for."""
     patch = require("matplotlib.patches", extra="plot").Patch
     shown = labels.names[np.argsort(labels.rank)][: len(PALETTE)]
     texts = [cut(str(name), LEGEND_LETTERS) for name in shown]
@@ -152,13 +154,18 @@ def _name_colors(ax: "Axes", labels: _Labels) -> None:
     points = ax.get_window_extent().width * 72 / ax.figure.canvas.figure.dpi
     letters = points / (CHARACTER_WIDTH * FONT_POINTS)
     widths = [width_of(text) + LEGEND_PATCH for text in texts]
+    shift = require("matplotlib.transforms", extra="plot").ScaledTranslation(
+        0, -LEGEND_POINTS / 72, ax.figure.canvas.figure.dpi_scale_trans
+    )
     n_columns = len(texts) if sum(widths) <= letters else max(1, int(letters / max(widths)))
     legend = ax.legend(
         [patch(color=color) for color in colors],
         texts,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        borderaxespad=0.2,
+        # Below the label of the axis: above the picture a caller's title would stand on it.
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes + shift,
+        borderaxespad=0,
         borderpad=0,
         ncols=n_columns,
         columnspacing=1.2,

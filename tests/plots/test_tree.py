@@ -98,7 +98,8 @@ def test_nothing_is_cut_off_with_labels(nothing_is_cut_off, rng):
     ax = prefix_tree(codes, labels=[f"a rather long category, number {code % 9}" for code in codes[:, 0]])
     nothing_is_cut_off(ax)
     legend = ax.get_legend().get_window_extent()
-    assert ax.figure.bbox.x0 <= legend.x0 and legend.x1 <= ax.figure.bbox.x1 and legend.y1 <= ax.figure.bbox.y1
+    assert ax.figure.bbox.x0 <= legend.x0 and legend.x1 <= ax.figure.bbox.x1 and legend.y0 >= ax.figure.bbox.y0
+    assert legend.y1 <= ax.xaxis.get_tightbbox().y0
 
 
 def test_long_labels_are_cut_and_mathematics_is_text():
