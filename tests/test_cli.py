@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 import semid
 from semid.cli import app
 from semid.io.persistence import write_folder
+from semid.quantizers import RECIPES, Training
 
 HEAVY = {"torch", "transformers", "numba", "sklearn", "matplotlib"}
 
@@ -49,7 +51,8 @@ def test_version(run):
 def test_help_lists_the_commands(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"\n  {command} " in out for command in ("fit", "encode", "resolve", "report"))
+    assert all(f"\n  {command} " in out for command in ("fit", "encode", "resolve", "trie", "report", "info"))
+    assert "There is no command for benchmarks" in " ".join(out.split())
 
 
 def test_fit_is_the_library_call(run, tmp_path):
@@ -194,8 +197,11 @@ def test_embeddings_of_the_other_kind(fitted_views):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("fit", "Missing argument"),
+        ("fit --out m", "embeddings are missing: expected one file, or several as VIEW=FILE, got none."),
         ("fit S.npy", "Missing option '--out'"),
+        ("fit S.npy --view a=C.npy --out m", "embeddings are ambiguous: expected one file, or several as VIEW=FILE"),
+        ("fit --view S.npy --out m", "--view has no name or no file: expected NAME=FILE, got 'S.npy'. Give both."),
+        ("fit --view a=S.npy --view a=C.npy --out m", "got a=S.npy a=C.npy. Name each view once."),
         ("fit S.npy C.npy --out m", "embeddings are ambiguous: expected one file, or several as VIEW=FILE"),
         ("fit a=S.npy C.npy --out m", "got a=S.npy C.npy. Name each view once."),
         ("fit a=S.npy a=C.npy --out m", "got a=S.npy a=C.npy. Name each view once."),
@@ -204,12 +210,27 @@ def test_embeddings_of_the_other_kind(fitted_views):
             "fit a=S.npy b=C.npy --out m --levels 2",
             "--levels is not an option of shared-specific-kmeans: expected none",
         ),
-        ("fit S.npy --out m --algorithm shared-specific-kmeans", "expected residual-kmeans for one file, got shared-"),
+        (
+            "fit S.npy --out m --algorithm shared-specific-kmeans",
+            "--algorithm takes other embeddings: expected kmeans or residual-kmeans or product-kmeans or rqvae for one "
+            "file, got shared-specific-kmeans. Name the views as VIEW=FILE.",
+        ),
+        (
+            "fit --view a=S.npy --out m --algorithm rqvae",
+            "expected shared-specific-kmeans or shared-specific-rqvae for views, got rqvae. Give one file without a",
+        ),
+        ("fit S.npy --out m --algorithm best", "Invalid value for '--algorithm'"),
+        ("fit S.npy --out m --rotation opq", "--rotation is not an option of residual-kmeans: expected none, got opq."),
+        ("fit S.npy --out m --epochs 3", "got 3. Leave it out, or choose rqvae or shared-specific-rqvae."),
+        ("fit S.npy --out m --algorithm kmeans --levels 2", "--levels is not an option of kmeans"),
         ("fit S.npy --out m --codebook-size big", "--codebook-size is not a number: expected one as 256, or one per"),
         ("encode one S.npy --out c.npz", "--out has a wrong ending: expected .npy for one file, got c.npz."),
         ("encode one a=S.npy --out c.npy", "--out has a wrong ending: expected .npz for several views, got c.npy."),
         ("resolve one S.npy --out c.npy --policy best", "Invalid value for '--policy'"),
-        ("trie", "No such command 'trie'"),
+        ("bench", "No such command 'bench'"),
+        ("trie --out t", "Missing argument"),
+        ("report", "Missing argument"),
+        ("report S.npy", "embeddings are missing"),
     ],
 )
 def test_usage_errors_exit_with_2(run, line, message):
@@ -235,6 +256,178 @@ def test_a_process_ends_with_the_code_and_without_a_traceback(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "semid: [Errno 2] No such file or directory: 'no.npy'\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kmeans --codebook-size 8", lambda: semid.KMeans(8)),
+        ("residual-kmeans --levels 2 --codebook-size auto", lambda: semid.ResidualKMeans(2, "auto")),
+        ("product-kmeans --levels 2 --codebook-size 8 --seed 2", lambda: semid.ProductKMeans(2, 8, seed=2)),
+        ("product-kmeans --codebook-size 4 --rotation opq", lambda: semid.ProductKMeans(4, 4, rotation="opq")),
+        (
+            "rqvae --levels 2 --codebook-size 8 --epochs 2 --device cpu",
+            lambda: semid.RQVAE(2, 8, training=Training(epochs=2, device="cpu")),
+        ),
+    ],
+)
+def test_every_quantizer_of_one_file(run, tmp_path, line, expected):
+    X = np.load(tmp_path / "S.npy")
+    code, out, err = run(f"fit S.npy --out q --algorithm {line}")
+    assert (code, err) == (0, "")
+    quantizer = expected().fit(X)
+    assert out.startswith(f"q: {type(quantizer).__name__} of {' x '.join(map(str, quantizer.codebook_sizes))} codes, ")
+    assert run("encode q S.npy --out codes.npy")[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), quantizer.encode(X))
+    assert run("report S.npy codes.npy --model q")[1] == f"{semid.report(X, quantizer.encode(X), quantizer)}\n"
+    assert run("resolve q S.npy --out suffix.npy --policy suffix")[0] == 0
+    assert len(np.unique(np.load(tmp_path / "suffix.npy"), axis=0)) == 60
+
+
+@pytest.mark.parametrize("recipe", ["default", "gensar"])
+def test_the_shared_specific_network(run, tmp_path, recipe):
+    views = "--view semantic=S.npy --view collaborative=C.npy"
+    options = f"--algorithm shared-specific-rqvae --shared 1 --specific 1 --codebook-size 8 --recipe {recipe}"
+    assert run(f"fit {views} --out q {options} --epochs 2 --device cpu --checkpoint state")[0] == 0
+    assert (tmp_path / "state").is_file()
+    quantizer = semid.SharedSpecificRQVAE.from_pretrained(tmp_path / "q")
+    assert quantizer.recipe.scaling == RECIPES[recipe].scaling and quantizer.recipe.training.epochs == 2
+    assert quantizer.codebook_sizes == (8, 8)
+    assert run(f"encode q {views} --out codes.npz")[0] == 0
+    assert run(f"resolve q {views} --out unique.npz")[0] == 0
+    facts = json.loads(run(f"report {views} unique.npz --model q --json")[1])
+    assert facts["semantic"]["n_unique"] == facts["collaborative"]["n_unique"] == 60
+
+
+def test_one_view_and_views_of_any_name(run, tmp_path):
+    assert run("fit --view a/b=S.npy --out one --codebook-size 8")[0] == 0
+    assert run("encode one --view a/b=S.npy --out codes.npz")[0] == 0
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert codes["a/b"].shape == (60, 3)
+
+
+def test_embeddings_in_a_parquet_column(fitted, tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    X = np.load(tmp_path / "S.npy")
+    parquet.write_table(arrow.table({"title": ["x"] * 60, "embedding": list(X)}), tmp_path / "items.parquet")
+    assert fitted("encode one items.parquet::embedding --out codes.npy")[0] == 0
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "codes.npy"), semid.ResidualKMeans.from_pretrained(tmp_path / "one").encode(X)
+    )
+    assert "neighbor recall" in fitted("report items.parquet::embedding codes.npy --model one")[1]
+    code, _, err = fitted("encode one items.parquet::title --out no.npy")
+    assert code == 1 and "is not a column of lists: expected lists of numbers in 'title'" in err
+
+
+def test_published_codes_do_not_move(fitted, tmp_path):
+    fitted("resolve one S.npy --out old.npy")
+    assert fitted("resolve one C.npy --taken old.npy --out new.npy")[0] == 1  # 120 items, 64 IDs
+    rows = np.load(tmp_path / "old.npy")[:3]
+    np.save(tmp_path / "few.npy", rows)
+    np.save(tmp_path / "T.npy", np.load(tmp_path / "C.npy")[:20])
+    assert fitted("resolve one T.npy --taken few.npy --out new.npy")[0] == 0
+    new = np.load(tmp_path / "new.npy")
+    assert len(np.unique(np.concatenate([rows, new]), axis=0)) == 23
+
+
+def test_report_against_labels(fitted, tmp_path):
+    fitted("encode one S.npy --out codes.npy")
+    (tmp_path / "labels.txt").write_text("tea\n茶\n" * 30, encoding="utf-8")
+    facts = json.loads(fitted("report S.npy codes.npy --labels labels.txt --json")[1])
+    codes = np.load(tmp_path / "codes.npy")
+    expected = semid.report(np.load(tmp_path / "S.npy"), codes, labels=["tea", "茶"] * 30).levels[0].prefix_purity
+    assert facts["levels"][0]["prefix_purity"] == expected
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
+    code, _, err = fitted("report S.npy codes.npy --labels labels.txt")
+    assert code == 1 and "labels.txt cannot be read: expected one label per line in UTF-8, got other bytes" in err
+
+
+def test_trie(fitted, tmp_path):
+    fitted("resolve one S.npy --out unique.npy")
+    codes = np.load(tmp_path / "unique.npy")
+    facts = json.loads(fitted("trie unique.npy --out t --model one --json")[1])
+    loaded = semid.Trie.load(tmp_path / "t")
+    assert facts == {"out": "t", "n_items": 60, "codebook_sizes": [8, 8], "nbytes": loaded.nbytes}
+    np.testing.assert_array_equal(np.sort(loaded.rank(codes)), np.arange(60))
+    assert "t exists: expected a new name" in fitted("trie unique.npy --out t")[2]
+    fitted("resolve one S.npy --out long.npy --policy suffix")
+    assert fitted("trie long.npy --out t --model one --overwrite")[0] == 0
+    assert semid.Trie.load(tmp_path / "t").codebook_sizes[:2] == (8, 8)
+
+
+def test_a_trie_of_codes_that_collide_says_so(fitted, tmp_path):
+    np.save(tmp_path / "codes.npy", np.array([[1, 2], [1, 2], [0, 1]], np.uint8))
+    code, out, err = fitted("trie codes.npy --out t")
+    assert code == 0 and out.startswith("t: Trie(n_items=2")
+    assert err == (
+        "semid: warning: 1 of 3 rows repeat another row: the trie has 2 items. Make the codes unique with "
+        "semid.resolve.\n"
+    )
+
+
+def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
+    codes = {"a": np.array([[0, 1], [1, 0]]), "b": np.array([[2, 1], [1, 2]])}
+    np.savez(tmp_path / "codes.npz", **codes)
+    semid.SemanticIds(["x", "y"], codes, codebook_sizes=(4, 4)).save_pretrained(tmp_path / "catalogue")
+    for source in ("codes.npz", "catalogue"):
+        assert run(f"trie {source} --view b --out t --overwrite")[0] == 0
+        np.testing.assert_array_equal(semid.Trie.load(tmp_path / "t").rank(codes["b"]), [1, 0])
+    assert semid.Trie.load(tmp_path / "t").codebook_sizes == (4, 4)
+    for line, message in (
+        ("trie codes.npz --out u", "--view is unknown: expected one of a, b, got None. A trie has the codes of one"),
+        ("trie catalogue --out u", "view is unknown: expected one of ('a', 'b'), got None."),
+        ("trie no.npy --out u", "No such file or directory: 'no.npy'"),
+    ):
+        code, out, err = run(line)
+        assert (code, out) == (1, "") and message in err and not (tmp_path / "u").exists()
+    np.save(tmp_path / "a.npy", codes["a"])
+    assert "for a.npy has no views, got b. Leave it out" in run("trie a.npy --view b --out u")[2]
+    assert "--model is not needed" in " ".join(run("trie catalogue --view b --model m --out u")[2].split())
+
+
+def test_info(run):
+    code, out, err = run("info")
+    assert (code, err) == (0, "") and f"semid {semid.__version__}, Python " in out
+    assert "back end   state      why" in out and f"numpy         {np.__version__}" in out
+    facts = json.loads(run("info --json")[1])
+    assert facts["semid"] == semid.__version__ and facts["backend"] in {"ext", "numba"}
+    assert facts["packages"]["numpy"] == np.__version__
+
+
+def test_info_names_what_is_missing(run, monkeypatch):
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("semid.cli.looking.version", missing)
+    out = run("info")[1]
+    assert "matplotlib    missing: pip install 'semid[plot]'" in out and "numba         missing: pip install num" in out
+    assert json.loads(run("info --json")[1])["packages"]["pyarrow"] is None
+
+
+def test_an_interrupt_exits_with_130_and_leaves_nothing(run, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(semid.ResidualKMeans, "fit", interrupted)
+    assert run("fit S.npy --out one") == (130, "", "semid: interrupted\n")
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "too few items for level 0: expected at least 256, its codebook_size, got n_samples=60."),
+        ("--codebook-size 0", "codebook_size is too small: expected 1 or more, got 0."),
+        ("--codebook-size 4,4", "codebook_size has a wrong length: expected one size for each of 3 levels, got 2."),
+        ("--codebook-size 4 --levels 0", "n_levels is too small: expected 1 or more, got 0."),
+        ("--codebook-size 4 --seed -1", "seed is too small: expected 0 or more, got -1."),
+        ("--codebook-size 8 --algorithm rqvae --epochs 0", "epochs is too small: expected 1 or more, got 0."),
+    ],
+)
+def test_parameters_are_checked_by_the_library(run, tmp_path, options, message):
+    code, out, err = run(f"fit S.npy --out one {options}")
+    assert (code, out) == (1, "") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "one").exists()
 
 
 def test_every_saved_quantizer_encodes(run, tmp_path):

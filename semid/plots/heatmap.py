@@ -81,5 +81,5 @@ def usage_heatmap(codes: Any, *, codebook_sizes: Sequence[int] | None = None, ax
     bar.set_ticks(ticks, labels=["1/16" + TIMES, "1/4" + TIMES, "1" + TIMES, "4" + TIMES, "16" + TIMES])
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=FONT_POINTS)
-    bar.set_label(f"items per code (1{TIMES} = even use; black = dead)", fontsize=FONT_POINTS)
+    bar.set_label(f"items per code\n(1{TIMES} = even use; black = dead)", fontsize=FONT_POINTS)
     return ax

@@ -1,5 +1,7 @@
 """What the pictures share: where they are drawn, and colours that colour-blind readers can tell apart."""
 
+import functools
+import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,7 +11,21 @@ from semid._optional import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CHARACTER_WIDTH", "FONT_POINTS", "GREY", "PALETTE", "Color", "Room", "axes_or_new", "room", "tint", "write"]
+__all__ = [
+    "CHARACTER_WIDTH",
+    "FONT_POINTS",
+    "GREY",
+    "PALETTE",
+    "Color",
+    "Room",
+    "axes_or_new",
+    "cut",
+    "font_families",
+    "room",
+    "tint",
+    "width_of",
+    "write",
+]
 
 # Okabe and Ito, "Color Universal Design" (2008), without black and without the yellow that is faint on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -35,6 +51,59 @@ def tint(color: "str | Color", share: float) -> Color:
     rgb = require("matplotlib.colors", extra="plot").to_rgb(color)
     red, green, blue = (part + (1 - part) * share for part in rgb)
     return red, green, blue
+
+
+def width_of(text: str) -> int:
+    """Return the width of a text in Latin letters: those of East Asia are twice as wide, marks on letters have none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text that is no wider than so many Latin letters, with an ellipsis where something is left out."""
+    if width_of(text) <= width:
+        return text
+    kept = text
+    while kept and width_of(kept) >= width:
+        kept = kept[:-1]
+    return kept + "…"
+
+
+def font_families(text: str) -> list[str]:
+    """Return the fonts to write a text with: the default ones, then installed ones that have the letters these lack.
+
+    Where no font has a letter, Matplotlib draws a box and warns.
+    """
+    default = list(require("matplotlib", extra="plot").rcParams["font.family"])
+    missing = frozenset(letter for letter in text if ord(letter) > 127)
+    return [*default, *_other_fonts(tuple(default), missing)] if missing else default
+
+
+@functools.cache
+def _other_fonts(default: tuple[str, ...], letters: frozenset[str]) -> tuple[str, ...]:
+    manager = require("matplotlib.font_manager", extra="plot")
+    known = manager.get_font(manager.findfont(manager.FontProperties(family=list(default)))).get_charmap()
+    missing = {ord(letter) for letter in letters if not letter.isspace()} - known.keys()
+    found: list[str] = []
+    for entry in sorted(manager.fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        if not missing:
+            break
+        has = missing & _letters_of(entry.fname)
+        if has:
+            found.append(entry.name)
+            missing -= has
+    return tuple(found)
+
+
+@functools.cache
+def _letters_of(path: str) -> frozenset[int]:
+    manager = require("matplotlib.font_manager", extra="plot")
+    try:
+        return frozenset(manager.get_font(path).get_charmap())
+    except (OSError, RuntimeError):  # a font that was removed or cannot be read has no letters
+        return frozenset()
 
 
 class Room(NamedTuple):
@@ -67,21 +136,22 @@ def write(
 
     `clear` paints the background anew under the text, where it is hatched.
     """
-    space = room(ax, box, max(map(len, lines)))
-    if space.n_lines < 1 or len(lines[0]) > space.n_characters:
+    space = room(ax, box, max(map(width_of, lines)))
+    if space.n_lines < 1 or width_of(lines[0]) > space.n_characters:
         return
     if space.upright and space.n_lines < len(lines):
         lines = [" ".join(lines)]  # a narrow box: everything in one line
     x, y, width, height = box
-    shown = [line if len(line) <= space.n_characters else line[: space.n_characters - 1] + "…" for line in lines]
+    shown = [cut(line, space.n_characters) for line in lines[: space.n_lines]]
     ax.text(
         x + width / 2,
         y + height / 2,
-        "\n".join(shown[: space.n_lines]),
+        "\n".join(shown),
         ha="center",
         va="center",
         rotation=90 if space.upright else 0,
         fontsize=FONT_POINTS,
+        fontfamily=font_families("".join(shown)),
         # Rec. 709 luma.
         color="black" if np.dot(background, (0.2126, 0.7152, 0.0722)) > 0.45 else "white",
         bbox={"facecolor": background, "edgecolor": "none", "pad": 1} if clear else None,

@@ -10,7 +10,19 @@ from semid._optional import require
 from semid.errors import InvalidValueError
 from semid.metrics.purity import check_labels
 from semid.metrics.usage import CodeArray, check_code_table, group_sizes
-from semid.plots.style import GREY, PALETTE, axes_or_new, room, tint, write
+from semid.plots.style import (
+    CHARACTER_WIDTH,
+    FONT_POINTS,
+    GREY,
+    PALETTE,
+    axes_or_new,
+    cut,
+    font_families,
+    room,
+    tint,
+    width_of,
+    write,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +37,42 @@ NARROWEST = 1 / 1000
 COLORED = 1 / 300
 # Height of a node; the rest of its row is the gap to the next level.
 NODE_HEIGHT = 0.94
+# Colours of labels, the grey of all others among them.
+N_KINDS = len(PALETTE) + 1
 # A label cut to fewer characters says nothing.
 SHORTEST_LABEL = 6
+# Of a label in the legend, and the width of a colour there with its gaps, in letters.
+LEGEND_LETTERS, LEGEND_PATCH = 30, 5
+# From the axis to the legend: the numbers and the label of the axis stand between.
+LEGEND_POINTS = 36
+
+
+class _Labels(NamedTuple):
+    """Categories of the items, the most frequent ones with a colour."""
+
+    names: npt.NDArray[np.str_]  # (n_labels,) in alphabetical order
+    of_item: IntArray  # (n_items,)
+    rank: IntArray  # (n_labels,) 0 for the most frequent, the first in the alphabet among equals
+
+    def majority(self, node_of_item: IntArray) -> tuple[IntArray, npt.NDArray[np.float64]]:
+        """Return each node's most frequent label, the first in the alphabet among equals, and its share."""
+        pairs, count = np.unique(node_of_item * len(self.names) + self.of_item, return_counts=True)
+        node, label = np.divmod(pairs, len(self.names))
+        order = np.lexsort((label, -count, node))
+        first = order[np.flatnonzero(np.diff(node[order], prepend=-1))]
+        return label[first], count[first] / np.bincount(node_of_item)
 
 
 class _Level(NamedTuple):
-    """The nodes of one level in the order of drawing: by parent, then the fullest first, then by code."""
+    """The nodes of one level in the order of drawing: by parent, by colour of the label, the fullest first, by code."""
 
     code: IntArray  # (n_nodes,)
     first: IntArray  # (n_nodes,) items to the left of the node
     n_items: IntArray  # (n_nodes,) items below the node
-    color: npt.NDArray[np.str_]  # (n_nodes,) of the node's ancestor on level 0
+    color: npt.NDArray[np.str_]  # (n_nodes,) of the node's label, or of its ancestor on level 0
     block: IntArray  # (n_nodes,) nodes drawn as one rectangle have the same number
-    node_of_item: IntArray  # (n_items,)
+    label: IntArray  # (n_nodes,) the most frequent one; 0 without labels
+    share: npt.NDArray[np.float64]  # (n_nodes,) of that label among the items of the node
 
 
 def prefix_tree(
@@ -49,11 +84,17 @@ def prefix_tree(
     fullest stands left. Nodes too narrow for a picture are drawn together, hatched. Colours fade with depth and tell
     first codes apart; very small ones are grey. Text in narrow nodes stands upright.
 
+    With labels, the colour of a node is that of its most frequent label, and siblings stand in the order of the labels,
+    the most frequent one left: where a level has one colour below each node, its codes add nothing about the labels.
+    A legend below the picture names the six most frequent labels; nodes of others are grey.
+
     Parameters
     ----------
     codes : array-like of shape (n_items, n_levels), integer dtype
     labels : sequence of str, length n_items, optional
         A category per item. Each node that has room shows its most frequent one, with its share of the node's items.
+        Letters that the default font lacks are taken from another installed font; where none has them, Matplotlib draws
+        boxes and warns: install a font for them, such as Noto Sans CJK.
     max_depth : int, optional
         Levels to draw; default: all.
     ax : matplotlib Axes, optional
@@ -74,9 +115,9 @@ def prefix_tree(
     n_items, n_levels = table.shape
     if max_depth is not None and max_depth < 1:
         raise InvalidValueError(f"max_depth is too small: expected at least 1, got {max_depth}. Raise max_depth.")
-    names = None if labels is None else check_labels(labels, n_items=n_items)
+    categories = None if labels is None else _rank_labels(check_labels(labels, n_items=n_items))
     depth = min(n_levels, max_depth or n_levels)
-    ax = axes_or_new(ax, size=(9.0, 1.2 + 0.75 * depth))
+    ax = axes_or_new(ax, size=(9.0, 1.2 + 0.75 * depth + (0.0 if categories is None else 0.4)))
     ax.set_xlim(0, n_items)
     ax.set_ylim(depth, 0)
     ax.set_yticks(np.arange(depth) + NODE_HEIGHT / 2, [f"level {level}" for level in range(depth)])
@@ -85,34 +126,90 @@ def prefix_tree(
     ax.xaxis.set_major_locator(require("matplotlib.ticker", extra="plot").MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel(f"items (in all {n_items:,}; distinct semantic IDs {len(group_sizes(table, sizes)):,})")
+    if categories is not None:
+        _name_colors(ax, categories)
     # The layout decides how wide a node is on paper, and that which texts fit.
     ax.figure.canvas.figure.draw_without_rendering()
-    for row, level in enumerate(_levels(table[:, :depth], sizes)):
-        _draw_level(ax, level, row=row, depth=depth, labels=names)
+    for row, level in enumerate(_levels(table[:, :depth], sizes, categories)):
+        _draw_level(ax, level, row=row, depth=depth, names=None if categories is None else categories.names)
     return ax
 
 
-def _levels(codes: CodeArray, codebook_sizes: Sequence[int]) -> Iterator[_Level]:
+def _rank_labels(labels: npt.NDArray[np.str_]) -> _Labels:
+    names, of_item, count = np.unique(labels, return_inverse=True, return_counts=True)
+    rank = np.empty(len(names), np.int64)
+    rank[np.argsort(-count, kind="stable")] = np.arange(len(names))
+    return _Labels(names, of_item, rank)
+
+
+def _name_colors(ax: "Axes", labels: _Labels) -> None:
+    """Put a legend of the coloured labels below the picture, in as many columns as there is room for."""
+    patch = require("matplotlib.patches", extra="plot").Patch
+    shown = labels.names[np.argsort(labels.rank)][: len(PALETTE)]
+    texts = [cut(str(name), LEGEND_LETTERS) for name in shown]
+    colors = list(PALETTE[: len(texts)])
+    n_others = len(labels.names) - len(shown)
+    if n_others:
+        texts, colors = [*texts, f"{n_others:,} others"], [*colors, GREY]
+    points = ax.get_window_extent().width * 72 / ax.figure.canvas.figure.dpi
+    letters = points / (CHARACTER_WIDTH * FONT_POINTS)
+    widths = [width_of(text) + LEGEND_PATCH for text in texts]
+    shift = require("matplotlib.transforms", extra="plot").ScaledTranslation(
+        0, -LEGEND_POINTS / 72, ax.figure.canvas.figure.dpi_scale_trans
+    )
+    n_columns = len(texts) if sum(widths) <= letters else max(1, int(letters / max(widths)))
+    legend = ax.legend(
+        [patch(color=color) for color in colors],
+        texts,
+        # Below the label of the axis: above the picture a caller's title would stand on it.
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes + shift,
+        borderaxespad=0,
+        borderpad=0,
+        ncols=n_columns,
+        columnspacing=1.2,
+        handlelength=1.2,
+        frameon=False,
+        fontsize=FONT_POINTS,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        text.set_fontfamily(font_families(text.get_text()))
+
+
+def _levels(codes: CodeArray, codebook_sizes: Sequence[int], labels: _Labels | None) -> Iterator[_Level]:
     """Yield the levels from the top, nodes in the order of drawing."""
     n_items = len(codes)
     parent_of_item = np.zeros(n_items, dtype=np.int64)
-    parent_block = np.zeros(1, dtype=np.int64)
-    parent_color = np.array([GREY])
+    parent_block, parent_color, parent_is_wide = np.zeros(1, dtype=np.int64), np.array([GREY]), np.ones(1, dtype=bool)
     n_blocks = 1
     for row, column in enumerate(codes.T):
         size = codebook_sizes[row]
         keys, node_of_item, count = np.unique(parent_of_item * size + column, return_inverse=True, return_counts=True)
         parent, code = np.divmod(keys, size)
-        order = np.lexsort((code, -count, parent))
+        label, share, kind = np.zeros(len(keys), np.int64), np.ones(len(keys)), np.zeros(len(keys), np.int64)
+        if labels is not None:
+            label, share = labels.majority(node_of_item)
+            kind = np.minimum(labels.rank[label], len(PALETTE))
+        order = np.lexsort((code, -count, kind, parent))
         position = np.empty_like(order)
         position[order] = np.arange(len(order))
-        node_of_item, count, parent, code = position[node_of_item], count[order], parent[order], code[order]
+        node_of_item = position[node_of_item]
+        count, parent, code, kind = count[order], parent[order], code[order], kind[order]
         wide = count >= NARROWEST * n_items
-        # A wide node is a block of its own; narrow ones share the block of their nearest wide ancestor's narrow nodes.
-        block = np.where(wide, n_blocks + np.arange(len(count)), parent_block[parent])
-        color = parent_color[parent] if row else _colors(count)
-        yield _Level(code, np.cumsum(count) - count, count, color, block, node_of_item)
-        parent_of_item, parent_color, parent_block, n_blocks = node_of_item, color, block, n_blocks + len(count)
+        # A wide node is a block of its own. Narrow ones of one colour share a block below their nearest wide ancestor.
+        fresh = n_blocks + len(count) + parent * N_KINDS + kind
+        shared = np.where(parent_is_wide[parent], fresh, parent_block[parent])
+        block = np.where(wide, n_blocks + np.arange(len(count)), shared)
+        if labels is not None:
+            own = np.array([*PALETTE, GREY])[kind]
+            color = np.where(wide | parent_is_wide[parent], own, parent_color[parent])
+        else:
+            color = parent_color[parent] if row else _colors(count)
+        yield _Level(code, np.cumsum(count) - count, count, color, block, label[order], share[order])
+        n_blocks += len(count) + len(parent_block) * N_KINDS
+        parent_of_item, parent_color, parent_block, parent_is_wide = node_of_item, color, block, wide
 
 
 def _colors(count: IntArray) -> npt.NDArray[np.str_]:
@@ -120,7 +217,7 @@ def _colors(count: IntArray) -> npt.NDArray[np.str_]:
     return np.where(count >= COLORED * count.sum(), palette, GREY)
 
 
-def _draw_level(ax: "Axes", level: _Level, *, row: int, depth: int, labels: npt.NDArray[np.str_] | None) -> None:
+def _draw_level(ax: "Axes", level: _Level, *, row: int, depth: int, names: npt.NDArray[np.str_] | None) -> None:
     starts = np.flatnonzero(np.diff(level.block, prepend=-1))
     n_nodes = np.diff(starts, append=len(level.block))
     left = level.first[starts]
@@ -145,13 +242,6 @@ def _draw_level(ax: "Axes", level: _Level, *, row: int, depth: int, labels: npt.
         if room(ax, box, widest).n_characters < widest:
             continue  # else codes of one digit alone would be written among narrow nodes
         lines = [str(level.code[starts[i]])]
-        if labels is not None and room(ax, box, SHORTEST_LABEL).n_characters >= SHORTEST_LABEL:
-            lines += _majority(labels[level.node_of_item == starts[i]])
+        if names is not None and room(ax, box, SHORTEST_LABEL).n_characters >= SHORTEST_LABEL:
+            lines += [str(names[level.label[starts[i]]]), f"{level.share[starts[i]]:.0%}"]
         write(ax, lines, box, background=solid[i])
-
-
-def _majority(labels: npt.NDArray[np.str_]) -> tuple[str, str]:
-    """Return the most frequent label, the first in the alphabet among equals, and its share."""
-    names, counts = np.unique(labels, return_counts=True)
-    best = int(counts.argmax())
-    return str(names[best]), f"{counts[best] / counts.sum():.0%}"

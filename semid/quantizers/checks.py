@@ -1,6 +1,5 @@
 """Checks of the arguments that quantizers share."""
 
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -21,7 +20,7 @@ def check_count(value: Any, name: str, *, least: int = 1) -> int:
     return int(value)
 
 
-def check_codebook_sizes(codebook_size: int | Sequence[int], n_levels: int) -> tuple[int, ...]:
+def check_codebook_sizes(codebook_size: Any, n_levels: int) -> tuple[int, ...]:
     """Return one codebook size per level from a number for all levels, or one per level."""
     if isinstance(codebook_size, int | Integral):
         return (check_count(codebook_size, "codebook_size"),) * n_levels

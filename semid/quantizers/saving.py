@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
+from semid.quantizers.shared_training import LearntViews
 from semid.quantizers.training import Learnt
 from semid.quantizers.views import Scaling
 
@@ -79,22 +80,16 @@ def read_levels(
     return config, Learnt(codebooks, counts, rotation=rotation, columns=columns)
 
 
-def write_shared_specific(
-    folder: str | os.PathLike[str],
-    *,
-    params: Mapping[str, Any],
-    scaling: Mapping[str, Scaling],
-    shared: Sequence[Matrix],
-    specific: Mapping[str, Sequence[Matrix]],
-) -> None:
+def write_shared_specific(folder: str | os.PathLike[str], *, params: Mapping[str, Any], learnt: LearntViews) -> None:
     """Write a SharedSpecificKMeans; `params` are those of its constructor."""
     views = list(params["views"])
     weights = params["view_weights"]
-    arrays = _name_levels("shared", shared)
+    arrays = _name_levels("shared", learnt.shared.codebooks) | _name_levels("shared_counts", learnt.shared.counts)
     for number, view in enumerate(views):  # numbers, since a view may have any name
-        arrays[f"mean_{number}"] = scaling[view].mean
-        arrays[f"factor_{number}"] = np.array([scaling[view].factor])
-        arrays |= _name_levels(f"specific_{number}", specific[view])
+        arrays[f"mean_{number}"] = learnt.scaling[view].mean
+        arrays[f"factor_{number}"] = np.array([learnt.scaling[view].factor])
+        arrays |= _name_levels(f"specific_{number}", learnt.specific[view].codebooks)
+        arrays |= _name_levels(f"specific_counts_{number}", learnt.specific[view].counts)
     write_folder(
         folder,
         class_name="SharedSpecificKMeans",
@@ -110,20 +105,38 @@ def write_shared_specific(
     )
 
 
-def read_shared_specific(
-    folder: str | os.PathLike[str], *, mmap: bool = False
-) -> tuple[dict[str, Any], dict[str, Scaling], Books, dict[str, Books]]:
-    """Return parameters, scaling, shared and specific codebooks of a saved SharedSpecificKMeans, or a FormatError."""
+def read_shared_specific(folder: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Any], LearntViews]:
+    """Return the parameters and what a saved SharedSpecificKMeans has learnt, or a FormatError."""
     config, arrays = read_folder(folder, class_name="SharedSpecificKMeans", mmap=mmap)
     with _damage_as_format_error(folder):
         views, sizes, n_shared = tuple(config["views"]), config["codebook_size"], config["n_shared"]
+        if len(sizes) != n_shared + config["n_specific"]:
+            raise ValueError(f"{len(sizes)} codebook sizes, not {n_shared} + {config['n_specific']}")
         scaling = {
             view: Scaling(arrays[f"mean_{number}"], float(arrays[f"factor_{number}"][0]))
             for number, view in enumerate(views)
         }
-        shared = _levels(arrays, "shared", sizes[:n_shared])
-        specific = {view: _levels(arrays, f"specific_{number}", sizes[n_shared:]) for number, view in enumerate(views)}
-    return config | {"views": views}, scaling, shared, specific
+        dims = [len(each.mean) for each in scaling.values()]
+        learnt = LearntViews(
+            scaling,
+            _learnt(arrays, "shared", "shared_counts", sizes[:n_shared], dim=sum(dims)),
+            {
+                view: _learnt(
+                    arrays, f"specific_{number}", f"specific_counts_{number}", sizes[n_shared:], dim=dims[number]
+                )
+                for number, view in enumerate(views)
+            },
+        )
+    return config | {"views": views}, learnt
+
+
+def _learnt(
+    arrays: Mapping[str, npt.NDArray[Any]], books: str, counts: str, sizes: Sequence[int], *, dim: int
+) -> Learnt:
+    codebooks = _levels(arrays, books, sizes)
+    if any(codebook.shape[1:] != (dim,) for codebook in codebooks):
+        raise ValueError(f"codebooks {books} of shapes {[book.shape for book in codebooks]}, not of dim {dim}")
+    return Learnt(codebooks, tuple(np.array(count, np.int64) for count in _levels(arrays, counts, sizes)))
 
 
 def _name_levels(name: str, codebooks: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

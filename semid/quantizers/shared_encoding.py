@@ -8,7 +8,7 @@ import numpy.typing as npt
 from semid.io.arrays import CodeArray, check_codes
 from semid.quantizers.residual import ResidualKMeans
 
-__all__ = ["encode_shared_specific"]
+__all__ = ["encode_shared_specific", "quantizer_of"]
 
 BLOCK_ROWS = 16_384
 
@@ -56,3 +56,8 @@ def encode_shared_specific(
             if quantizer is not None:
                 codes[view][block, n_shared:] = quantizer.encode(parts[view], beam=beam)
     return codes
+
+
+def quantizer_of(codebooks: Sequence[npt.NDArray[np.float32]]) -> ResidualKMeans | None:
+    """Return the quantizer of residual levels, None where there are none."""
+    return ResidualKMeans.from_codebooks(codebooks) if codebooks else None

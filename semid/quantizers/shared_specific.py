@@ -2,30 +2,32 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from semid.io.arrays import CodeArray, check_codes
+from semid.errors import InvalidValueError
+from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed
+from semid.quantizers.family import AUTO, FIRST_ROWS_PER_CODE
 from semid.quantizers.residual import ResidualKMeans
+from semid.quantizers.sampling import auto_codebook_size, check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_shared_specific, write_shared_specific
 from semid.quantizers.search import decode_codes
-from semid.quantizers.shared_encoding import encode_shared_specific
-from semid.quantizers.training import fit_codebooks, sample_rows
+from semid.quantizers.shared_encoding import encode_shared_specific, quantizer_of
+from semid.quantizers.shared_training import LearntViews, absorb_views, fit_views
+from semid.quantizers.view_batches import are_batches, iter_view_batches, sample_view_batches
 from semid.quantizers.views import (
-    Scaling,
     check_same_codes,
     check_view_names,
     check_view_weights,
     check_views,
-    column_slices,
-    fit_scaling,
     open_views,
     standardize_block,
 )
@@ -33,6 +35,8 @@ from semid.quantizers.views import (
 __all__ = ["SharedSpecificKMeans"]
 
 Matrix = npt.NDArray[np.float32]
+Matrices = Mapping[str, npt.NDArray[np.number[Any]]]
+Views = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
 @final
@@ -52,15 +56,16 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         Levels whose codes are equal over views; may be 0.
     n_specific : int, default=2
         Levels of each view's own; may be 0, but not both.
-    codebook_size : int or sequence of int, default=256
-        Number of centroids, of all levels or of each of the ``n_shared + n_specific`` levels.
+    codebook_size : int, sequence of int or "auto", default=256
+        Number of centroids, of all levels or of each of the ``n_shared + n_specific`` levels; "auto" as in
+        `ResidualKMeans`.
     views : sequence of str, default=("semantic", "collaborative")
-        Names of the views, two or more.
+        Names of the views, one or more.
     view_weights : mapping of str to float, optional
         Factor of each view's squared distances in the shared levels; 1 where not given.
     seed : int, default=0
     max_iter : int, default=25
-    init : {"progressive", "k-means++"}, default="progressive"
+    init : {"progressive", "k-means++", "random"}, default="progressive"
     sample_size : int, optional
     progress : bool, default=False
         As in `ResidualKMeans`.
@@ -73,6 +78,10 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         Per view, of what its shared levels left over; None without specific levels.
     scaling_ : dict of str to Scaling
         Per view the mean, of shape (dim,), and the factor that standardise it.
+    shared_counts_ : tuple of ndarray of shape (codebook_size,), dtype int64
+        Per shared level, how many training rows stand behind each code; `partial_fit` weighs with them.
+    specific_counts_ : dict of str to tuple of ndarray of shape (codebook_size,), dtype int64
+        The same per view and specific level.
 
     Examples
     --------
@@ -89,7 +98,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         self,
         n_shared: int = 1,
         n_specific: int = 2,
-        codebook_size: int | Sequence[int] = 256,
+        codebook_size: int | Sequence[int] | str = 256,
         *,
         views: Sequence[str] = ("semantic", "collaborative"),
         view_weights: Mapping[str, float] | None = None,
@@ -116,38 +125,44 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
 
         In the standardised space. Of a shared level it is the view's slice of the joined centroids.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         books = {}
-        for view, columns in self._columns().items():
-            shared, own = codebooks_of(self.shared_quantizer_), codebooks_of(self.specific_quantizers_[view])
-            books[view] = (*(np.ascontiguousarray(book[:, columns]) for book in shared), *own)
+        for view, columns in self._learnt.columns.items():
+            shared = (np.ascontiguousarray(book[:, columns]) for book in self._learnt.shared.codebooks)
+            books[view] = (*shared, *self._learnt.specific[view].codebooks)
         return books
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level, shared levels first; the same for every view."""
+        if self.__sklearn_is_fitted__():
+            return tuple(map(len, self.codebooks[self.views[0]]))
+        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+            self._check_fitted()
         return check_codebook_sizes(self.codebook_size, self.n_levels)
 
     @property
     def shared_quantizer(self) -> ResidualKMeans | None:
         """The quantizer of the joined standardised views, in the order of `views`; None without shared levels."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self.shared_quantizer_
 
     @property
     def specific_quantizers(self) -> dict[str, ResidualKMeans | None]:
         """Per view the quantizer of its standardised residual after the shared levels; None without specific levels."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self.specific_quantizers_
 
-    def fit(self, X: Mapping[str, Any], y: None = None) -> Self:
+    def fit(self, X: Views, y: None = None) -> Self:
         """Learn the scaling of each view, the shared and the specific codebooks.
 
         Parameters
         ----------
-        X : mapping of str to array-like of shape (n_items, dim of the view)
-            One entry per view: ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file. Row i of every view is item
-            i. Only the rows of the training sample are read and checked.
+        X : mapping of str to array-like of shape (n_items, dim of the view), or iterable of such mappings
+            One entry per view: ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, of which only the rows of
+            the training sample are read and checked. Path of a ``.parquet`` file, with ``::column`` if it has several
+            columns of lists, or iterable of arrays: read once, in the memory of the sample, and so is an iterable of
+            mappings. Row i of every view is item i.
         y : None
             Ignored.
 
@@ -162,47 +177,93 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             a codebook, a value is not finite, or a parameter is out of range.
         InvalidTypeError
             If a view does not hold real numbers, or a parameter has a wrong type.
+        OptionalDependencyError
+            If a view is a parquet file and pyarrow is not installed.
         """
-        sizes, weights = self._check_parameters()
-        rng = np.random.default_rng(check_seed(self.seed))
-        fit_levels = functools.partial(
-            fit_codebooks,
-            init=check_init(self.init),
-            max_iter=check_count(self.max_iter, "max_iter"),
-            rng=rng,
-            progress=self.progress,
-        )
-        matrices = open_views(X, self.views)
-        n_items = len(next(iter(matrices.values())))
-        rows = sample_rows(n_items, sizes, sample_size=self.sample_size, rng=rng)
-        scaling, parts = {}, {}
-        for view, matrix in matrices.items():
-            scaling[view], parts[view] = fit_scaling(matrix, rows, view=view, weight=weights[view])
-        shared: tuple[Matrix, ...] = ()
-        if self.n_shared:
-            joined = np.concatenate(list(parts.values()), axis=1)
-            parts.clear()
-            shared, _ = fit_levels(joined, sizes[: self.n_shared], more_follow=self.n_specific > 0)
-            columns = column_slices({view: len(each.mean) for view, each in scaling.items()})
-            parts = {view: np.ascontiguousarray(joined[:, columns[view]]) for view in scaling}
-            del joined
-        specific = {view: fit_levels(part, sizes[self.n_shared :])[0] for view, part in parts.items()}
-        return self._learn(scaling, shared, specific)
+        rng = self._check_parameters()
+        matrices: Matrices
+        if are_batches(X):
+            limit = sample_limit(self._sizes_for(None), self.sample_size)
+            matrices, n_items = sample_view_batches(X, self.views, limit, rng)
+            sizes = self._sizes_for(n_items)
+            check_enough(n_items, sizes)
+            rows = np.arange(min(limit, n_items))
+        else:
+            matrices = open_views(X, self.views)
+            n_items = len(next(iter(matrices.values())))
+            sizes = self._sizes_for(n_items)
+            rows = sample_rows(n_items, sizes, sample_size=self.sample_size, rng=rng)
+        return self._learn(self._train(matrices, rows, sizes, rng))
 
-    def standardize(self, X: Mapping[str, Any]) -> dict[str, Matrix]:
+    def partial_fit(self, X: Views, y: None = None) -> Self:
+        """Learn from one more batch of a stream.
+
+        The first rows are kept until there are 64 per code of the largest codebook, 16,384 at 256 codes; then scaling
+        and codebooks are those of a fit on them. From there on the scaling stays, and each batch moves every centroid
+        to the mean of all rows that it has taken, level by level; codes that stay idle move to the rows that are served
+        worst. The same batches in the same order give the same codebooks. After `fit` or a load, `partial_fit` goes on
+        from what was learnt.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            A mapping with a parquet file or an iterable, and an iterable of mappings, count as one batch after the
+            other.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : SharedSpecificKMeans
+            Fitted from the batch on that completes the first rows.
+
+        Raises
+        ------
+        InvalidValueError
+            If a view is missing or unknown, a dim differs from that of earlier batches, views differ in their number of
+            rows, a value is not finite, a parameter is out of range, or ``codebook_size="auto"``, which needs the
+            number of items.
+        InvalidTypeError
+            If a view does not hold real numbers, or a parameter has a wrong type.
+        """
+        if are_batches(X):
+            for batch in iter_view_batches(X, check_views(self.views)):
+                self.partial_fit(batch)
+            return self
+        rng = self._check_parameters()
+        if self.__sklearn_is_fitted__():
+            return self._learn(absorb_views(self.standardize(X), self._learnt))
+        if isinstance(self.codebook_size, str):
+            raise InvalidValueError(
+                "codebook_size is unknown to partial_fit: expected an integer or one per level, got 'auto', which "
+                "needs the number of items. Set it, or call fit."
+            )
+        pending: list[dict[str, Matrix]] = getattr(self, "_pending", [])
+        dims = {view: part.shape[1] for view, part in pending[0].items()} if pending else None
+        batch = {
+            view: np.array(float_block(matrix, slice(0, None), name=f"view {view!r}"))
+            for view, matrix in open_views(X, self.views, dims=dims).items()
+        }
+        pending = [*pending, batch]
+        n_rows = sum(len(each[self.views[0]]) for each in pending)
+        sizes = self.codebook_sizes
+        if n_rows < FIRST_ROWS_PER_CODE * max(sizes):
+            self._pending: list[dict[str, Matrix]] = pending
+            return self
+        joined = {view: np.concatenate([each[view] for each in pending]) for view in batch}
+        return self._learn(self._train(joined, np.arange(n_rows), sizes, rng))
+
+    def standardize(self, X: Any) -> dict[str, Matrix]:
         """Return each view centred and scaled as the fit found it, shape (n_items, dim of the view), dtype float32."""
-        check_is_fitted(self)
-        matrices = open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
-        return {view: standardize_block(matrix, slice(0, None), self.scaling_[view], view=view)
-                for view, matrix in matrices.items()}  # fmt: skip
+        return self._parts(self._open(X), slice(0, None))
 
-    def encode(self, X: Mapping[str, Any], *, beam: int = 1) -> dict[str, CodeArray]:
+    def encode(self, X: Views, *, beam: int = 1) -> dict[str, CodeArray]:
         """Return the codes of each view.
 
         Parameters
         ----------
-        X : mapping of str to array-like of shape (n_items, dim of the view)
-            Read by blocks.
+        X : mapping of str to array-like of shape (n_items, dim of the view), or iterable of such mappings
+            As in `fit`; read by blocks, and a memory-mapped file leaves memory again.
         beam : int, default=1
             Prefixes kept while searching, first over the shared and then over the specific levels.
 
@@ -217,18 +278,17 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             If a view is missing or unknown, views differ in their number of rows, a dim differs from that of the fit,
             or a value is not finite; the message names the view.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         check_count(beam, "beam")
-        matrices = open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
+        if are_batches(X):
+            dims = {view: len(each.mean) for view, each in self.scaling_.items()}
+            found = [self.encode(batch, beam=beam) for batch in iter_view_batches(X, self.views, dims=dims)]
+            return {view: np.concatenate([codes[view] for codes in found]) for view in self.views}
+        matrices = self._open(X)
         n_items = len(next(iter(matrices.values())))
-
-        def parts_of(block: slice) -> dict[str, Matrix]:
-            return {view: standardize_block(matrix, block, self.scaling_[view], view=view)
-                    for view, matrix in matrices.items()}  # fmt: skip
-
         return encode_shared_specific(
-            n_items, parts_of, self.shared_quantizer_, self.specific_quantizers_, self._columns(),
-            sizes=self.codebook_sizes, beam=beam,
+            n_items, functools.partial(self._parts, matrices), self.shared_quantizer_, self.specific_quantizers_,
+            self._learnt.columns, sizes=self.codebook_sizes, beam=beam,
         )  # fmt: skip
 
     def decode(self, codes: Mapping[str, Any]) -> dict[str, Matrix]:
@@ -248,7 +308,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         InvalidValueError
             If a view is missing or unknown, a code lies outside its codebook, or shared codes differ between views.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         check_view_names(codes, self.views, name="codes")
         checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
         check_same_codes(checked, self.n_shared)
@@ -262,15 +322,9 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder."""
-        check_is_fitted(self)
-        shared, specific = codebooks_of(self.shared_quantizer_), self.specific_quantizers_
-        write_shared_specific(
-            folder,
-            params=self.get_params() | {"codebook_size": list(self.codebook_sizes)},
-            scaling=self.scaling_,
-            shared=shared,
-            specific={view: codebooks_of(quantizer) for view, quantizer in specific.items()},
-        )
+        self._check_fitted()
+        params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
+        write_shared_specific(folder, params=params, learnt=self._learnt)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -287,31 +341,64 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         FormatError
             If a file is missing or damaged, or the folder holds something else.
         """
-        params, scaling, shared, specific = read_shared_specific(folder, mmap=mmap)
-        return cls(**params)._learn(scaling, shared, specific)
+        params, learnt = read_shared_specific(folder, mmap=mmap)
+        return cls(**params)._learn(learnt)
 
-    def _check_parameters(self) -> tuple[tuple[int, ...], dict[str, float]]:
+    def _check_parameters(self) -> np.random.Generator:
         check_count(self.n_shared, "n_shared", least=0)
         check_count(self.n_specific, "n_specific", least=0)
         check_count(self.n_levels, "n_shared + n_specific")
+        self._sizes_for(None)
+        check_init(self.init)
+        check_count(self.max_iter, "max_iter")
         if self.sample_size is not None:
             check_count(self.sample_size, "sample_size")
-        return self.codebook_sizes, check_view_weights(self.view_weights, check_views(self.views))
+        check_view_weights(self.view_weights, check_views(self.views))
+        return np.random.default_rng(check_seed(self.seed))
 
-    def _learn(
-        self, scaling: dict[str, Scaling], shared: Sequence[Matrix], specific: Mapping[str, Sequence[Matrix]]
-    ) -> Self:
-        self.scaling_ = scaling
-        self.shared_quantizer_ = ResidualKMeans.from_codebooks(shared) if shared else None
-        self.specific_quantizers_ = {
-            view: ResidualKMeans.from_codebooks(books) if books else None for view, books in specific.items()
-        }
+    def _sizes_for(self, n_items: int | None) -> tuple[int, ...]:
+        """Return the codebook sizes for so many items; None: as many as "auto" makes the most of."""
+        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+            return (256 if n_items is None else auto_codebook_size(n_items, self.n_levels),) * self.n_levels
+        return check_codebook_sizes(self.codebook_size, self.n_levels)
+
+    def _train(
+        self, matrices: Matrices, rows: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator
+    ) -> LearntViews:
+        return fit_views(
+            matrices, rows, weights=check_view_weights(self.view_weights, self.views),
+            shared_sizes=sizes[: self.n_shared], specific_sizes=sizes[self.n_shared :],
+            init=self.init, max_iter=self.max_iter, rng=rng, progress=self.progress,
+        )  # fmt: skip
+
+    def _learn(self, learnt: LearntViews) -> Self:
+        self._learnt = learnt
+        self._pending = []
+        self.scaling_ = learnt.scaling
+        self.shared_quantizer_ = quantizer_of(learnt.shared.codebooks)
+        self.specific_quantizers_ = {view: quantizer_of(own.codebooks) for view, own in learnt.specific.items()}
+        self.shared_counts_ = learnt.shared.counts
+        self.specific_counts_ = {view: own.counts for view, own in learnt.specific.items()}
         return self
 
-    def _columns(self) -> dict[str, slice]:
-        return column_slices({view: len(each.mean) for view, each in self.scaling_.items()})
+    def _open(self, X: Any) -> dict[str, npt.NDArray[np.number[Any]]]:
+        self._check_fitted()
+        return open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
 
+    def _parts(self, matrices: Matrices, rows: slice) -> dict[str, Matrix]:
+        return {view: standardize_block(matrix, rows, self.scaling_[view], view=view)
+                for view, matrix in matrices.items()}  # fmt: skip
 
-def codebooks_of(quantizer: ResidualKMeans | None) -> tuple[Matrix, ...]:
-    """Return the codebooks of a quantizer that may have no levels."""
-    return () if quantizer is None else quantizer.codebooks
+    def _check_fitted(self) -> None:
+        pending = getattr(self, "_pending", [])
+        if pending and not self.__sklearn_is_fitted__():
+            needed = FIRST_ROWS_PER_CODE * max(check_codebook_sizes(self.codebook_size, self.n_levels))
+            n_pending = sum(len(each[self.views[0]]) for each in pending)
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet: expected {needed} rows from partial_fit, got "
+                f"{n_pending}. Give more batches, or call fit."
+            )
+        check_is_fitted(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "scaling_")

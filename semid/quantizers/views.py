@@ -1,6 +1,7 @@
 """Several views of the same items: checked together, and brought to one scale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,25 +36,34 @@ class Scaling(NamedTuple):
 
 
 def check_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of two or more different views, or say what is wrong with them."""
-    if isinstance(views, str) or not all(isinstance(view, str) for view in views):
+    """Return the names of one or more different views, or say what is wrong with them."""
+    if isinstance(views, str) or not isinstance(views, Iterable) or not all(isinstance(view, str) for view in views):
         raise InvalidTypeError(
             f"views have a wrong type: expected a sequence of names, got {views!r}. Pass a tuple of str."
         )
-    if len(views) < 2 or len(set(views)) < len(views):
+    if not views or len(set(views)) < len(views):
         raise InvalidValueError(
-            f"views are wrong: expected two or more different names, got {tuple(views)}. One view: ResidualKMeans."
+            f"views are wrong: expected one or more different names, got {tuple(views)}. Name each view once."
         )
     return tuple(views)
 
 
 def check_view_weights(view_weights: Mapping[str, float] | None, views: Sequence[str]) -> dict[str, float]:
     """Return one positive weight per view, 1 where none is given."""
+    if not isinstance(view_weights, Mapping | None):
+        raise InvalidTypeError(
+            f"view_weights have a wrong type: expected a mapping from view to number, got {view_weights!r}. Pass a "
+            "dict."
+        )
     weights = {view: 1.0 for view in views} | dict(view_weights or {})
     for view, weight in weights.items():
         if view not in views:
             raise InvalidValueError(
                 f"view_weights has an unknown view: expected {', '.join(map(repr, views))}, got {view!r}. Rename it."
+            )
+        if not isinstance(weight, Real):
+            raise InvalidTypeError(
+                f"view_weights[{view!r}] is not a number: expected a positive number, got {weight!r}. Pass a float."
             )
         if not (np.isfinite(weight) and weight > 0):
             raise InvalidValueError(
@@ -81,9 +91,25 @@ def check_view_names(X: Any, views: Sequence[str], *, name: str = "X") -> None:
 
 
 def open_views(
-    X: Mapping[str, Any], views: Sequence[str], *, dims: Mapping[str, int] | None = None
+    X: Any,
+    views: Sequence[str],
+    *,
+    dims: Mapping[str, int] | None = None,
+    label: str = "",
+    min_items: int = 1,
 ) -> dict[str, npt.NDArray[np.number[Any]]]:
     """Return the matrices of all views, unread, in the order of `views`.
+
+    Parameters
+    ----------
+    X : mapping of str to array-like of shape (n_items, dim of the view)
+        Whatever `semid.io.arrays.open_embeddings` opens.
+    views : sequence of str
+    dims : mapping of str to int, optional
+        Number of columns that is required of each view.
+    label : str
+        What messages say after the name of a view.
+    min_items : int, default=1
 
     Raises
     ------
@@ -92,17 +118,19 @@ def open_views(
     InvalidTypeError
         If `X` is not a mapping, or a view does not hold real numbers.
     """
-    check_view_names(X, views)
+    check_view_names(X, views, name=f"X{label}")
     matrices = {
-        view: open_embeddings(X[view], name=f"view {view!r}", dim=None if dims is None else dims[view])
+        view: open_embeddings(
+            X[view], name=f"view {view!r}{label}", dim=None if dims is None else dims[view], min_items=min_items
+        )
         for view in views
     }
     first, *others = views
     for view in others:
         if len(matrices[view]) != len(matrices[first]):
             raise InvalidValueError(
-                f"views differ in their number of items: expected {len(matrices[first])} as in {first!r}, got "
-                f"{len(matrices[view])} in {view!r}. Row i of every view must be item i."
+                f"views differ in their number of items{label.rstrip(',')}: expected {len(matrices[first])} as in "
+                f"{first!r}, got {len(matrices[view])} in {view!r}. Row i of every view must be item i."
             )
     return matrices
 

@@ -1,9 +1,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from semid.errors import InvalidValueError
 from semid.plots import prefix_tree
+from semid.plots.style import GREY, PALETTE, tint
 
 
 def rectangles(ax):
@@ -43,7 +45,61 @@ def test_max_depth_cuts_the_tree():
 def test_labels_show_the_majority_and_its_share():
     labels = ["hair", "nails", "nails", "hair", "soap", "balm"]
     shown = texts(prefix_tree(CODES, labels=labels))
-    assert shown[:3] == ["1\nnails\n67%", "2\nbalm\n50%", "0\nhair\n100%"]
+    assert shown[:3] == ["0\nhair\n100%", "1\nnails\n67%", "2\nbalm\n50%"]
+
+
+def colors(ax, row):
+    """Return the colours of the rectangles of a row, tinted as they are drawn, from the left."""
+    found = [
+        (path.get_extents().x0, to_hex(color))
+        for bars in ax.collections
+        for path, color in zip(
+            bars.get_paths(), np.resize(bars.get_facecolor(), (len(bars.get_paths()), 4)), strict=True
+        )
+        if int(path.get_extents().y0) == row
+    ]
+    return [color for _, color in sorted(found)]
+
+
+def test_labels_colour_the_nodes_and_order_them():
+    labels = ["hair", "nails", "nails", "hair", "soap", "balm"]
+    ax = prefix_tree(CODES, labels=labels)
+    legend = {text.get_text(): to_hex(patch.get_facecolor()) for text, patch in zip(
+        ax.get_legend().get_texts(), ax.get_legend().get_patches(), strict=True
+    )}  # fmt: skip
+    assert list(legend) == ["hair", "nails", "balm", "soap"] and list(legend.values()) == list(
+        map(str.lower, PALETTE[:4])
+    )
+    assert colors(ax, 0) == [legend["hair"], legend["nails"], legend["balm"]]
+    # Below 0: hair. Below 1: code 2 with nails and hair, of which the first in the alphabet counts, then code 0, nails.
+    names = ("hair", "hair", "nails", "balm", "soap")
+    assert sorted(colors(ax, 1)) == sorted(to_hex(tint(legend[name], 0.65 / 2)) for name in names)
+
+
+def test_labels_beyond_the_palette_are_grey():
+    labels = [f"label {item // (10 - item // 10)}" for item in range(60)]
+    names, counts = np.unique(labels, return_counts=True)
+    ax = prefix_tree(np.unique(labels, return_inverse=True)[1][:, None], labels=labels)
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(shown) == 7 and shown[-1] == f"{len(names) - 6} others"
+    assert shown[:6] == [str(name) for name in names[np.argsort(-counts, kind="stable")][:6]]
+    assert colors(ax, 0)[:6] == [color.lower() for color in PALETTE] and set(colors(ax, 0)[6:]) == {GREY}
+
+
+def test_narrow_nodes_are_drawn_together_by_label():
+    codes = np.concatenate([np.zeros((3000, 1), dtype=int), np.arange(1, 2001)[:, None]])
+    ax = prefix_tree(codes, labels=["a"] * 3500 + ["b"] * 1500)
+    assert rectangles(ax) == [(0, 3000, 0), (3000, 3500, 0), (3500, 5000, 0)]
+    assert texts(ax) == ["500 nodes", "1,500 nodes", "0\na\n100%"]
+
+
+def test_nothing_is_cut_off_with_labels(nothing_is_cut_off, rng):
+    codes = rng.integers(0, 256, (3000, 2))
+    ax = prefix_tree(codes, labels=[f"a rather long category, number {code % 9}" for code in codes[:, 0]])
+    nothing_is_cut_off(ax)
+    legend = ax.get_legend().get_window_extent()
+    assert ax.figure.bbox.x0 <= legend.x0 and legend.x1 <= ax.figure.bbox.x1 and legend.y0 >= ax.figure.bbox.y0
+    assert legend.y1 <= ax.xaxis.get_tightbbox().y0
 
 
 def test_long_labels_are_cut_and_mathematics_is_text():

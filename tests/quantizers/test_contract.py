@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_limits
 
-from semid.errors import FormatError, InvalidValueError
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.quantizers import (
     RQVAE,
     KMeans,
@@ -42,6 +42,9 @@ MAKERS = {
     "RQVAE": lambda **params: RQVAE(3, CODEBOOK_SIZE, hidden_sizes=(32,), latent_dim=5, training=TRAINING, **params),
     "SharedSpecificKMeans": lambda **params: SharedSpecificKMeans(1, 2, CODEBOOK_SIZE, **params),
     "SharedSpecificKMeans, no shared level": lambda **params: SharedSpecificKMeans(0, 2, CODEBOOK_SIZE, **params),
+    "SharedSpecificKMeans, one view": lambda **params: SharedSpecificKMeans(
+        1, 2, (CODEBOOK_SIZE, 6, 4), views=("semantic",), **params
+    ),
     "SharedSpecificRQVAE": lambda **params: SharedSpecificRQVAE(
         1, 2, CODEBOOK_SIZE, hidden_sizes=(32,), latent_dim=5, recipe=RECIPE, **params
     ),
@@ -60,7 +63,8 @@ class Case:
     def views_of(self, X, change=lambda part: part):
         if not self.is_multi_view:
             return change(X)
-        return {"semantic": change(X), "collaborative": change(np.ascontiguousarray(X[:, :5]) * 3 + 1)}
+        parts = {"semantic": X, "collaborative": np.ascontiguousarray(X[:, :5]) * 3 + 1}
+        return {view: change(parts[view]) for view in self.make().views}
 
     def changed(self, change):
         return {view: change(part) for view, part in self.X.items()} if self.is_multi_view else change(self.X)
@@ -238,9 +242,88 @@ def test_the_dtype_and_the_source_do_not_matter(case, tmp_path):
         case.assert_same(case.make().fit(X).encode(X), expected)
 
 
+def halves(case):
+    return [case.changed(lambda part: part[:300]), case.changed(lambda part: part[300:])]
+
+
+def test_partial_fit_returns_self_and_the_same_batches_give_the_same_codebooks(case):
+    codes = []
+    for _ in range(2):
+        quantizer = case.make()
+        for batch in [*halves(case), *halves(case)]:
+            assert quantizer.partial_fit(batch) is quantizer
+        codes.append(quantizer.encode(case.X))
+    case.assert_same(*codes)
+
+
+def test_partial_fit_goes_on_after_a_fit_and_after_a_load(case, tmp_path):
+    fitted = case.make().fit(case.X)
+    fitted.save_pretrained(tmp_path / "quantizer")
+    before = fitted.decode(fitted.encode(case.X))
+    loaded = type(fitted).from_pretrained(tmp_path / "quantizer")
+    batch = case.changed(lambda part: part[:400] + 0.01)
+    after = [q.decode(q.encode(case.X)) for q in (fitted.partial_fit(batch), loaded.partial_fit(batch))]
+    case.assert_same(*after)
+    assert any((one != other).any() for one, other in zip(case.parts(before), case.parts(after[0]), strict=True))
+
+
+@pytest.mark.parametrize("fault", ["nan", "dim", "empty"])
+def test_a_bad_batch_leaves_the_quantizer_as_it_was(case, fault):
+    def spoil(part):
+        part = np.array(part)
+        part[7, 1] = np.nan
+        return part
+
+    change, message = {
+        "nan": (spoil, "got nan at column 1 in row 7"),
+        "dim": (lambda part: part[:, :-1], "Use the embedding model of the fit"),
+        "empty": (lambda part: part[:0], "has too few items: expected at least 1, got n_samples=0"),
+    }[fault]
+    quantizer = case.make().fit(case.X)
+    with pytest.raises(InvalidValueError, match=message):
+        quantizer.partial_fit(case.changed(change))
+    case.assert_same(quantizer.encode(case.X), case.fitted.encode(case.X))
+
+
+@pytest.mark.parametrize("verb", ["fit", "partial_fit", "encode"])
+def test_the_message_names_the_bad_view(case, verb):
+    X = case.changed(np.array)
+    name, part = (f"view '{list(X)[-1]}'", list(X.values())[-1]) if case.is_multi_view else ("X", X)
+    part[3, 0] = np.inf
+    quantizer = case.make() if verb == "fit" else case.make().fit(case.X)
+    with pytest.raises(InvalidValueError, match=rf"{name} contains NaN, .*, got inf at column 0 in row 3"):
+        getattr(quantizer, verb)(X)
+
+
+def test_auto_fits_the_number_of_items(case):
+    if "RQVAE" in type(case.fitted).__name__:
+        pytest.skip("a network takes numbers only")
+    X = case.changed(lambda part: part[:70])
+    quantizer = case.make().set_params(codebook_size="auto")
+    if getattr(quantizer, "capacity", None):
+        quantizer.set_params(capacity=70)
+    with pytest.raises(NotFittedError):
+        _ = quantizer.codebook_sizes
+    assert set(quantizer.fit(X).codebook_sizes) == {2}
+    with pytest.raises(InvalidValueError, match="codebook_size is unknown to partial_fit: expected an integer"):
+        clone(quantizer).partial_fit(X)
+
+
+def test_codes_of_a_wrong_shape_or_dtype_are_refused(case):
+    codes = case.fitted.encode(case.X)
+    for change, error, message in (
+        (lambda part: part[:, :-1], InvalidValueError, rf"expected \(n_items, {case.fitted.n_levels}\), got "),
+        (lambda part: part * 0.5, InvalidTypeError, "has a wrong dtype: expected integers, got float"),
+        (lambda part: part.astype(np.int64) - 99, InvalidValueError, r"lies outside the codebook: .*, got -\d+ in row"),
+    ):
+        wrong = {view: change(part) for view, part in codes.items()} if case.is_multi_view else change(codes)
+        with pytest.raises(error, match=message):
+            case.fitted.decode(wrong)
+
+
 def test_what_was_passed_stays_as_it_was(case):
     writable = case.changed(lambda part: np.array(part))
-    case.make().fit(writable).encode(writable)
+    case.make().fit(writable).partial_fit(writable).encode(writable)
     case.assert_same(writable, case.X)
 
 

@@ -149,7 +149,8 @@ def test_weights_are_saved(X, tmp_path):
 def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
     one_two.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for change, got in product([{"n_shared": 2}, {"codebook_size": [32, 16, 4]}, {"views": ["a", "b", "c"]}], [".*"]):
+    changes = [{"n_shared": 2}, {"n_specific": 3}, {"codebook_size": [32, 16, 4]}, {"views": ["a", "b", "c"]}]
+    for change, got in product([*changes, {"views": ["semantic"]}], [".*"]):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(FormatError, match=rf"is damaged: expected parameters and codebooks .*{got}Save it again"):
             SharedSpecificKMeans.from_pretrained(tmp_path)
@@ -170,8 +171,15 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
             InvalidValueError,
             "too few items for level 0: expected at least 2000, its codebook_size",
         ),
-        ({"views": ("semantic",)}, InvalidValueError, "views are wrong: expected two or more different names, got ("),
-        ({"views": ("a", "a")}, InvalidValueError, "views are wrong: expected two or more different names"),
+        ({"views": ()}, InvalidValueError, "views are wrong: expected one or more different names, got (). Name each"),
+        ({"views": ("a", "a")}, InvalidValueError, "views are wrong: expected one or more different names, got ('a',"),
+        ({"views": 2}, InvalidTypeError, "views have a wrong type: expected a sequence of names, got 2."),
+        ({"view_weights": [1, 2]}, InvalidTypeError, "view_weights have a wrong type: expected a mapping from view"),
+        (
+            {"view_weights": {"semantic": "a"}},
+            InvalidTypeError,
+            "view_weights['semantic'] is not a number: expected a positive number, got 'a'. Pass a float.",
+        ),
         (
             {"views": "semantic"},
             InvalidTypeError,
@@ -197,6 +205,151 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
 def test_wrong_parameters_are_refused_by_fit(X, params, error, text):
     with pytest.raises(error, match=re.escape(text)):
         SharedSpecificKMeans(**{"codebook_size": 8} | params).fit(X)
+
+
+def batches_of(X, size):
+    n_items = len(next(iter(X.values())))
+    return [{view: part[first : first + size] for view, part in X.items()} for first in range(0, n_items, size)]
+
+
+def assert_same(left, right):
+    assert list(left) == list(right)
+    for view in left:
+        np.testing.assert_array_equal(left[view], right[view])
+
+
+@pytest.mark.parametrize("n", [(1, 2), (0, 1), (2, 0)], ids=lambda n: f"{n[0]} shared, {n[1]} specific")
+def test_batches_come_near_a_fit(X, n):
+    streamed, whole = SharedSpecificKMeans(*n, 8), SharedSpecificKMeans(*n, 8).fit(X)
+    for batch in batches_of(X, 150):
+        assert streamed.partial_fit(batch) is streamed
+    Z = whole.standardize(X)
+    errors = [
+        sum(((Z[view] - whole.standardize(q.decode(q.encode(X)))[view]) ** 2).sum() for view in VIEWS)
+        for q in (streamed, whole)
+    ]
+    assert errors[0] < 1.1 * errors[1]
+    counts = [*streamed.shared_counts_, *(count for own in streamed.specific_counts_.values() for count in own)]
+    assert len(counts) == n[0] + 2 * n[1] and all(count.sum() == 1500 for count in counts)
+
+
+def test_until_there_are_enough_rows_it_is_not_fitted(X):
+    first, second, rest = batches_of(X, 500)
+    quantizer = SharedSpecificKMeans(1, 1, 16).partial_fit(first)
+    with pytest.raises(
+        NotFittedError,
+        match=r"SharedSpecificKMeans instance is not fitted yet: expected 1024 rows from partial_fit, go",
+    ):
+        quantizer.encode(X)
+    with pytest.raises(InvalidValueError, match=r"view 'semantic' has another dim: expected 24, got 3\."):
+        quantizer.partial_fit(second | {"semantic": second["semantic"][:, :3]})
+    quantizer.partial_fit(second).partial_fit({view: part[:24] for view, part in rest.items()})
+    whole = SharedSpecificKMeans(1, 1, 16).fit({view: part[:1024] for view, part in X.items()})
+    assert_same(quantizer.encode(X), whole.encode(X))
+
+
+def test_the_scaling_stays_after_the_first_rows(X):
+    fitted = SharedSpecificKMeans(1, 1, 8).fit(X)
+    before = dict(fitted.scaling_)
+    fitted.partial_fit({view: 3 * part + 1 for view, part in X.items()})
+    assert fitted.scaling_ == before
+
+
+@pytest.mark.parametrize("kind", ["mappings", "generator", "iterables", "parquet", "parquet and array"])
+def test_batches_give_the_same_as_arrays(X, one_two, tmp_path, kind):
+    sizes = {"semantic": 400, "collaborative": 130}
+
+    def parquet(view):
+        pa = pytest.importorskip("pyarrow")
+        path = tmp_path / f"{view}.parquet"
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table({view: list(X[view])}), path)
+        return path
+
+    def source():
+        if kind == "mappings":
+            return batches_of(X, 400)
+        if kind == "generator":
+            return (batch for batch in [*batches_of(X, 400), {view: part[:0] for view, part in X.items()}])
+        if kind == "iterables":
+            return {view: [each[view] for each in batches_of(X, sizes[view])] for view in VIEWS}
+        return {"semantic": parquet("semantic"), "collaborative": X["collaborative"] if "and" in kind else
+                parquet("collaborative")}  # fmt: skip
+
+    streamed = clone(one_two).fit(source())
+    assert_same(streamed.encode(source(), beam=2), one_two.encode(X, beam=2))
+    with_arrays = clone(one_two).fit(X).partial_fit(X)
+    if kind in {"mappings", "generator"}:
+        with_arrays = clone(one_two).fit(X)
+        for batch in batches_of(X, 400):
+            with_arrays.partial_fit(batch)
+    if kind != "iterables":  # whose common batches are cut where either ends
+        assert_same(streamed.partial_fit(source()).encode(X), with_arrays.encode(X))
+
+
+def test_a_stream_is_sampled(X):
+    quantizer = SharedSpecificKMeans(1, 1, 8, sample_size=300)
+    sampled = quantizer.fit(batches_of(X, 200))
+    assert sum(sampled.shared_counts_[0]) == 300
+    assert_same(sampled.encode(X), clone(quantizer).fit(batches_of(X, 200)).encode(X))
+
+
+@pytest.mark.parametrize(
+    "X, text",
+    [
+        ([{"semantic": np.ones((9, 2))}], "X, batch 0, has no view 'collaborative'"),
+        (
+            [{"semantic": np.ones((9, 2)), "collaborative": np.ones((8, 2))}],
+            "views differ in their number of items, batch 0: expected 9 as in 'semantic', got 8 in 'collaborative'.",
+        ),
+        (
+            [{view: np.ones((9, dim)) for view in VIEWS} for dim in (2, 3)],
+            "view 'semantic', batch 1, has another dim: expected 2, got 3.",
+        ),
+        (
+            [{view: np.ones((9, 2)) for view in VIEWS}, {view: np.full((9, 2), np.nan) for view in VIEWS}],
+            "view 'semantic', batch 1, contains NaN, infinity, or a square too large for float32: expected finite "
+            "numbers, got nan at column 0 in row 0.",
+        ),
+        ([{view: np.ones((0, 2)) for view in VIEWS}], "X has too few items: expected at least 1, got n_samples=0 in"),
+        (iter([]), "X has too few items: expected at least 1, got n_samples=0 in all batches. An iterator can be read"),
+        ([{view: np.ones((3, 2)) for view in VIEWS}], "too few items for level 0: expected at least 4, its codebook_s"),
+        (
+            {"semantic": [np.ones((9, 2)), np.ones((3, 2))], "collaborative": np.ones((11, 2))},
+            "views differ in their number of items: expected 12 as in 'semantic', got 11 in 'collaborative'.",
+        ),
+        (
+            {"semantic": [np.ones((9, 2)), np.full((3, 2), np.inf)], "collaborative": np.ones((12, 2))},
+            "view 'semantic', batch 1, contains NaN, infinity",
+        ),
+    ],
+)
+def test_wrong_batches_are_refused(X, text):
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        SharedSpecificKMeans(1, 1, 4).fit(X)
+
+
+def test_batches_of_another_dim_than_that_of_the_fit_are_refused(X, one_two):
+    narrow = X | {"semantic": X["semantic"][:, :3]}
+    for source in (batches_of(narrow, 500), narrow | {"collaborative": [X["collaborative"]]}):
+        with pytest.raises(InvalidValueError, match=r"view 'semantic'.* has another dim: expected 24, got 3\."):
+            one_two.encode(source)
+
+
+def test_one_view_is_a_residual_quantizer_in_two_stages(X):
+    one = {"semantic": X["semantic"]}
+    quantizer = SharedSpecificKMeans(1, 2, 16, views=("semantic",)).fit(one)
+    Z, codes = quantizer.standardize(one)["semantic"], quantizer.encode(one)["semantic"]
+    assert (codes == residual_encode_oracle(Z, quantizer.codebooks["semantic"])).mean() > 0.999
+    plain = ResidualKMeans(3, 16).fit(X["semantic"])
+    error = ((X["semantic"] - quantizer.decode({"semantic": codes})["semantic"]) ** 2).sum()
+    assert error < 1.1 * ((X["semantic"] - plain.decode(plain.encode(X["semantic"]))) ** 2).sum()
+
+
+def test_auto_is_saved_as_what_it_stood_for(X, tmp_path):
+    fitted = SharedSpecificKMeans(1, 1, "auto").fit(X)
+    fitted.save_pretrained(tmp_path)
+    loaded = SharedSpecificKMeans.from_pretrained(tmp_path)
+    assert fitted.codebook_sizes == loaded.codebook_sizes == tuple(loaded.codebook_size) == (32, 32)
 
 
 def nan_in_row_3(part):

@@ -329,7 +329,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(X, one_two, monkeypatch,
     [
         ({"n_shared": 0, "n_specific": 0}, InvalidValueError, "n_shared + n_specific is too small"),
         ({"n_shared": -1}, InvalidValueError, "n_shared is too small: expected 0 or more, got -1."),
-        ({"views": ("semantic",)}, InvalidValueError, "views are wrong: expected two or more different names"),
+        ({"views": ("a", "a")}, InvalidValueError, "views are wrong: expected one or more different names"),
         ({"recipe": "best"}, InvalidValueError, "recipe is unknown: expected 'default' or 'gensar', got 'best'."),
         ({"recipe": 3}, InvalidTypeError, "recipe has a wrong type: expected a name or a Recipe, got int."),
         ({"latent_dim": 0}, InvalidValueError, "latent_dim is too small: expected 1 or more, got 0."),

@@ -59,7 +59,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
     codebook_size : int or sequence of int, default=256
         Number of centroids, of all levels or of each of the ``n_shared + n_specific`` levels.
     views : sequence of str, default=("semantic", "collaborative")
-        Names of the views, two or more.
+        Names of the views, one or more.
     view_weights : mapping of str to float, optional
         Factor of each view's squared errors; 1 where not given.
     hidden_sizes : sequence of int, default=(512, 256, 128, 64)
