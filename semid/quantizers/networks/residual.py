@@ -26,7 +26,7 @@ from semid.quantizers.networks.codebook import (
     squared_distances,
 )
 from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import mlp
+from semid.quantizers.networks.mlp import apply_mlp, mlp
 from semid.quantizers.networks.options import CodeLearning
 from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 
@@ -91,16 +91,12 @@ class ResidualNetwork(nn.Module):
 
     def latents(self, x: Tensor) -> Tensor:
         """Return the latents of embeddings, shape (batch, latent_dim), dtype float32."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-            z = self.encoder(x)
-        z = cast(Tensor, z.float())
+        z = apply_mlp(self.encoder, x, low_precision=self.low_precision)
         return scale_latents(z) if self.learning.distance == "cosine" else z
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the embeddings that latents stand for, shape (batch, dim), dtype float32."""
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=self.low_precision):
-            decoded = self.decoder(latents)
-        return cast(Tensor, decoded.float())
+        return apply_mlp(self.decoder, latents, low_precision=self.low_precision)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the loss of a batch and its parts; in training mode, count codes and move averages.

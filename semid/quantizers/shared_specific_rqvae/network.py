@@ -13,14 +13,15 @@ that only the first level commits the encoders; ``committed_levels="all"`` keeps
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from semid.quantizers.networks.codebook import count_codes, nearest_codes, revive_dead, squared_distances
 from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import mlp
+from semid.quantizers.networks.mlp import apply_mlp, mlp
 from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 from semid.quantizers.shared_specific_rqvae.recipes import Recipe
 
@@ -195,11 +196,10 @@ class SharedSpecificNetwork(nn.Module):
         return [own[view * self.n_specific : (view + 1) * self.n_specific] for view in range(len(self.latent_dims))]
 
     def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor]) -> list[Tensor]:
-        outputs = []
-        for network, x in zip(networks, inputs, strict=True):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-                outputs.append(network(x).to(x.dtype))
-        return outputs
+        return [
+            apply_mlp(cast(nn.Sequential, network), x, low_precision=self.low_precision)
+            for network, x in zip(networks, inputs, strict=True)
+        ]
 
     def _join(self, shared: Levels, specific: Sequence[Levels]) -> list[Tensor]:
         parts = torch.split(shared.quantized, self.latent_dims, dim=1)
@@ -232,4 +232,4 @@ class SharedSpecificNetwork(nn.Module):
 
 def reconstruction_loss(views: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
     """Return the sum over views of the squared error, its mean over rows and dimensions."""
-    return torch.stack([(x - y).square().mean() for x, y in zip(views, decoded, strict=True)]).sum()
+    return torch.stack([functional.mse_loss(y, x) for x, y in zip(views, decoded, strict=True)]).sum()
