@@ -156,7 +156,7 @@ class ResidualNetwork(nn.Module):
 
     @torch.no_grad()
     def revive(self, pool: Tensor, generator: torch.Generator) -> int:
-        """Move codes that were not chosen since `forget_counts` to residuals of other embeddings; returns their number.
+        """Move codes that no embedding of a pool chooses to residuals of badly served ones; returns their number.
 
         Parameters
         ----------
@@ -166,7 +166,8 @@ class ResidualNetwork(nn.Module):
         """
         rest, n_revived = self.latents(pool), 0
         for level, codebook in enumerate(self.codebooks):
-            revived = revive_dead(codebook.detach(), self.counts[level], rest, generator)
+            counts = count_codes(nearest_codes(rest, codebook)[0], len(codebook))
+            revived = revive_dead(codebook.detach(), counts, rest, generator)
             if len(revived):
                 # As heavy as one row of a batch, so that the next rows can still move it.
                 self._buffer("sizes", level)[revived] = 1.0

@@ -165,7 +165,7 @@ class SharedSpecificNetwork(nn.Module):
 
     @torch.no_grad()
     def revive(self, views: Sequence[Tensor], generator: torch.Generator) -> int:
-        """Move codes that were not chosen since `forget_counts` to residuals of these views; returns how many.
+        """Move codes that no item of a pool chooses to residuals of badly served items; returns their number.
 
         Parameters
         ----------
@@ -173,12 +173,10 @@ class SharedSpecificNetwork(nn.Module):
         generator : torch.Generator
             On the CPU.
         """
-        shared, specific = self.quantize(self.encode(views))
-        pools = shared.inputs + [inputs for own in specific for inputs in own.inputs]
-        return sum(
-            len(revive_dead(book.detach(), counts, pool, generator))
-            for book, counts, pool in zip(self.books, self.counts, pools, strict=True)
-        )
+        rest, n_revived = self._revive_levels(self.shared, torch.cat(self.encode(views), dim=1), generator)
+        for books, part in zip(self.specific, torch.split(rest, self.latent_dims, dim=1), strict=True):
+            n_revived += self._revive_levels(books, part, generator)[1]
+        return n_revived
 
     def forget_counts(self) -> None:
         """Count codes from zero."""
@@ -219,6 +217,18 @@ class SharedSpecificNetwork(nn.Module):
             if self.recipe.committed_levels == "first":
                 rest = rest.detach()
         return Levels(codes, inputs, losses, quantized.detach(), rest)
+
+    def _revive_levels(
+        self, codebooks: Sequence[Tensor], rest: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, int]:
+        """Revive codes level by level; returns what the levels leave over, and how many codes moved."""
+        n_revived = 0
+        for codebook in codebooks:
+            book = codebook.detach()
+            counts = count_codes(nearest_codes(rest, book)[0], len(book))
+            n_revived += len(revive_dead(book, counts, rest, generator))
+            rest = rest - book[nearest_codes(rest, book)[0]]
+        return rest, n_revived
 
     def _assign(self, rest: Tensor, codebook: Tensor, *, balance: bool) -> Tensor:
         if balance and self.training and self.recipe.sinkhorn_epsilon > 0:
