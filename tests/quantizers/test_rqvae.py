@@ -70,9 +70,10 @@ def test_it_learns(X, fitted):
     assert best < 0.7 and best == pytest.approx(distortion(fitted, X) / variance(X), rel=0.1)
 
 
-def test_nearly_all_codes_are_used_after_five_epochs(make_clustered):
+@pytest.mark.parametrize("warmup_epochs", [0, 3])
+def test_nearly_all_codes_are_used_after_five_epochs(make_clustered, warmup_epochs):
     X = make_clustered(4000, 32)
-    training = Training(epochs=5, warmup_epochs=3, batch_size=128, learning_rate=3e-3, device="cpu")
+    training = Training(epochs=5, warmup_epochs=warmup_epochs, batch_size=128, learning_rate=3e-3, device="cpu")
     codes = RQVAE(3, 64, hidden_sizes=(48,), latent_dim=16, training=training).fit(X).encode(X)
     assert all(len(np.unique(column)) >= 0.95 * 64 for column in codes.T)
 

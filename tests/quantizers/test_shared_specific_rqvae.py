@@ -162,6 +162,14 @@ def test_the_published_recipe_keeps_the_checkpoint_of_fewest_collisions(X):
         assert not scaling.mean.any() and scaling.factor == 1
 
 
+@pytest.mark.parametrize("warmup_epochs", [0, 3])
+def test_nearly_all_codes_are_used_after_five_epochs(make_clustered, warmup_epochs):
+    X = dict(zip(VIEWS, (make_clustered(4000, 32), make_clustered(4000, 12, seed=1)), strict=True))
+    recipe = Recipe(training=replace(QUICK.training, epochs=5, warmup_epochs=warmup_epochs))
+    codes = small(2, 2, 64, hidden_sizes=(48,), latent_dim=16, recipe=recipe).fit(X).encode(X)
+    assert all(len(np.unique(column)) >= 0.95 * 64 for view in VIEWS for column in codes[view].T)
+
+
 def test_the_history_tells_what_happened(one_two):
     history = one_two.history_
     assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]

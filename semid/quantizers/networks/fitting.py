@@ -24,12 +24,13 @@ from semid.quantizers.networks.parts import Architecture, Fitted, standardize
 from semid.quantizers.networks.training import Record, train
 from semid.quantizers.training import sample_rows
 
-__all__ = ["fit_network"]
+__all__ = ["fit_network", "pool_rows"]
 
 Rows = npt.NDArray[np.int64]
-# Rows that select the checkpoint, and rows whose residuals revived codes may take: enough for either.
+# Rows that select the checkpoint: enough to tell epochs apart.
 MOST_JUDGES = 16_384
-POOL_ROWS = 8192
+# A code that no row of the pool chooses is dead, and moves to one of them: rows at least, and at least per code.
+POOL_ROWS, POOL_ROWS_PER_CODE = 8192, 16
 
 
 def fit_network(
@@ -81,13 +82,12 @@ def fit_network(
     def after_epoch(epoch: int, generator: torch.Generator) -> Record:
         if not network.started:
             return {}
-        record = {
-            "used_codes": min(float((counts > 0).float().mean()) for counts in network.counts),
-            "validation_distortion": relative_distortion(network, map(load, blocks_of(judges))),
-        }
+        record: Record = {"used_codes": min(float((counts > 0).float().mean()) for counts in network.counts)}
         if architecture.learning.revive_dead:
-            pool = np.random.default_rng((seed, epoch)).choice(trained, min(POOL_ROWS, len(trained)), replace=False)
-            record["n_revived"] = network.revive(load(np.sort(pool)), generator)
+            rows = pool_rows(trained, max(architecture.codebook_sizes), rng=np.random.default_rng((seed, epoch)))
+            record["n_revived"] = network.revive(load(rows), generator)
+        # Afterwards, so that the codes of the state that is kept are in use.
+        record["validation_distortion"] = relative_distortion(network, map(load, blocks_of(judges)))
         return record
 
     history = train(
@@ -128,3 +128,9 @@ def split_rows(n_items: int, share: float, least: int, rng: np.random.Generator)
     shuffled = rng.permutation(n_items)
     trained = np.sort(shuffled[n_judges:])
     return trained, np.sort(shuffled[:n_judges]) if n_judges else trained[:MOST_JUDGES]
+
+
+def pool_rows(trained: Rows, codebook_size: int, *, rng: np.random.Generator) -> Rows:
+    """Return rows, sorted, that tell which codes of a codebook are dead."""
+    most = max(POOL_ROWS, POOL_ROWS_PER_CODE * codebook_size)
+    return np.sort(rng.choice(trained, min(most, len(trained)), replace=False))

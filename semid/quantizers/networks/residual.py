@@ -26,7 +26,7 @@ from semid.quantizers.networks.codebook import (
     squared_distances,
 )
 from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import mlp
+from semid.quantizers.networks.mlp import apply_mlp, mlp
 from semid.quantizers.networks.options import CodeLearning
 from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 
@@ -91,16 +91,12 @@ class ResidualNetwork(nn.Module):
 
     def latents(self, x: Tensor) -> Tensor:
         """Return the latents of embeddings, shape (batch, latent_dim), dtype float32."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-            z = self.encoder(x)
-        z = cast(Tensor, z.float())
+        z = apply_mlp(self.encoder, x, low_precision=self.low_precision)
         return scale_latents(z) if self.learning.distance == "cosine" else z
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the embeddings that latents stand for, shape (batch, dim), dtype float32."""
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=self.low_precision):
-            decoded = self.decoder(latents)
-        return cast(Tensor, decoded.float())
+        return apply_mlp(self.decoder, latents, low_precision=self.low_precision)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the loss of a batch and its parts; in training mode, count codes and move averages.
@@ -160,7 +156,7 @@ class ResidualNetwork(nn.Module):
 
     @torch.no_grad()
     def revive(self, pool: Tensor, generator: torch.Generator) -> int:
-        """Move codes that were not chosen since `forget_counts` to residuals of other embeddings; returns their number.
+        """Move codes that no embedding of a pool chooses to residuals of badly served ones; returns their number.
 
         Parameters
         ----------
@@ -170,7 +166,8 @@ class ResidualNetwork(nn.Module):
         """
         rest, n_revived = self.latents(pool), 0
         for level, codebook in enumerate(self.codebooks):
-            revived = revive_dead(codebook.detach(), self.counts[level], rest, generator)
+            counts = count_codes(nearest_codes(rest, codebook)[0], len(codebook))
+            revived = revive_dead(codebook.detach(), counts, rest, generator)
             if len(revived):
                 # As heavy as one row of a batch, so that the next rows can still move it.
                 self._buffer("sizes", level)[revived] = 1.0

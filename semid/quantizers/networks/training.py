@@ -84,7 +84,7 @@ def train(
         Takes the number of the epoch, from 1.
     after_epoch : callable, optional
         Takes the number of the epoch and a generator, with the model in evaluation mode; returns more entries of the
-        record. What it changes in the model belongs to the next epoch: the kept state is that of its beginning.
+        record. What it changes in the model belongs to the epoch's state, so it must change before it judges.
     checkpoint : path-like, optional
         A safetensors file, written after every epoch; if it exists, training continues from it.
     fingerprint : mapping of JSON values, optional
@@ -136,9 +136,9 @@ def train(
                     "learning_rate."
                 )
             model.eval()
-            state = copy.deepcopy(model.state_dict())
             if after_epoch is not None:
                 record |= after_epoch(epoch, torch.Generator().manual_seed(_epoch_seed(seed, epoch)))
+            state = copy.deepcopy(model.state_dict())
             run.finish_epoch(record, state)
             if checkpoint is not None:
                 run.save(checkpoint)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from semid.io.arrays import float_block
+from semid.quantizers.networks.fitting import pool_rows
 from semid.quantizers.networks.training import Record, train
 from semid.quantizers.shared_specific_rqvae.building import build_network, export, scale_view
 from semid.quantizers.shared_specific_rqvae.evaluation import collision_rate, encode_all, relative_error
@@ -25,9 +26,10 @@ __all__ = ["fit_network"]
 Matrices = Mapping[str, npt.NDArray[np.number[Any]]]
 Rows = npt.NDArray[np.int64]
 Load = Callable[[Rows], list[torch.Tensor]]
-# Rows that select the checkpoint, and rows whose residuals revived codes may take: enough for either.
+# Rows that select the checkpoint: enough to tell epochs apart.
 MOST_JUDGES = 16_384
-POOL_ROWS = 8192
+# Rows whose content a checkpoint must agree with.
+CHECKED_ROWS = 8192
 
 
 def fit_network(
@@ -76,7 +78,7 @@ def fit_network(
         "shapes": [list(matrix.shape) for matrix in matrices.values()],
         "architecture": [list(architecture.latent_dims.values()), *map(list, architecture[1:])],
         "weights": list(weights.values()),
-        "items": [zlib.crc32(float_block(matrix, slice(0, POOL_ROWS)).tobytes()) for matrix in matrices.values()],
+        "items": [zlib.crc32(float_block(matrix, slice(0, CHECKED_ROWS)).tobytes()) for matrix in matrices.values()],
     }
     history = run_epochs(
         network, load, trained, judges, sample_size=len(sample), recipe=recipe, seed=seed,
@@ -122,14 +124,15 @@ def run_epochs(
         record: Record = {}
         if not network.started:
             return record
+        if recipe.revive_dead:
+            rows = pool_rows(trained, max(map(len, network.books)), rng=np.random.default_rng((seed, epoch)))
+            record["n_revived"] = network.revive(load(rows), generator)
+        # Afterwards, so that the codes of the state that is kept are in use.
         if (epoch - options.warmup_epochs) % recipe.evaluate_every == 0 or epoch == epochs:
             if recipe.criterion == "error":
                 record["error"] = relative_error(network, load, judges)
             else:
                 record["collisions"] = collision_rate(network, load, trained)
-        if recipe.revive_dead:
-            pool = np.random.default_rng((seed, epoch)).choice(trained, min(POOL_ROWS, len(trained)), replace=False)
-            record["n_revived"] = network.revive(load(np.sort(pool)), generator)
         return record
 
     return train(

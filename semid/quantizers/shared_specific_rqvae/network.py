@@ -13,14 +13,15 @@ that only the first level commits the encoders; ``committed_levels="all"`` keeps
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import NamedTuple, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from semid.quantizers.networks.codebook import count_codes, nearest_codes, revive_dead, squared_distances
 from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import mlp
+from semid.quantizers.networks.mlp import apply_mlp, mlp
 from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 from semid.quantizers.shared_specific_rqvae.recipes import Recipe
 
@@ -164,7 +165,7 @@ class SharedSpecificNetwork(nn.Module):
 
     @torch.no_grad()
     def revive(self, views: Sequence[Tensor], generator: torch.Generator) -> int:
-        """Move codes that were not chosen since `forget_counts` to residuals of these views; returns how many.
+        """Move codes that no item of a pool chooses to residuals of badly served items; returns their number.
 
         Parameters
         ----------
@@ -172,12 +173,10 @@ class SharedSpecificNetwork(nn.Module):
         generator : torch.Generator
             On the CPU.
         """
-        shared, specific = self.quantize(self.encode(views))
-        pools = shared.inputs + [inputs for own in specific for inputs in own.inputs]
-        return sum(
-            len(revive_dead(book.detach(), counts, pool, generator))
-            for book, counts, pool in zip(self.books, self.counts, pools, strict=True)
-        )
+        rest, n_revived = self._revive_levels(self.shared, torch.cat(self.encode(views), dim=1), generator)
+        for books, part in zip(self.specific, torch.split(rest, self.latent_dims, dim=1), strict=True):
+            n_revived += self._revive_levels(books, part, generator)[1]
+        return n_revived
 
     def forget_counts(self) -> None:
         """Count codes from zero."""
@@ -195,11 +194,10 @@ class SharedSpecificNetwork(nn.Module):
         return [own[view * self.n_specific : (view + 1) * self.n_specific] for view in range(len(self.latent_dims))]
 
     def _run(self, networks: nn.ModuleList, inputs: Sequence[Tensor]) -> list[Tensor]:
-        outputs = []
-        for network, x in zip(networks, inputs, strict=True):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low_precision):
-                outputs.append(network(x).to(x.dtype))
-        return outputs
+        return [
+            apply_mlp(cast(nn.Sequential, network), x, low_precision=self.low_precision)
+            for network, x in zip(networks, inputs, strict=True)
+        ]
 
     def _join(self, shared: Levels, specific: Sequence[Levels]) -> list[Tensor]:
         parts = torch.split(shared.quantized, self.latent_dims, dim=1)
@@ -220,6 +218,18 @@ class SharedSpecificNetwork(nn.Module):
                 rest = rest.detach()
         return Levels(codes, inputs, losses, quantized.detach(), rest)
 
+    def _revive_levels(
+        self, codebooks: Sequence[Tensor], rest: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, int]:
+        """Revive codes level by level; returns what the levels leave over, and how many codes moved."""
+        n_revived = 0
+        for codebook in codebooks:
+            book = codebook.detach()
+            counts = count_codes(nearest_codes(rest, book)[0], len(book))
+            n_revived += len(revive_dead(book, counts, rest, generator))
+            rest = rest - book[nearest_codes(rest, book)[0]]
+        return rest, n_revived
+
     def _assign(self, rest: Tensor, codebook: Tensor, *, balance: bool) -> Tensor:
         if balance and self.training and self.recipe.sinkhorn_epsilon > 0:
             return sinkhorn_assign(
@@ -232,4 +242,4 @@ class SharedSpecificNetwork(nn.Module):
 
 def reconstruction_loss(views: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
     """Return the sum over views of the squared error, its mean over rows and dimensions."""
-    return torch.stack([(x - y).square().mean() for x, y in zip(views, decoded, strict=True)]).sum()
+    return torch.stack([functional.mse_loss(y, x) for x, y in zip(views, decoded, strict=True)]).sum()

@@ -90,16 +90,16 @@ def test_patience_counts_epochs_after_the_best(patience, epochs):
     assert len(run.history) == epochs
 
 
-def test_what_happens_after_an_epoch_does_not_touch_its_state():
+def test_what_happens_after_an_epoch_belongs_to_its_state():
     run = Run()
 
-    def spoil(epoch, generator):
+    def repair(epoch, generator):
         with torch.no_grad():
-            run.model[1].weight.fill_(7.0)
-        return {"error": 0.0}
+            run.model[1].weight.fill_(epoch)
+        return {"error": abs(epoch - 2)}
 
-    run.train(epochs=1, after_epoch=spoil)
-    assert (run.weight != 7.0).all()
+    run.train(epochs=3, after_epoch=repair)
+    assert (run.weight == 2.0).all()
 
 
 def test_the_seed_alone_decides_and_the_global_generator_stays():

@@ -134,9 +134,21 @@ def test_revival_reaches_every_level():
     with torch.no_grad():
         for book in network.codebooks:
             book[1:] = 1e3
-    network.train()(x)
     network.eval()
     assert network.revive(x, torch.Generator().manual_seed(0)) == 5
     assert all(book.max() < 100 for book in network.codebooks)
+    rest = network.encoder(x).detach()
+    for book in network.codebooks:  # a revived code lies on a row, which chooses it
+        codes = squared_distances(rest, book).argmin(1)
+        assert set(range(1, len(book))) <= set(codes.tolist())
+        rest = rest - book[codes]
+    network.train()(x)  # revived codes have weight in the moving averages
+    assert all(book.max() < 100 for book in network.codebooks)
+
+
+def test_counts_are_forgotten():
+    network, x = build()
+    network.train()(x)
+    assert all(counts.any() for counts in network.counts)
     network.forget_counts()
     assert not any(counts.any() for counts in network.counts)
