@@ -231,12 +231,14 @@ def _fit_then_encode(quantizer, X):
 
 
 MEASURE_MEMORY = """
-import json, resource, sys
+import json, sys
 import numpy as np
 import semid
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which begins with the peak of the process that started this one and so hides what comes after.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 path, size = sys.argv[1], int(sys.argv[2])
 X = np.load(path, mmap_mode="r")

@@ -5,6 +5,7 @@ library's own default of 25 Lloyd steps (faiss) or one start (`n_init=1`, scikit
 the libraries differ in how they work and not in how much work they were told to do.
 """
 
+import functools
 import importlib.util
 
 import numpy as np
@@ -66,12 +67,19 @@ def fit_faiss_rq(X, n_levels, codebook_size):
     return list(faiss.vector_to_array(rq.codebooks).reshape(n_levels, codebook_size, -1))
 
 
-def fit_minibatch(X, n_levels, codebook_size):
+def fit_minibatch(X, n_levels, codebook_size, **settings):
+    """Fit with settings of MiniBatchKMeans: none are its defaults, batches of 1,024 and an early stop."""
+
     def cluster(residual, level):
-        kmeans = MiniBatchKMeans(codebook_size, batch_size=4096, n_init=1, random_state=level).fit(residual)
+        kmeans = MiniBatchKMeans(codebook_size, n_init=1, random_state=level, **settings).fit(residual)
         return kmeans.cluster_centers_, kmeans.labels_
 
     return _residual(X, n_levels, cluster)
+
+
+# Batches that keep BLAS busy; and 25 passes without an early stop, which end at about the distortion of full Lloyd.
+fit_large_batches = functools.partial(fit_minibatch, batch_size=4096)
+fit_minibatch_25 = functools.partial(fit_minibatch, batch_size=4096, max_iter=25, max_no_improvement=None, tol=0.0)
 
 
 def fit_lloyd(X, n_levels, codebook_size):
@@ -95,7 +103,9 @@ def fit_semantic_id(X, n_levels, codebook_size):
 FITS = {
     "faiss.Kmeans, residual": (fit_faiss_kmeans, "faiss"),
     "faiss.ResidualQuantizer, 1 beam": (fit_faiss_rq, "faiss"),
-    "sklearn MiniBatchKMeans, residual": (fit_minibatch, None),
+    "sklearn MiniBatchKMeans, residual": (fit_large_batches, None),
+    "sklearn MiniBatchKMeans, residual, defaults": (fit_minibatch, None),
+    "sklearn MiniBatchKMeans, residual, 25 passes": (fit_minibatch_25, None),
     "sklearn KMeans, residual": (fit_lloyd, None),
     "semantic-id RQKMeans": (fit_semantic_id, "semantic-id"),
 }

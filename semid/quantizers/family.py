@@ -168,7 +168,8 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X : array-like of shape (n_items, dim), path, or iterable of batches
             As in `fit`; read by blocks, and a memory-mapped file leaves memory again.
         beam : int, default=1
-            Prefixes kept while searching. 1 takes the nearest centroid level by level; more finds nearer codes.
+            Prefixes kept while searching, half as many again before the last level. 1 takes the nearest centroid level
+            by level; more finds nearer codes.
 
         Returns
         -------
@@ -191,10 +192,10 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         X : array-like of shape (n_items, dim), path, or iterable of batches
             As in `encode`.
         count : int
-            Rows of codes wanted per item. The search finds at most ``beam * codebook_sizes[-1]``.
+            Rows of codes wanted per item. The search finds at most ``(beam + beam // 2) * codebook_sizes[-1]``.
         beam : int
-            Prefixes kept after each level but the last. The result is exact if it is at least the product of all
-            codebook sizes but the last; that of `KMeans` and `ProductKMeans` always is.
+            Prefixes kept after each level, ``beam + beam // 2`` before the last one. The result is exact if it is at
+            least the product of all codebook sizes but the last; that of `KMeans` and `ProductKMeans` always is.
 
         Returns
         -------

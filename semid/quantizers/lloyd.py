@@ -69,7 +69,9 @@ def run_lloyd_by_halves(x: Matrix, centroids: Matrix, *, max_iter: int) -> tuple
     return centroids, labels, n_first + n_last
 
 
-def assign_clusters(x: Matrix, centroids: Matrix, squares: Matrix) -> tuple[Labels, Matrix]:
+def assign_clusters(
+    x: Matrix, centroids: Matrix, squares: Matrix, *, handicap: Matrix | None = None
+) -> tuple[Labels, Matrix]:
     """Return the nearest centroid of each row and the squared distance; ties to the lower code.
 
     Parameters
@@ -78,6 +80,8 @@ def assign_clusters(x: Matrix, centroids: Matrix, squares: Matrix) -> tuple[Labe
     centroids : ndarray of shape (codebook_size, dim), dtype float32
     squares : ndarray of shape (n_items,), dtype float32
         ``|x|^2``.
+    handicap : ndarray of shape (codebook_size,), dtype float32, optional
+        Added to the squared distances to each centroid.
 
     Returns
     -------
@@ -87,6 +91,8 @@ def assign_clusters(x: Matrix, centroids: Matrix, squares: Matrix) -> tuple[Labe
     labels, cost = np.empty(len(x), np.int32), np.empty(len(x), np.float32)
     right = np.ascontiguousarray(-2.0 * centroids.T)
     norms = np.einsum("kd,kd->k", centroids, centroids)
+    if handicap is not None:
+        norms += handicap
 
     def assign_block(first: int, last: int) -> None:
         nearest(x[first:last] @ right, norms, labels[first:last], cost[first:last])

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.quantizers.lloyd import assign_clusters, cluster_means
+from semid.quantizers.search import build_tables, search_codes
 from semid.quantizers.threads import for_each_block
 
 __all__ = ["refine_codebooks", "refine_jointly", "subtract_centroids"]
@@ -13,7 +14,13 @@ __all__ = ["refine_codebooks", "refine_jointly", "subtract_centroids"]
 Matrix = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 BLOCK_ROWS = 4096
-SWEEPS = 2
+# At 100k x 384, 3 x 256 codes: beams of 2 or 4 in the first round leave 0.05 % less distortion for as many collisions;
+# in two rounds no less. Codes of a beam to the end would suit greedy encoding worse.
+BEAM = 2
+# Share of the distortion, per unit of the logarithm of a code's share. 0.02 makes the perplexity of the last level 243
+# instead of 238 and saves 0.3 points of collisions, for 0.07 % more distortion; 0.08 is too much on 12k real items:
+# that perplexity falls from 239 to 201.
+HANDICAP = 0.03
 
 
 def refine_jointly(
@@ -21,7 +28,10 @@ def refine_jointly(
 ) -> tuple[tuple[Matrix, ...], tuple[Labels, ...]]:
     """Return codebooks of less distortion and the codes that a greedy search gives with them.
 
-    Each round refines the codebooks for the codes, then takes the codes anew, as an encoder will.
+    Each round refines the codebooks for the codes, then takes the codes anew. The first round takes them by a beam
+    search, as codes that look ahead lead to better codebooks; the last one as an encoder will; those between give
+    every code a handicap that grows with its share of the rows (entropy-constrained vector quantization, Chou,
+    Lookabaugh and Gray 1989), which evens out the codes for less distortion than any start does.
 
     Parameters
     ----------
@@ -33,27 +43,55 @@ def refine_jointly(
     rounds : int
     """
     books, codes = tuple(codebooks), tuple(labels)
-    for _ in range(rounds):
-        books = refine_codebooks(residual, books, codes, sweeps=SWEEPS)
+    handicaps = [
+        share_handicaps(residual, level_codes, len(book)) for level_codes, book in zip(codes, books, strict=True)
+    ]
+    for turn in range(rounds):
+        books = refine_codebooks(residual, books, codes)
         for book, level_codes in zip(books, codes, strict=True):
             subtract_centroids(residual, -book, level_codes)
-        codes = tuple(take_nearest(residual, book) for book in books)
+        if turn == rounds - 1:
+            codes = tuple(take_nearest(residual, book) for book in books)
+        elif turn == 0:
+            codes = take_by_beam(residual, books)
+        else:
+            codes = tuple(take_nearest(residual, book, at) for book, at in zip(books, handicaps, strict=True))
     return books, codes
 
 
-def take_nearest(residual: Matrix, codebook: Matrix) -> Labels:
+def share_handicaps(residual: Matrix, labels: Labels, codebook_size: int) -> Matrix:
+    """Return what a code costs beyond its distance, by the logarithm of its share; shape (codebook_size,).
+
+    The shares are those of the codes given, once and for all: following them from round to round overshoots, and from a
+    `HANDICAP` of 0.05 on leaves ever fewer codes in use.
+    """
+    sizes = np.bincount(labels, minlength=codebook_size)
+    distortion = np.einsum("nd,nd->", residual, residual, dtype=np.float64) / len(residual)
+    return np.asarray(HANDICAP * distortion * np.log(np.maximum(sizes, 1) / sizes.mean()), np.float32)
+
+
+def take_nearest(residual: Matrix, codebook: Matrix, handicap: Matrix | None = None) -> Labels:
     """Subtract the nearest centroid of each row, in place, and return the codes."""
     # Distances to centred points keep more digits, and a first level may lie far from the origin.
     shift = codebook.mean(axis=0, dtype=np.float64).astype(np.float32)
     residual -= shift
     centroids = codebook - shift
-    labels, _ = assign_clusters(residual, centroids, np.einsum("nd,nd->n", residual, residual))
+    labels, _ = assign_clusters(residual, centroids, np.einsum("nd,nd->n", residual, residual), handicap=handicap)
     subtract_centroids(residual, centroids, labels)
     return labels
 
 
+def take_by_beam(residual: Matrix, codebooks: Sequence[Matrix]) -> tuple[Labels, ...]:
+    """Subtract the centroids that a beam search finds for each row, in place, and return the codes of each level."""
+    found, _ = search_codes(residual, build_tables(codebooks), beam=BEAM, count=1, bar=False)
+    codes = tuple(np.ascontiguousarray(column, np.int32) for column in found[:, 0].T)
+    for book, level_codes in zip(codebooks, codes, strict=True):
+        subtract_centroids(residual, book, level_codes)
+    return codes
+
+
 def refine_codebooks(
-    residual: Matrix, codebooks: Sequence[Matrix], labels: Sequence[Labels], *, sweeps: int
+    residual: Matrix, codebooks: Sequence[Matrix], labels: Sequence[Labels], *, sweeps: int = 1
 ) -> tuple[Matrix, ...]:
     """Return codebooks of less distortion for the same codes, by alternating least squares.
 
@@ -68,7 +106,7 @@ def refine_codebooks(
     codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32
     labels : sequence of ndarray of shape (n_items,), dtype int32
         Codes of each level.
-    sweeps : int
+    sweeps : int, default=1
         Passes over the levels.
     """
     books = list(codebooks)

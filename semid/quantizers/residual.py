@@ -8,10 +8,9 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.io.arrays import check_embeddings
-from semid.quantizers.balance import check_capacity
 from semid.quantizers.family import KMeansFamily
-from semid.quantizers.streaming import absorb_batch
-from semid.quantizers.training import Learnt, fit_levels
+from semid.quantizers.levels import absorb_levels, train_levels
+from semid.quantizers.training import Learnt
 
 __all__ = ["ResidualKMeans"]
 
@@ -128,17 +127,7 @@ class ResidualKMeans(KMeansFamily):
         return cls(len(books), sizes)._learn(Learnt(tuple(books), counts))
 
     def _train(self, sample: npt.NDArray[np.float32], sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
-        capacity = check_capacity(self.capacity, len(sample), sizes)
-        return fit_levels(
-            sample,
-            sizes,
-            init=self.init,
-            max_iter=self.max_iter,
-            rng=rng,
-            capacity=capacity,
-            progress=self.progress,
-        )
+        return train_levels(self, sample, sizes, rng)
 
     def _absorb(self, batch: npt.NDArray[np.float32], learnt: Learnt) -> Learnt:
-        codebooks, counts = absorb_batch(batch, learnt.codebooks, learnt.counts)
-        return learnt._replace(codebooks=codebooks, counts=counts)
+        return absorb_levels(batch, learnt)

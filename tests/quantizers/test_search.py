@@ -59,8 +59,8 @@ def test_a_wider_beam_is_not_worse_on_average(X, codebooks, table_bytes):
 
 def test_where_the_search_finds_too_few_the_rest_is_infinite(X, codebooks, table_bytes):
     codes, cost = search(X, codebooks, table_bytes, beam=2, count=20)
-    assert np.isfinite(cost[:, :12]).all() and np.isinf(cost[:, 12:]).all()
-    assert not codes[:, 12:].any()
+    assert np.isfinite(cost[:, :18]).all() and np.isinf(cost[:, 18:]).all()  # 3 prefixes, 6 codes each
+    assert not codes[:, 18:].any()
 
 
 def test_equal_centroids_give_the_lower_code(table_bytes):
@@ -98,7 +98,8 @@ def test_no_items_give_no_codes(codebooks, table_bytes):
 
 
 @pytest.mark.parametrize("sizes, beam, count, widths", [
-    ((4, 4, 4), 1, 1, [1, 1, 1]), ((4, 4, 4), 8, 1, [4, 8, 1]), ((4, 4, 4), 2, 50, [2, 2, 8]), ((4,), 9, 3, [3]),
+    ((4, 4, 4), 1, 1, [1, 1, 1]), ((4, 4, 4), 8, 1, [4, 12, 1]), ((4, 4, 4), 2, 50, [2, 3, 12]), ((4,), 9, 3, [3]),
+    ((9, 9, 9, 9), 4, 1, [4, 4, 6, 1]), ((9, 9), 4, 1, [6, 1]), ((9, 9), 1, 5, [1, 5]),
 ])  # fmt: skip
 def test_beam_widths(sizes, beam, count, widths):
     assert beam_widths(sizes, beam=beam, count=count) == widths

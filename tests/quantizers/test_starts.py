@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from semid.quantizers.starts import STARTS, principal_axes
+from semid.quantizers.starts import STARTS, first_start, principal_axes, separating_start
+
+EVERY_START = {**STARTS, "first": first_start, "separating": separating_start}
 
 
 @pytest.fixture(scope="module")
@@ -14,26 +16,26 @@ def distortion(x, centroids):
     return ((x[:, None] - centroids[None]) ** 2).sum(axis=2).min(axis=1).mean()
 
 
-@pytest.mark.parametrize("name", ["progressive", "k-means++"])
+@pytest.mark.parametrize("name", ["progressive", "k-means++", "first", "separating"])
 def test_a_start_beats_random_rows(centred, name):
     rng = np.random.default_rng(0)
-    centroids = STARTS[name](centred, 32, rng)
+    centroids = EVERY_START[name](centred, 32, rng)
     assert centroids.shape == (32, 48) and centroids.dtype == np.float32 and centroids.flags.c_contiguous
     assert distortion(centred, centroids) < distortion(centred, centred[rng.choice(3000, 32, replace=False)])
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", EVERY_START)
 def test_the_same_seed_gives_the_same_start(centred, name):
-    first, again, other = (STARTS[name](centred, 16, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    first, again, other = (EVERY_START[name](centred, 16, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", EVERY_START)
 @pytest.mark.parametrize("dim", [1, 2, 17])
 def test_few_dimensions_and_as_many_codes_as_rows(rng, name, dim):
     x = rng.normal(size=(20, dim)).astype(np.float32)
-    assert np.isfinite(STARTS[name](x - x.mean(axis=0), 19, rng)).all()
+    assert np.isfinite(EVERY_START[name](x - x.mean(axis=0), 19, rng)).all()
 
 
 def test_random_rows_are_rows_and_differ_as_far_as_they_can(rng):
