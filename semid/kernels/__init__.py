@@ -19,10 +19,15 @@ BACKENDS = ("ext", "numba")
 # Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
+    "ranges": "semid.kernels.walk",
+    "count_children": "semid.kernels.walk",
     "gather_children": "semid.kernels.walk",
+    "pack_keys": "semid.kernels.build",
+    "unpack_keys": "semid.kernels.build",
     "count_edges": "semid.kernels.build",
     "fill_levels": "semid.kernels.build",
-    "mask_rows": "semid.kernels.mask",
+    "mask_inplace": "semid.kernels.mask",
+    "fill_bitmask": "semid.kernels.mask",
     "select": "semid.kernels.select",
 }
 IN_EXT = frozenset({"walk"})
