@@ -24,7 +24,7 @@ NUMBA_MODULES = {
     "gather_children": "semid.kernels.walk",
     "pack_keys": "semid.kernels.build",
     "unpack_keys": "semid.kernels.build",
-    "count_edges": "semid.kernels.build",
+    "count_forks": "semid.kernels.build",
     "fill_levels": "semid.kernels.build",
     "mask_inplace": "semid.kernels.mask",
     "fill_bitmask": "semid.kernels.mask",
@@ -98,7 +98,7 @@ def show_backends() -> None:
     >>> semid.show_backends()  # doctest: +SKIP
     back end   state      why
     ext        in use     SEMID_BACKEND=auto; kernels: walk
-    numba      in use     for the kernels that ext does not have: count_edges, fill_levels, ...
+    numba      in use     for the kernels that ext does not have: count_forks, fill_levels, ...
     """
     used = active()
     rest = sorted(set(NUMBA_MODULES) - IN_EXT)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from semid.kernels.compile import njit
 
-__all__ = ["count_edges", "fill_levels", "pack_keys", "unpack_keys"]
+__all__ = ["count_forks", "fill_levels", "pack_keys", "unpack_keys"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -44,10 +44,10 @@ def unpack_keys(keys: IntArray, bits: IntArray, rows: IntArray) -> None:
 
 
 @njit
-def count_edges(rows: IntArray, before: IntArray, n_edges: IntArray) -> None:
-    """Add to `n_edges` (n_levels) the edges that sorted unique `rows` open; `before` is the row before, or empty.
+def count_forks(rows: IntArray, before: IntArray, n_forks: IntArray) -> None:
+    """Add to ``n_forks[level]`` the sorted unique `rows` that leave the row before them at this level.
 
-    A row that leaves the row before it at level l opens one edge there and on every later level.
+    Each opens one edge there and on every later level. `before` is the row before the first, or empty.
     """
     n_items, n_levels = rows.shape
     for item in range(n_items):
@@ -56,8 +56,7 @@ def count_edges(rows: IntArray, before: IntArray, n_edges: IntArray) -> None:
             last = rows[item - 1] if item > 0 else before
             while level < n_levels - 1 and rows[item, level] == last[level]:
                 level += 1
-        for below in range(level, n_levels):
-            n_edges[below] += 1
+        n_forks[level] += 1
 
 
 @njit
@@ -77,6 +76,7 @@ def fill_levels(
 ) -> None:
     """Write sorted unique `rows`, the items from `first_rank` on, into the arrays of a trie (see `nodes`).
 
+    The codes of flat levels are not written: they are columns of `rows`.
     `edges` (n_levels) counts the edges written so far, and is brought up to date. `forks` has `fork_words` words for
     each flat level but the last, all 0 before the first piece.
     """
@@ -99,5 +99,3 @@ def fill_levels(
                 at = (below - n_explicit) * fork_words + (rank >> 6)
                 forks[at] |= np.uint64(1) << np.uint64(rank & 63)
             edges[below] += 1
-        for flat in range(n_explicit, n_levels):
-            child_codes[code_offsets[flat] + rank] = rows[item, flat]

@@ -45,12 +45,12 @@ def _unsigned(codes: IntArray) -> CodeArray:
 
 
 def _count(rows: SortedRows, n_levels: int) -> IntArray:
-    n_edges = np.zeros(n_levels, np.int64)
+    n_forks = np.zeros(n_levels, np.int64)
     before = None
     for piece in rows.pieces():
-        kernel("count_edges")(piece, piece[0, :0] if before is None else before, n_edges)
+        kernel("count_forks")(piece, piece[0, :0] if before is None else before, n_forks)
         before = piece[-1].copy()
-    return n_edges
+    return np.cumsum(n_forks)
 
 
 def _fill(rows: SortedRows, n_edges: IntArray, dtype: np.dtype[Any]) -> Levels:
@@ -59,25 +59,25 @@ def _fill(rows: SortedRows, n_edges: IntArray, dtype: np.dtype[Any]) -> Levels:
     node_offsets, code_offsets = level_offsets(n_edges, n_explicit)
     fork_words = (n_items + 63) // 64
     pointer = np.int32 if n_items < 2**31 else np.int64
-    levels = Levels(
-        np.empty(node_offsets[n_explicit], pointer),
-        np.empty(node_offsets[-1], pointer),
-        np.empty(code_offsets[-1], dtype),
-        np.zeros((len(n_edges) - 1 - n_explicit) * fork_words, np.uint64),
-        node_offsets,
-        code_offsets,
-    )
+    starts, firsts = np.empty(node_offsets[n_explicit], pointer), np.empty(node_offsets[-1], pointer)
+    explicit_codes = np.empty(code_offsets[n_explicit], dtype)
+    forks = np.zeros((len(n_edges) - 1 - n_explicit) * fork_words, np.uint64)
+    flat: list[CodeArray] = []  # joined when the keys are gone, which have as many bytes
     edges = np.zeros(len(n_edges), np.int64)
-    levels.firsts[0] = 0
+    firsts[0] = 0
     before, done = np.empty(0, dtype), 0
     for piece in rows.pieces(consume=True):
         kernel("fill_levels")(
-            piece, before, n_explicit, done, edges, levels.starts, levels.firsts, node_offsets, levels.child_codes,
-            code_offsets, levels.forks, fork_words,
+            piece, before, n_explicit, done, edges, starts, firsts, node_offsets, explicit_codes,
+            code_offsets, forks, fork_words,
         )  # fmt: skip
+        flat.append(np.ascontiguousarray(piece[:, n_explicit:].T))
         before, done = piece[-1].copy(), done + len(piece)
     for depth in range(n_explicit + 1):  # one past the last node of each depth
-        levels.firsts[node_offsets[depth + 1] - 1] = n_items
+        firsts[node_offsets[depth + 1] - 1] = n_items
         if depth < n_explicit:
-            levels.starts[node_offsets[depth + 1] - 1] = n_edges[depth]
-    return levels
+            starts[node_offsets[depth + 1] - 1] = n_edges[depth]
+    child_codes = np.empty(code_offsets[-1], dtype)
+    child_codes[: len(explicit_codes)] = explicit_codes
+    np.concatenate(flat, axis=1, out=child_codes[len(explicit_codes) :].reshape(len(n_edges) - n_explicit, n_items))
+    return Levels(starts, firsts, child_codes, forks, node_offsets, code_offsets)
