@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.kernels.compile import njit
+from semid.kernels.compile import inlined, njit
 
 __all__ = ["alive_below", "count_below", "find_code", "list_children", "next_fork", "node_range", "popcount"]
 
@@ -31,7 +31,7 @@ _BYTES, _SUM = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
 _ZERO, _ONES = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@njit
+@inlined
 def popcount(bits: Any) -> Any:
     """Return how many bits of a word are set; compilers make one instruction of it."""
     bits = bits - ((bits >> _1) & _PAIRS)
@@ -39,7 +39,7 @@ def popcount(bits: Any) -> Any:
     return np.int64((((bits + (bits >> _4)) & _BYTES) * _SUM) >> _56)
 
 
-@njit
+@inlined
 def count_below(values: IntArray, first: Any, last: Any, limit: Any) -> Any:
     """Return the first position in the sorted ``values[first:last]`` whose value is not below `limit`."""
     low, high = first, last
@@ -52,7 +52,7 @@ def count_below(values: IntArray, first: Any, last: Any, limit: Any) -> Any:
     return low
 
 
-@njit
+@inlined
 def find_code(child_codes: IntArray, first: Any, last: Any, wanted: Any) -> Any:
     """Return the first position in the sorted ``child_codes[first:last]`` that holds a code, -1 if none does."""
     at = count_below(child_codes, first, last, wanted)
@@ -61,7 +61,7 @@ def find_code(child_codes: IntArray, first: Any, last: Any, wanted: Any) -> Any:
     return at
 
 
-@njit
+@inlined
 def next_fork(forks: IntArray, first_word: Any, rank: Any, n_items: Any) -> Any:
     """Return the first rank behind `rank` where a node begins, `n_items` if none does."""
     rank += 1
@@ -77,7 +77,7 @@ def next_fork(forks: IntArray, first_word: Any, rank: Any, n_items: Any) -> Any:
     return (word << 6) + popcount((bits & (_ZERO - bits)) - _1)
 
 
-@njit
+@inlined
 def node_range(
     firsts: IntArray, forks: IntArray, node_offsets: IntArray, code_offsets: IntArray, depth: Any, node: Any
 ) -> Any:
@@ -93,14 +93,14 @@ def node_range(
     return np.int64(node), np.int64(next_fork(forks, first_word, node, n_items))
 
 
-@njit
+@inlined
 def alive_before(alive: IntArray, alive_counts: IntArray, rank: Any) -> Any:
     """Return how many ranks below `rank` are alive."""
     word = rank >> 6
     return alive_counts[word] + popcount(alive[word] & ~(_ONES << np.uint64(rank & 63)))
 
 
-@njit
+@inlined
 def alive_below(alive: IntArray, alive_counts: IntArray, low: Any, high: Any) -> Any:
     """Return how many of the ranks ``low .. high - 1`` are alive."""
     if alive.shape[0] == 0:

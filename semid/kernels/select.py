@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.kernels.compile import njit
+from semid.kernels.compile import inlined, njit
 from semid.kernels.nodes import alive_below, count_below, next_fork, node_range
 
 __all__ = ["select"]
@@ -14,6 +14,8 @@ IntArray = npt.NDArray[np.integer[Any]]
 ScoreArray = npt.NDArray[np.float32]
 
 NEG_INF = np.float32(-np.inf)
+# Up to so many children are all compared with each other: cheaper than a threshold and a sort.
+FEW = 160
 _LOW, _SIGN, _32 = np.uint64(0xFFFFFFFF), np.uint64(0x80000000), np.uint64(32)
 
 
@@ -43,7 +45,7 @@ def kth_largest(values: ScoreArray, k: Any) -> Any:
     return values[wanted]
 
 
-@njit
+@inlined
 def is_dead(
     alive: IntArray, alive_counts: IntArray, excluded: IntArray, first: Any, last: Any, low: Any, high: Any
 ) -> Any:
@@ -60,7 +62,7 @@ def is_dead(
     return left == 0
 
 
-@njit
+@inlined
 def fill_candidates(
     firsts: IntArray,
     child_codes: IntArray,
@@ -108,7 +110,7 @@ def fill_candidates(
     return n
 
 
-@njit
+@inlined
 def fill_children(
     starts: IntArray,
     firsts: IntArray,
@@ -158,7 +160,7 @@ def fill_children(
     return n
 
 
-@njit
+@inlined
 def sort_key(bits: Any, at: Any) -> Any:
     """Return a key that orders candidates by the bits of their float32 score, then by the order they were met in."""
     bits = np.uint64(bits)
@@ -166,6 +168,23 @@ def sort_key(bits: Any, at: Any) -> Any:
         bits = np.uint64(0)
     bits = (~bits & _LOW) if bits & _SIGN else (bits | _SIGN)
     return (bits << _32) | (_LOW - np.uint64(at))
+
+
+@inlined
+def rank_keys(keys: IntArray, winners: IntArray, k: Any) -> None:
+    """Write the `k` largest keys, which all differ, in descending order; fewer where there are fewer."""
+    n = keys.shape[0]
+    if n <= FEW:  # counting who is larger has no branches to guess wrong
+        for one in range(n):
+            key, slot = keys[one], np.int64(0)
+            for other in range(n):
+                slot += np.int64(keys[other] > key)
+            if slot < k:
+                winners[slot] = key
+    else:
+        keys.sort()
+        for at in range(min(n, k)):
+            winners[at] = keys[n - 1 - at]
 
 
 @njit
@@ -214,7 +233,7 @@ def select(
         room = max(room, total)
     values, ids, keys = np.empty(room, np.float32), np.empty(room, np.int64), np.empty(room, np.uint64)
     lanes, pivots, bits = np.empty(room, np.float32), np.empty(room, np.float32), values.view(np.uint32)
-    segments = np.empty(n_beams + 1, np.int64)
+    segments, winners = np.empty(n_beams + 1, np.int64), np.empty(k, np.uint64)
 
     for request in range(n_requests):
         first_excluded, last_excluded = exclude_starts[request], exclude_starts[request + 1]
@@ -247,7 +266,7 @@ def select(
         # 2. The largest score of each lane (the children at one distance): the k-th largest of these is a score that at
         # least k children reach, and only the lanes that reach it need a second look. Reading neighbours side by side
         # is what processors do best; a heap would look at one child after the other.
-        width = (8 * k + 15) // 16 * 16
+        width = (4 * k + 15) // 16 * 16
         if total < 2 * width:
             width = max(total, 1)
         lane = lanes[:width]
@@ -258,11 +277,13 @@ def select(
                 lane[at] = chunk[at] if chunk[at] > lane[at] else lane[at]
 
         # 3. The children that reach the threshold and are not dead. Where too many were dead, a lower one.
-        wanted = 2 * k if filtered else k
+        wanted = k
+        if filtered:  # few children of explicit levels die
+            wanted += k // 4 + 1 if depth < n_explicit else k
         n = 0
         while total > 0:
             threshold = NEG_INF
-            if wanted < width:
+            if wanted < width and total > FEW:
                 pivots[:width] = lane
                 threshold = kth_largest(pivots[:width], wanted)
             n = 0
@@ -282,13 +303,13 @@ def select(
                     n += 1
             if n >= k or threshold == NEG_INF:
                 break
-            wanted *= 4
+            wanted *= 2
 
         # 4. Sort them and write the best.
-        keys[:n].sort()
+        rank_keys(keys[:n], winners, k)
         for slot in range(k):
             if slot < n:
-                won = np.int64(_LOW - (keys[n - 1 - slot] & _LOW))
+                won = np.int64(_LOW - (winners[slot] & _LOW))
                 beam = count_below(segments, 0, n_beams + 1, won + 1) - 1
                 child = ids[segments[beam]] + won - segments[beam] if in_order and not of_candidates else ids[won]
                 out_scores[request, slot] = values[won]
