@@ -1,11 +1,16 @@
 """Building the trie, and one decode step: which codes may follow each of 320 prefixes."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 
 import semid
 from benchmarks.catalogues import clustered_codes
 from benchmarks.rivals import DictTrie, MarisaTrie
+from benchmarks.rivals_select import PaddedTrie
 from benchmarks.side_by_side import side_by_side
 from semid.kernels import available, use_backend
 
@@ -17,6 +22,17 @@ N_ROWS = 320  # 16 requests with 20 beams
 def n_items(request):
     """A catalogue of a realistic size when measuring, a small one when the body runs as a test."""
     return 100_000 if request.config.getoption("benchmark_enable") else 2_000
+
+
+@pytest.fixture(scope="module")
+def n_million(request):
+    """A million items when measuring."""
+    return 1_000_000 if request.config.getoption("benchmark_enable") else 2_000
+
+
+@pytest.fixture(scope="module")
+def million(n_million):
+    return clustered_codes(n_million, SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +91,99 @@ def test_bench_children(benchmark, codes, depth):
     rounds = 1 if benchmark.disabled else 61
     benchmark.extra_info |= {"n_items": len(codes), "seconds": side_by_side(calls, rounds=rounds)}
     benchmark(step)
+
+
+def searched(trie, batch, beams, seed=0):
+    """Yield the arguments of each step of a beam search with random scores, as a model would give them."""
+    rng = np.random.default_rng(seed)
+    scores, nodes = np.zeros((batch, 1), np.float32), np.zeros((batch, 1), np.int64)
+    for depth in range(trie.n_levels):
+        logits = 2 * rng.standard_normal((batch, nodes.shape[1], trie.codebook_sizes[depth]), dtype=np.float32)
+        log_probs = torch.from_numpy(logits).log_softmax(-1).numpy()
+        yield depth, log_probs, scores, nodes
+        scores, _, _, nodes = trie.select(log_probs, scores, nodes, depth=depth, k=beams)
+
+
+@pytest.mark.benchmark(group="trie: select")
+@pytest.mark.parametrize("shape", [(16, 20), (32, 50)], ids=["320 rows", "1600 rows"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_bench_select(benchmark, million, shape, depth):
+    """Best beams of one step, call and allocations included, and the same with seen items and half a catalogue dead."""
+    (batch, beams), rng = shape, np.random.default_rng(1)
+    trie, padded = semid.Trie.from_codes(million, codebook_sizes=SIZES), PaddedTrie(million, SIZES[0])
+    live = trie.restrict(rng.random(len(million)) < 0.5)
+    seen = trie.rank_lists([rng.integers(0, len(million), 1000) for _ in range(batch)])
+    _, log_probs, start, nodes = next(step for step in searched(trie, batch, beams) if step[0] == depth)
+    # The padded trie counts the nodes of a level; a trie's node is the number of its prefix or its first rank.
+    order = np.unique(trie.walk(million[:, :depth]))
+    tensors = [torch.from_numpy(a) for a in (log_probs, start, np.searchsorted(order, nodes))]
+    filtered = {
+        "semid, 1000 seen items each and half of the items dead": lambda: live.select(
+            log_probs, start, nodes, depth=depth, k=beams, exclude=seen
+        )
+    }
+    calls = {"semid": lambda: trie.select(log_probs, start, nodes, depth=depth, k=beams)}
+    calls |= {"padded gather (torch)": lambda: padded.select(*tensors, depth, beams)} | filtered
+    if (nodes >= 0).all():
+        assert np.array_equal(calls["semid"]().scores, calls["padded gather (torch)"]()[0].numpy())
+    rounds = 1 if benchmark.disabled else 61
+    seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(million), "clock": "CPU", "seconds": seconds}
+    benchmark(calls["semid"])
+
+
+@pytest.mark.benchmark(group="trie: mask 320 rows")
+@pytest.mark.parametrize("vocabulary", [33_152, 151_936])
+def test_bench_mask(benchmark, million, vocabulary):
+    """In place, at depth 1, beside filling the same memory and beside Hugging Face's processor over a dict."""
+    from transformers import PrefixConstrainedLogitsProcessor
+
+    if benchmark.disabled:
+        vocabulary = 600
+    trie, rival = semid.Trie.from_codes(million, codebook_sizes=SIZES), DictTrie(million)
+    prefixes = million[np.random.default_rng(1).integers(0, len(million), N_ROWS), :1].astype(np.int64)
+    nodes, tokens = trie.walk(prefixes), np.arange(vocabulary - 256, vocabulary)
+    scores = torch.zeros(N_ROWS, vocabulary)
+    array, ids = scores.numpy(), torch.from_numpy(prefixes)
+
+    def allowed(_, row):
+        return [vocabulary - 256 + code for code in rival.allowed(row.numpy()[None])[0]]
+
+    hugging_face = PrefixConstrainedLogitsProcessor(allowed, num_beams=1)
+    calls = {
+        "semid": lambda: trie.mask_inplace(array, nodes, depth=1, tokens=tokens),
+        "fill a warm tensor": lambda: scores.fill_(-torch.inf),
+        "Hugging Face, dict": lambda: hugging_face(ids, scores),
+    }
+    calls["semid"]()
+    assert torch.equal(hugging_face(ids, torch.zeros_like(scores)), scores)
+    rounds = 1 if benchmark.disabled else 15
+    seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(million), "clock": "CPU", "seconds": seconds}
+    benchmark(calls["semid"])
+
+
+@pytest.mark.benchmark(group="trie: memory")
+@pytest.mark.parametrize("sizes", [(256,) * 4, (8192,) * 3, (2048,) * 8], ids=["4x256", "3x8192", "8x2048"])
+def test_bench_memory(benchmark, n_million, sizes):
+    """Bytes of the arrays, and the most that building allocates above its input."""
+    codes = clustered_codes(n_million, sizes)
+    tracemalloc.start()
+    trie = semid.Trie.from_codes(codes, codebook_sizes=sizes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert trie.n_items == n_million
+    mebibytes = {"resident": trie.nbytes / 2**20, "peak while building": peak / 2**20}
+    benchmark.extra_info |= {"n_items": n_million, "bytes_per_item": trie.nbytes / n_million, "mebibytes": mebibytes}
+    benchmark.pedantic(lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes), rounds=3)
+
+
+@pytest.mark.benchmark(group="trie: growth, all steps of 320 beams")
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_bench_growth(benchmark, n_million, share):
+    """The cost of a search's steps against the number of items."""
+    codes = clustered_codes(int(n_million * share), SIZES)
+    trie = semid.Trie.from_codes(codes, codebook_sizes=SIZES)
+    steps = list(searched(trie, 16, 20))
+    benchmark.extra_info |= {"n_items": len(codes)}
+    benchmark(lambda: [trie.select(a, b, c, depth=depth, k=20) for depth, a, b, c in steps])

@@ -22,33 +22,74 @@ release_all(Py_buffer *views, int n)
         PyBuffer_Release(&views[i]);
 }
 
-/* walk(starts, child_codes, start_offsets, code_offsets, prefixes, out) for one pair of types. */
+/* First position in the sorted codes[low .. high - 1] that is not below `wanted`. */
+#define DEFINE_COUNT_BELOW(CODE)                                                                                    \
+    static int64_t count_below_##CODE(const CODE *codes, int64_t low, int64_t high, int64_t wanted)                 \
+    {                                                                                                               \
+        while (low < high) {                                                                                        \
+            const int64_t middle = (low + high) >> 1;                                                               \
+            if ((int64_t)codes[middle] < wanted)                                                                    \
+                low = middle + 1;                                                                                   \
+            else                                                                                                    \
+                high = middle;                                                                                      \
+        }                                                                                                           \
+        return low;                                                                                                 \
+    }
+
+DEFINE_COUNT_BELOW(uint8_t)
+DEFINE_COUNT_BELOW(uint16_t)
+DEFINE_COUNT_BELOW(uint32_t)
+
+static int64_t
+popcount(uint64_t bits)
+{
+    bits -= (bits >> 1) & UINT64_C(0x5555555555555555);
+    bits = (bits & UINT64_C(0x3333333333333333)) + ((bits >> 2) & UINT64_C(0x3333333333333333));
+    return (int64_t)((((bits + (bits >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101)) >> 56);
+}
+
+/* How many ranks below `rank` are alive; `alive` has a word for it. */
+static int64_t
+alive_before(const uint64_t *alive, const int64_t *alive_counts, int64_t rank)
+{
+    return alive_counts[rank >> 6] + popcount(alive[rank >> 6] & ~(~UINT64_C(0) << (rank & 63)));
+}
+
+/* walk of semid/kernels/walk.py for one pair of types; semid/kernels/nodes.py says what the arrays mean. */
 #define DEFINE_WALK(NAME, START, CODE)                                                                              \
-    static void NAME(const START *starts, const CODE *child_codes, const int64_t *start_offsets,                    \
-                     const int64_t *code_offsets, const int64_t *prefixes, int64_t *out, Py_ssize_t n_rows,         \
-                     Py_ssize_t depth)                                                                              \
+    static void NAME(const START *starts, const START *firsts, const CODE *child_codes,                             \
+                     const int64_t *node_offsets, int64_t n_explicit, const int64_t *code_offsets,                  \
+                     const uint64_t *alive, const int64_t *alive_counts, const int64_t *prefixes, int64_t *out,     \
+                     Py_ssize_t n_rows, Py_ssize_t n_depths)                                                        \
     {                                                                                                               \
         for (Py_ssize_t row = 0; row < n_rows; row++) {                                                             \
-            int64_t node = 0;                                                                                       \
-            for (Py_ssize_t d = 0; d < depth; d++) {                                                                \
-                const int64_t wanted = prefixes[row * depth + d];                                                   \
-                const START *own = starts + start_offsets[d] + node;                                                \
-                const CODE *codes = child_codes + code_offsets[d];                                                  \
-                const int64_t end = (int64_t)own[1];                                                                \
-                int64_t low = (int64_t)own[0], high = end;                                                          \
-                while (low < high) { /* children are sorted by code */                                              \
-                    const int64_t middle = (low + high) >> 1;                                                       \
-                    if ((int64_t)codes[middle] < wanted)                                                            \
-                        low = middle + 1;                                                                           \
-                    else                                                                                            \
-                        high = middle;                                                                              \
+            int64_t node = 0, low = 0, high = (int64_t)firsts[1];                                                   \
+            for (Py_ssize_t depth = 0; depth < n_depths; depth++) {                                                 \
+                const int64_t wanted = prefixes[row * n_depths + depth];                                            \
+                const CODE *codes = child_codes + code_offsets[depth];                                              \
+                const int is_explicit = depth < n_explicit;                                                         \
+                if (is_explicit) { /* the edges of the node, not its ranks */                                       \
+                    low = (int64_t)starts[node_offsets[depth] + node];                                              \
+                    high = (int64_t)starts[node_offsets[depth] + node + 1];                                         \
                 }                                                                                                   \
-                if (low == end || (int64_t)codes[low] != wanted) {                                                  \
+                const int64_t at = count_below_##CODE(codes, low, high, wanted);                                    \
+                if (at == high || (int64_t)codes[at] != wanted) {                                                   \
                     node = -1;                                                                                      \
                     break;                                                                                          \
                 }                                                                                                   \
-                node = low;                                                                                         \
+                node = at;                                                                                          \
+                if (is_explicit) {                                                                                  \
+                    low = (int64_t)firsts[node_offsets[depth + 1] + node];                                          \
+                    high = (int64_t)firsts[node_offsets[depth + 1] + node + 1];                                     \
+                }                                                                                                   \
+                else {                                                                                              \
+                    low = at;                                                                                       \
+                    high = count_below_##CODE(codes, at, high, wanted + 1);                                         \
+                }                                                                                                   \
             }                                                                                                       \
+            if (node >= 0 && alive                                                                                  \
+                && alive_before(alive, alive_counts, high) == alive_before(alive, alive_counts, low))               \
+                node = -1;                                                                                          \
             out[row] = node;                                                                                        \
         }                                                                                                           \
     }
@@ -63,12 +104,12 @@ DEFINE_WALK(walk_64_32, int64_t, uint32_t)
 static PyObject *
 walk(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    enum { STARTS, CODES, START_OFFSETS, CODE_OFFSETS, PREFIXES, OUT, N };
+    enum { STARTS, FIRSTS, CODES, FORKS, NODE_OFFSETS, CODE_OFFSETS, ALIVE, ALIVE_COUNTS, PREFIXES, OUT, N };
     PyObject *objects[N];
     Py_buffer views[N];
 
     if (!PyArg_UnpackTuple(args, "walk", N, N, &objects[0], &objects[1], &objects[2], &objects[3], &objects[4],
-                           &objects[5]))
+                           &objects[5], &objects[6], &objects[7], &objects[8], &objects[9]))
         return NULL;
     for (int i = 0; i < N; i++)
         if (take(objects[i], &views[i], i == OUT) < 0) {
@@ -77,10 +118,12 @@ walk(PyObject *Py_UNUSED(module), PyObject *args)
         }
 
     const Py_ssize_t start_size = views[STARTS].itemsize, code_size = views[CODES].itemsize;
-    const int known = (start_size == 4 || start_size == 8) && (code_size == 1 || code_size == 2 || code_size == 4)
-                      && views[START_OFFSETS].itemsize == 8 && views[CODE_OFFSETS].itemsize == 8
-                      && views[PREFIXES].itemsize == 8 && views[PREFIXES].ndim == 2 && views[OUT].itemsize == 8
-                      && views[OUT].ndim == 1 && views[OUT].shape[0] == views[PREFIXES].shape[0];
+    const int known = (start_size == 4 || start_size == 8) && views[FIRSTS].itemsize == start_size
+                      && (code_size == 1 || code_size == 2 || code_size == 4) && views[NODE_OFFSETS].itemsize == 8
+                      && views[CODE_OFFSETS].itemsize == 8 && views[ALIVE].itemsize == 8
+                      && views[ALIVE_COUNTS].itemsize == 8 && views[PREFIXES].itemsize == 8
+                      && views[PREFIXES].ndim == 2 && views[OUT].itemsize == 8 && views[OUT].ndim == 1
+                      && views[OUT].shape[0] == views[PREFIXES].shape[0];
     if (!known) {
         release_all(views, N);
         PyErr_SetString(PyExc_TypeError, "walk got arrays of a wrong type or shape: expected int32 or int64 starts, "
@@ -89,8 +132,10 @@ walk(PyObject *Py_UNUSED(module), PyObject *args)
     }
     Py_BEGIN_ALLOW_THREADS
 #define RUN(NAME, START, CODE)                                                                                      \
-    NAME((const START *)views[STARTS].buf, (const CODE *)views[CODES].buf,                                          \
-         (const int64_t *)views[START_OFFSETS].buf, (const int64_t *)views[CODE_OFFSETS].buf,                       \
+    NAME((const START *)views[STARTS].buf, (const START *)views[FIRSTS].buf, (const CODE *)views[CODES].buf,        \
+         (const int64_t *)views[NODE_OFFSETS].buf, views[NODE_OFFSETS].shape[0] - 2,                                \
+         (const int64_t *)views[CODE_OFFSETS].buf,                                                                  \
+         views[ALIVE].len ? (const uint64_t *)views[ALIVE].buf : NULL, (const int64_t *)views[ALIVE_COUNTS].buf,    \
          (const int64_t *)views[PREFIXES].buf, (int64_t *)views[OUT].buf, views[PREFIXES].shape[0],                 \
          views[PREFIXES].shape[1])
     if (start_size == 4) {

@@ -410,3 +410,16 @@ def moving_average_oracle(codebook, sizes, sums, x, codes, decay):
         new_sums[code] = decay * sums[code] + (1 - decay) * rows.sum(axis=0)
         book[code] = new_sums[code] / new_sizes[code]
     return book, new_sizes, new_sums
+
+
+def alive_children_oracle(codes, alive, prefix):
+    """Scan the items that may be reached, given as a set of ranks, for the codes that follow a prefix."""
+    rows = sorted({tuple(int(c) for c in sid) for sid in codes})
+    return children_oracle([sid for rank, sid in enumerate(rows) if rank in alive], prefix)
+
+
+def prefix_range_oracle(codes, prefix):
+    """First rank below a prefix and the one behind the last, by scanning the sorted rows; (0, 0) when there is none."""
+    rows = sorted({tuple(int(c) for c in sid) for sid in codes})
+    ranks = [rank for rank, sid in enumerate(rows) if sid[: len(prefix)] == tuple(prefix)]
+    return (min(ranks), max(ranks) + 1) if ranks else (0, 0)

@@ -69,7 +69,8 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {"errors", "io", "_optional", "_progress"}
 MAY_USE_TORCH = (
-    "generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "vocabulary/",
+    "generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "trie/torch_mirror.py",
+    "vocabulary/",
 )  # fmt: skip
 
 

@@ -19,10 +19,15 @@ BACKENDS = ("ext", "numba")
 # Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
+    "ranges": "semid.kernels.walk",
+    "count_children": "semid.kernels.walk",
     "gather_children": "semid.kernels.walk",
-    "count_edges": "semid.kernels.build",
+    "pack_keys": "semid.kernels.build",
+    "unpack_keys": "semid.kernels.build",
+    "count_forks": "semid.kernels.build",
     "fill_levels": "semid.kernels.build",
-    "mask_rows": "semid.kernels.mask",
+    "mask_inplace": "semid.kernels.mask",
+    "fill_bitmask": "semid.kernels.mask",
     "select": "semid.kernels.select",
 }
 IN_EXT = frozenset({"walk"})
@@ -93,7 +98,7 @@ def show_backends() -> None:
     >>> semid.show_backends()  # doctest: +SKIP
     back end   state      why
     ext        in use     SEMID_BACKEND=auto; kernels: walk
-    numba      in use     for the kernels that ext does not have: count_edges, fill_levels, ...
+    numba      in use     for the kernels that ext does not have: count_forks, fill_levels, ...
     """
     used = active()
     rest = sorted(set(NUMBA_MODULES) - IN_EXT)

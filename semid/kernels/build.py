@@ -1,4 +1,4 @@
-"""From sorted unique codes to the flat arrays of a trie."""
+"""From sorted unique codes to the arrays of a trie, piece by piece of the catalogue."""
 
 from typing import Any
 
@@ -7,50 +7,95 @@ import numpy.typing as npt
 
 from semid.kernels.compile import njit
 
-__all__ = ["count_edges", "fill_levels"]
+__all__ = ["count_forks", "fill_levels", "pack_keys", "unpack_keys"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
 
 @njit
-def count_edges(codes: IntArray, fork: IntArray, n_edges: IntArray) -> None:
-    """Find where each row leaves the row before it, and count the edges of every level.
+def pack_keys(
+    codes: IntArray, bits: IntArray, shift: Any, low: Any, high: Any, keys: IntArray, n_keys: IntArray
+) -> None:
+    """Write each row of codes as one number, `bits` per level, where ``low <= number >> shift < high``.
 
-    `codes` (n_items, n_levels) is sorted and unique; ``fork[i]`` becomes the first level at which row i differs from
-    row i - 1 (0 for the first row). A fork at level l opens one edge there and on every later level.
+    ``n_keys[0]`` becomes how many there are; those for which `keys` has no room are only counted.
     """
-    n_items, n_levels = codes.shape
-    n_edges[:] = 0
+    n = 0
+    for item in range(codes.shape[0]):
+        key = np.uint64(codes[item, 0])
+        for level in range(1, bits.shape[0]):
+            key = (key << np.uint64(bits[level])) | np.uint64(codes[item, level])
+        part = np.int64(key >> np.uint64(shift))
+        if low <= part < high:
+            if n < keys.shape[0]:
+                keys[n] = key
+            n += 1
+    n_keys[0] = n
+
+
+@njit
+def unpack_keys(keys: IntArray, bits: IntArray, rows: IntArray) -> None:
+    """Write the codes of each key into a row of `rows`."""
+    for item in range(keys.shape[0]):
+        key = np.uint64(keys[item])
+        for level in range(bits.shape[0] - 1, -1, -1):
+            rows[item, level] = key & ((np.uint64(1) << np.uint64(bits[level])) - np.uint64(1))
+            key >>= np.uint64(bits[level])
+
+
+@njit
+def count_forks(rows: IntArray, before: IntArray, n_forks: IntArray) -> None:
+    """Add to ``n_forks[level]`` the sorted unique `rows` that leave the row before them at this level.
+
+    Each opens one edge there and on every later level. `before` is the row before the first, or empty.
+    """
+    n_items, n_levels = rows.shape
     for item in range(n_items):
         level = 0
-        if item > 0:
-            while level < n_levels - 1 and codes[item, level] == codes[item - 1, level]:
+        if item > 0 or before.shape[0] > 0:
+            last = rows[item - 1] if item > 0 else before
+            while level < n_levels - 1 and rows[item, level] == last[level]:
                 level += 1
-        fork[item] = level
-        n_edges[level] += 1
-    for level in range(1, n_levels):
-        n_edges[level] += n_edges[level - 1]
+        n_forks[level] += 1
 
 
 @njit
 def fill_levels(
-    codes: IntArray,
-    fork: IntArray,
-    start_offsets: IntArray,
-    code_offsets: IntArray,
+    rows: IntArray,
+    before: IntArray,
+    n_explicit: Any,
+    first_rank: Any,
+    edges: IntArray,
     starts: IntArray,
+    firsts: IntArray,
+    node_offsets: IntArray,
     child_codes: IntArray,
+    code_offsets: IntArray,
+    forks: IntArray,
+    fork_words: Any,
 ) -> None:
-    """Write the child codes and child starts of all levels in one pass over the items."""
-    n_items, n_levels = codes.shape
-    edges = np.zeros(n_levels, np.int64)
+    """Write sorted unique `rows`, the items from `first_rank` on, into the arrays of a trie (see `nodes`).
+
+    The codes of flat levels are not written: they are columns of `rows`.
+    `edges` (n_levels) counts the edges written so far, and is brought up to date. `forks` has `fork_words` words for
+    each flat level but the last, all 0 before the first piece.
+    """
+    n_items, n_levels = rows.shape
     for item in range(n_items):
-        for level in range(fork[item], n_levels):
-            if level > fork[item] or item == 0:  # the edge above opened a new node here
-                node = edges[level - 1] - 1 if level > 0 else 0
-                starts[start_offsets[level] + node] = edges[level]
-            child_codes[code_offsets[level] + edges[level]] = codes[item, level]
-            edges[level] += 1
-    for level in range(n_levels):
-        n_nodes = edges[level - 1] if level > 0 else 1
-        starts[start_offsets[level] + n_nodes] = edges[level]
+        rank = first_rank + item
+        level = 0
+        if rank > 0:
+            last = rows[item - 1] if item > 0 else before
+            while level < n_levels - 1 and rows[item, level] == last[level]:
+                level += 1
+        for below in range(level, n_levels):
+            if below < n_explicit:
+                node = edges[below - 1] - 1 if below > 0 else 0
+                if below > level or rank == 0:  # the edge above opened a new node here
+                    starts[node_offsets[below] + node] = edges[below]
+                firsts[node_offsets[below + 1] + edges[below]] = rank
+                child_codes[code_offsets[below] + edges[below]] = rows[item, below]
+            elif below < n_levels - 1:
+                at = (below - n_explicit) * fork_words + (rank >> 6)
+                forks[at] |= np.uint64(1) << np.uint64(rank & 63)
+            edges[below] += 1

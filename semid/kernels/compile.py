@@ -6,19 +6,25 @@ from typing import Any
 
 import numba
 
-__all__ = ["njit", "prange"]
+__all__ = ["inlined", "njit", "prange"]
 
 prange = numba.prange
 
 
-def njit(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
+def njit(function: Callable[..., Any] | None = None, *, parallel: bool = False, inlined: bool = False) -> Any:
     """Compile a kernel lazily, release the GIL, and keep the machine code on disk where that is safe.
 
     Signatures stay lazy, since an eager one refuses read-only arrays such as memory maps. ``fastmath`` stays off: it
-    lets the compiler assume that there is no infinity, and masked scores are ``-inf``.
+    lets the compiler assume that there is no infinity, and masked scores are ``-inf``. What is
+    `inlined` becomes part of each kernel that calls it: passing a trie's arrays costs more than reading a leaf.
     """
     if function is None:
-        return lambda f: njit(f, parallel=parallel)
+        return lambda f: njit(f, parallel=parallel, inlined=inlined)
     # Parallel kernels are not cached: processes that fill the cache together can crash (numba #4807, #10128).
     cache = not parallel and os.environ.get("SEMID_NUMBA_CACHE", "1") != "0"
-    return numba.njit(function, parallel=parallel, cache=cache, nogil=True)
+    return numba.njit(function, parallel=parallel, cache=cache, nogil=True, forceinline=inlined)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a helper that becomes part of the kernels that call it."""
+    return njit(function, inlined=True)

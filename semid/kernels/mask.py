@@ -1,4 +1,4 @@
-"""Keep the scores of a node's children and overwrite all others, in place."""
+"""What may follow a node, as a mask over a language model's vocabulary: of scores, or of bits."""
 
 from typing import Any
 
@@ -6,36 +6,78 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.kernels.compile import njit
+from semid.kernels.nodes import list_children
 
-__all__ = ["mask_rows"]
+__all__ = ["fill_bitmask", "mask_inplace"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
 
 @njit
-def mask_rows(
+def mask_inplace(
     starts: IntArray,
+    firsts: IntArray,
     child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    depth: Any,
     nodes: IntArray,
     tokens: IntArray,
     neg_inf: Any,
     scores: npt.NDArray[Any],
+    codes: IntArray,
     kept: npt.NDArray[Any],
 ) -> None:
     """Set every score to `neg_inf` except those of the tokens of each row's children.
 
-    `starts` and `child_codes` belong to one level; ``tokens[code]`` is a column of `scores` (rows, vocabulary). `kept`
-    is room for one row's children. Scores may be an unsigned view of a half type, with `neg_inf` its bit pattern.
+    ``tokens[code]`` is a column of `scores` (rows, vocabulary); `codes` and `kept` are room for one row's children.
+    Scores may be an unsigned view of a half type, with `neg_inf` its bit pattern.
     """
     for row in range(scores.shape[0]):
-        n_kept = 0
+        n = 0
         if nodes[row] >= 0:
-            for child in range(starts[nodes[row]], starts[nodes[row] + 1]):
-                kept[n_kept] = scores[row, tokens[child_codes[child]]]
-                n_kept += 1
+            n = list_children(
+                starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
+                codes,
+            )  # fmt: skip
+        for child in range(n):
+            kept[child] = scores[row, tokens[codes[child]]]
         scores[row, :] = neg_inf
+        for child in range(n):
+            scores[row, tokens[codes[child]]] = kept[child]
+
+
+@njit
+def fill_bitmask(
+    starts: IntArray,
+    firsts: IntArray,
+    child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    depth: Any,
+    nodes: IntArray,
+    tokens: IntArray,
+    bitmask: IntArray,
+    codes: IntArray,
+) -> None:
+    """Set the bits of the tokens of each row's children and clear all others.
+
+    `bitmask` (rows, words) has 32 tokens a word, lowest bit first, as grammar engines lay it out; `codes` is room for
+    one row's children.
+    """
+    for row in range(bitmask.shape[0]):
+        bitmask[row, :] = 0
         if nodes[row] >= 0:
-            n_kept = 0
-            for child in range(starts[nodes[row]], starts[nodes[row] + 1]):
-                scores[row, tokens[child_codes[child]]] = kept[n_kept]
-                n_kept += 1
+            n = list_children(
+                starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
+                codes,
+            )  # fmt: skip
+            for child in range(n):
+                token = tokens[codes[child]]
+                bitmask[row, token >> 5] |= np.int32(1) << np.int32(token & 31)

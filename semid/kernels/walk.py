@@ -1,9 +1,4 @@
-"""Down the trie: from prefixes to nodes, and from nodes to their children.
-
-The trie's arrays, flat over its levels: the children of node ``n`` at depth ``d`` are the positions
-``starts[start_offsets[d] + n]`` up to ``starts[start_offsets[d] + n + 1]`` of level ``d``, their codes stand in
-``child_codes[code_offsets[d] + position]``, and a child's node id at depth ``d + 1`` is its position.
-"""
+"""Down the trie: from prefixes to nodes, and from nodes to their children."""
 
 from typing import Any
 
@@ -11,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.kernels.compile import njit
+from semid.kernels.nodes import alive_below, count_below, find_code, list_children, node_range
 
-__all__ = ["gather_children", "walk"]
+__all__ = ["count_children", "gather_children", "ranges", "walk"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -20,41 +16,110 @@ IntArray = npt.NDArray[np.integer[Any]]
 @njit
 def walk(
     starts: IntArray,
+    firsts: IntArray,
     child_codes: IntArray,
-    start_offsets: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
     code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
     prefixes: IntArray,
     out: IntArray,
 ) -> None:
-    """Write into `out` the node that each row of `prefixes` (rows, depth) reaches, -1 where no item starts so."""
+    """Write into `out` the node that each row of `prefixes` (rows, depth) reaches, -1 where no alive item starts so."""
+    n_explicit = node_offsets.shape[0] - 2
     for row in range(prefixes.shape[0]):
-        node = 0
+        node, low, high = 0, np.int64(0), np.int64(firsts[1])
         for depth in range(prefixes.shape[1]):
-            wanted = prefixes[row, depth]
-            first = starts[start_offsets[depth] + node]
-            end = starts[start_offsets[depth] + node + 1]
-            low, high = first, end
-            while low < high:  # children are sorted by code
-                middle = (low + high) >> 1
-                if child_codes[code_offsets[depth] + middle] < wanted:
-                    low = middle + 1
-                else:
-                    high = middle
-            if low == end or child_codes[code_offsets[depth] + low] != wanted:
-                node = -1
-                break
-            node = low
+            wanted, first_code = prefixes[row, depth], code_offsets[depth]
+            if depth < n_explicit:
+                at = node_offsets[depth] + node
+                edge = find_code(child_codes, first_code + starts[at], first_code + starts[at + 1], wanted)
+                if edge < 0:
+                    node = -1
+                    break
+                node = edge - first_code
+                low = np.int64(firsts[node_offsets[depth + 1] + node])
+                high = np.int64(firsts[node_offsets[depth + 1] + node + 1])
+            else:  # items that share a prefix are neighbours, sorted by their next code
+                rank = find_code(child_codes, first_code + low, first_code + high, wanted)
+                if rank < 0:
+                    node = -1
+                    break
+                node = low = rank - first_code
+                high = count_below(child_codes, rank, first_code + high, wanted + 1) - first_code
+        if node >= 0 and alive_below(alive, alive_counts, low, high) == 0:
+            node = -1
         out[row] = node
 
 
 @njit
-def gather_children(
-    starts: IntArray, child_codes: IntArray, nodes: IntArray, row_starts: IntArray, codes: IntArray
+def ranges(
+    starts: IntArray,
+    firsts: IntArray,
+    child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    depth: Any,
+    nodes: IntArray,
+    out: IntArray,
 ) -> None:
-    """Copy the codes of each node's children to ``codes[row_starts[row]:]``; `starts`, `child_codes` of one level."""
+    """Write into `out` (rows, 2) the first rank below each node and the one behind the last; 0, 0 for node -1."""
     for row in range(nodes.shape[0]):
-        at = row_starts[row]
+        out[row, 0] = out[row, 1] = 0
         if nodes[row] >= 0:
-            for child in range(starts[nodes[row]], starts[nodes[row] + 1]):
-                codes[at] = child_codes[child]
-                at += 1
+            out[row, 0], out[row, 1] = node_range(firsts, forks, node_offsets, code_offsets, depth, nodes[row])
+
+
+@njit
+def count_children(
+    starts: IntArray,
+    firsts: IntArray,
+    child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    depth: Any,
+    nodes: IntArray,
+    room: IntArray,
+    row_starts: IntArray,
+) -> None:
+    """Write into `row_starts` (rows + 1) where each row's children begin; `room` holds the codes of one level."""
+    row_starts[0] = 0
+    for row in range(nodes.shape[0]):
+        n = 0
+        if nodes[row] >= 0:
+            n = list_children(
+                starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
+                room,
+            )  # fmt: skip
+        row_starts[row + 1] = row_starts[row] + n
+
+
+@njit
+def gather_children(
+    starts: IntArray,
+    firsts: IntArray,
+    child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    depth: Any,
+    nodes: IntArray,
+    row_starts: IntArray,
+    codes: IntArray,
+) -> None:
+    """Write the codes of each node's children to ``codes[row_starts[row]:]``."""
+    for row in range(nodes.shape[0]):
+        if nodes[row] >= 0:
+            list_children(
+                starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
+                codes[row_starts[row] :],
+            )  # fmt: skip

@@ -1,58 +1,47 @@
 """The trie over semantic IDs: an immutable index, asked by prefix, by node, and one beam step at a time."""
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self, final
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import FormatError, InvalidTypeError, InvalidValueError
-from semid.io.persistence import FORMAT_VERSION, read_tensors, write_tensors
+from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.build import Levels, build_levels
-from semid.trie.checks import check_code_rows, check_depth, check_exclude, check_nodes, check_sizes
+from semid.trie.build import build_levels
+from semid.trie.checks import check_code_rows, check_depth, check_nodes, check_prefixes, check_ranks, check_sizes
+from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.masking import check_bitmask, check_scores, check_tokens
+from semid.trie.rank_lists import RankLists
+from semid.trie.restriction import EVERYTHING, Alive, alive_from, alive_from_words, check_restriction, intersect
+from semid.trie.selection import Ranks, Selection, select
+from semid.trie.sequences import pad_sequences
+from semid.trie.storage import read_trie, write_trie
 
-__all__ = ["Selection", "Trie"]
+__all__ = ["Trie"]
 
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.float32]
-
-
-class Selection(NamedTuple):
-    """What one step of a beam search keeps: four arrays of shape (batch, k), best first.
-
-    Attributes
-    ----------
-    scores : ndarray, dtype float32
-        Running scores; -inf in slots that could not be filled.
-    rows : ndarray, dtype int64
-        The beam of the step before that each slot extends; -1 in empty slots.
-    codes : ndarray, dtype int64
-        The code it was extended by; -1 in empty slots.
-    nodes : ndarray, dtype int64
-        The node it has reached; -1 in empty slots.
-    """
-
-    scores: FloatArray
-    rows: IntArray
-    codes: IntArray
-    nodes: IntArray
+# IDs that are read at a time when a trie is iterated or compared.
+PIECE = 1 << 14
 
 
 @final
 class Trie:
     """All semantic IDs of a catalogue, level by level in flat arrays.
 
-    A node is the number of a prefix among the prefixes of its length, in lexicographic order; so the root is node 0 at
-    depth 0, and the node of a whole ID is its rank. The arrays never change: share a trie between threads and calls.
+    A node stands for a prefix: a number that means something at its depth only, as `walk` and `select` give it out.
+    The root is node 0 at depth 0, the node of a whole ID is its rank, and -1 is no node. The arrays never change: share
+    a trie between threads and calls.
 
-    Build one with `from_codes` or `SemanticIds.trie`, or read one with `load`.
+    Build one with `from_codes`, `from_sequences` or `SemanticIds.trie`, or read one with `load`.
 
     Attributes
     ----------
-    n_items, n_levels : int
+    n_items : int
+        Items that can be reached; fewer than `n_ranks` in a view that `restrict` returned.
+    n_ranks : int
+        Items of the whole trie.
+    n_levels : int
     codebook_sizes : tuple of int
         Number of codes of each level.
 
@@ -61,43 +50,70 @@ class Trie:
     >>> import numpy as np
     >>> trie = Trie.from_codes(np.array([[0, 2], [0, 3], [1, 2]], dtype=np.uint8))
     >>> trie
-    Trie(n_items=3, n_levels=2, codebook_sizes=(2, 4), nbytes=65)
+    Trie(n_items=3, n_levels=2, codebook_sizes=(2, 4))
     >>> trie.children((0,))
     array([2, 3], dtype=uint8)
-    >>> trie.walk(np.array([[0], [1]])), trie.rank((1, 2))
-    (array([0, 1]), 2)
+    >>> trie.walk(np.array([[0], [1]])), trie.rank((1, 2)), trie.prefix_range((0,))
+    (array([0, 2]), 2, range(0, 2))
+    >>> trie.restrict([1, 2]).children((0,))
+    array([3], dtype=uint8)
     """
 
-    __slots__ = ("_levels", "codebook_sizes", "n_items", "n_levels")
+    __slots__ = ("_alive", "_levels", "codebook_sizes", "n_items", "n_levels", "n_ranks")
 
     _levels: Levels
+    _alive: Alive
     n_items: int
+    n_ranks: int
     n_levels: int
     codebook_sizes: tuple[int, ...]
 
-    def __init__(self, levels: Levels, codebook_sizes: tuple[int, ...]) -> None:
+    def __init__(self, levels: Levels, codebook_sizes: tuple[int, ...], alive: Alive = EVERYTHING) -> None:
+        # Kernels are compiled per type of array: a view of a mapped file as a plain read-only array is one of two.
+        levels = Levels(*(array.view(np.ndarray) for array in levels))
         for array in levels:
             array.setflags(write=False)
         put = object.__setattr__
         put(self, "_levels", levels)
+        put(self, "_alive", alive)
         put(self, "codebook_sizes", codebook_sizes)
         put(self, "n_levels", len(codebook_sizes))
-        put(self, "n_items", int(levels.code_offsets[-1] - levels.code_offsets[-2]))
+        put(self, "n_ranks", levels.n_items)
+        put(self, "n_items", alive.n_alive() if len(alive.alive) else levels.n_items)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(np.asarray(array) for array in self._levels), self.codebook_sizes)
+        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive)
 
     def __repr__(self) -> str:
-        return (
-            f"Trie(n_items={self.n_items}, n_levels={self.n_levels}, codebook_sizes={self.codebook_sizes}, "
-            f"nbytes={self.nbytes})"
-        )
+        of = f" of {self.n_ranks}" if self.n_items < self.n_ranks else ""
+        return f"Trie(n_items={self.n_items}{of}, n_levels={self.n_levels}, codebook_sizes={self.codebook_sizes})"
 
     def __len__(self) -> int:
         return self.n_items
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        """Yield the IDs as tuples, in lexicographic order."""
+        for piece in self._pieces():
+            yield from map(tuple, piece.tolist())
+
+    def __contains__(self, codes: object) -> bool:
+        return bool(np.all(self.rank(codes) >= 0))
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two tries have the same codebook sizes and reach the same IDs."""
+        if not isinstance(other, Trie):
+            return NotImplemented
+        if self is other:
+            return True
+        if self.codebook_sizes != other.codebook_sizes or self.n_items != other.n_items:
+            return False
+        return all((one == two).all() for one, two in zip(self._pieces(), other._pieces(), strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.codebook_sizes, self.n_items))
 
     # ------------------------------------------------------------------ build, save, load
 
@@ -121,11 +137,51 @@ class Trie:
         sizes = check_sizes(rows, codebook_sizes)
         return cls(build_levels(rows, sizes), sizes)
 
+    @classmethod
+    def from_sequences(cls, sequences: Sequence[Sequence[int]], *, end: int) -> Self:
+        """Build a trie from IDs of different lengths, such as the tokens of titles.
+
+        Every ID is followed by the end token, up to the last level: so one may be the beginning of another, and
+        `children` offers `end` where one is complete. `pad_sequences` makes the rows that `rank` takes.
+
+        Parameters
+        ----------
+        sequences : sequence of sequences of int
+        end : int
+            Token that ends an ID; in no sequence.
+
+        Examples
+        --------
+        >>> trie = Trie.from_sequences([[5, 7], [5]], end=1)
+        >>> trie.children((5,)), list(trie)
+        (array([1, 7], dtype=uint8), [(5, 1, 1), (5, 7, 1)])
+        """
+        return cls.from_codes(pad_sequences(sequences, end=end))
+
+    def merge(self, other: "Trie") -> "Trie":
+        """Return a trie of the IDs of both, as when items are added; neither changes, so a server goes on meanwhile.
+
+        Ranks are counted anew: those of the merged trie are ``merged.rank(trie.codes_of(ranks))``.
+
+        Parameters
+        ----------
+        other : Trie
+            With as many levels; the larger codebook size of each level holds. IDs of both become one.
+        """
+        if not isinstance(other, Trie) or other.n_levels != self.n_levels:
+            got = f"{other.n_levels} levels" if isinstance(other, Trie) else type(other).__name__
+            raise InvalidValueError(f"tries do not merge: expected a Trie of {self.n_levels} levels, got {got}.")
+        sizes = tuple(map(max, self.codebook_sizes, other.codebook_sizes))
+        pieces = [piece for trie in (self, other) for piece in trie._pieces()]
+        if not pieces:
+            raise InvalidValueError(
+                "nothing to merge: expected at least 1 item, got 0. Both tries are restricted to none."
+            )
+        return Trie(build_levels(np.concatenate(pieces), sizes, warn=False), sizes)
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trie to one safetensors file, whole or not at all."""
-        head = {"class": "Trie", "format_version": str(FORMAT_VERSION)}
-        sizes = np.asarray(self.codebook_sizes, np.int64)
-        write_tensors(path, self._levels._asdict() | {"codebook_sizes": sizes}, metadata=head)
+        """Write the trie to one safetensors file, whole or not at all; a restriction is kept."""
+        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -140,29 +196,35 @@ class Trie:
         Raises
         ------
         FormatError
-            If the file is missing, damaged, or holds something else.
+            If the file is missing, truncated, or holds something else.
         """
-        arrays, head = read_tensors(path, mmap=mmap)
-        if head.get("class") != "Trie" or head.get("format_version") != str(FORMAT_VERSION):
-            raise FormatError(
-                f"{path} is not a trie of this format: expected class Trie, format {FORMAT_VERSION}, got "
-                f"{head.get('class')}, format {head.get('format_version')}. Save it with Trie.save."
-            )
-        try:
-            levels = Levels(*(arrays[name] for name in Levels._fields))
-            sizes = tuple(arrays["codebook_sizes"].tolist())
-        except KeyError as error:
-            raise FormatError(
-                f"{path} is damaged: expected an array {error}, got none. Save the trie again."
-            ) from error
-        return cls(levels, sizes)
+        levels, sizes, alive = read_trie(path, mmap=mmap)
+        return cls(levels, sizes, alive_from_words(alive))
 
     # ------------------------------------------------------------------ ask
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(array.nbytes for array in self._levels)
+        """Bytes of all arrays; those of a view count the arrays that it shares."""
+        return sum(array.nbytes for array in (*self._levels, *self._alive))
+
+    def restrict(self, mask_or_ranks: Any) -> "Trie":
+        """Return a view that reaches only some items: what is in stock, of a category, of a tenant.
+
+        It shares this trie's arrays and keeps its ranks, answers the same questions, and may be restricted further.
+        Making one takes a pass over the mask; no prefix without a reachable item is ever offered.
+
+        Parameters
+        ----------
+        mask_or_ranks : array-like of shape (n_ranks,), bool, or of shape (n,), integers
+            Which ranks may be reached, or their list in any order. None at all is allowed: nothing is reached then.
+        """
+        mask = check_restriction(mask_or_ranks, n_items=self.n_ranks)
+        return Trie(self._levels, self.codebook_sizes, intersect(self._alive, alive_from(mask)))
+
+    def ranks(self) -> IntArray:
+        """Return the ranks that can be reached, shape (n_items,), dtype int64."""
+        return np.flatnonzero(self._alive.mask(self.n_ranks))
 
     def children(self, prefix: Sequence[int] | IntArray) -> CodeArray:
         """Return the codes that may follow a prefix, sorted; none when no item starts so.
@@ -170,7 +232,7 @@ class Trie:
         Parameters
         ----------
         prefix : sequence of int
-            Fewer than `n_levels` codes; () for the root.
+            At most `n_levels` codes; () for the root.
         """
         prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
         node = self.walk(prefix[None])
@@ -191,21 +253,10 @@ class Trie:
         nodes : ndarray of shape (...), dtype int64
             -1 where no item starts with the prefix. At full depth a node is the rank of the item.
         """
-        prefixes = np.asarray(prefixes)
-        if prefixes.ndim == 0 or prefixes.shape[-1] > self.n_levels:
-            raise InvalidValueError(
-                f"prefixes have a wrong shape: expected (..., at most {self.n_levels}), got {prefixes.shape}. "
-                "A prefix is no longer than an ID."
-            )
-        if not np.issubdtype(prefixes.dtype, np.integer) and prefixes.shape[-1] > 0:
-            raise InvalidTypeError(
-                f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
-            )
-        rows = np.ascontiguousarray(prefixes.reshape(-1, prefixes.shape[-1]) if prefixes.shape[-1] else
-                                    np.empty((int(np.prod(prefixes.shape[:-1])), 0)), np.int64)  # fmt: skip
+        rows = check_prefixes(prefixes, n_levels=self.n_levels)
         out = np.empty(len(rows), np.int64)
-        kernel("walk")(*self._levels, rows, out)
-        return out.reshape(prefixes.shape[:-1])
+        kernel("walk")(*self._levels, *self._alive, rows, out)
+        return out.reshape(np.shape(prefixes)[:-1])
 
     def rank(self, codes: Any) -> Any:
         """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
@@ -219,29 +270,55 @@ class Trie:
         return int(ranks) if codes.ndim == 1 else ranks
 
     def codes_of(self, ranks: Any) -> CodeArray:
-        """Return the codes of items by rank.
+        """Return the codes of items by rank, whether a restriction lets them be reached or not.
 
         Parameters
         ----------
-        ranks : array-like of shape (...), integers in 0 .. n_items - 1
+        ranks : array-like of shape (...), integers in 0 .. n_ranks - 1
 
         Returns
         -------
         codes : ndarray of shape (..., n_levels), unsigned
         """
-        ranks = np.asarray(ranks)
-        if ranks.size and not np.issubdtype(ranks.dtype, np.integer):
-            raise InvalidTypeError(f"ranks have a wrong dtype: expected integers, got {ranks.dtype}. Convert them.")
-        if ranks.size and (ranks.min() < 0 or ranks.max() >= self.n_items):
-            wrong = ranks[(ranks < 0) | (ranks >= self.n_items)].flat[0]
-            raise InvalidValueError(f"rank out of range: expected 0 .. {self.n_items - 1}, got {wrong}.")
-        codes = np.empty((*ranks.shape, self.n_levels), self._levels.child_codes.dtype)
-        node = ranks.astype(np.int64)
-        for depth in range(self.n_levels - 1, -1, -1):
-            starts, child_codes = self._level(depth)
-            codes[..., depth] = child_codes[node]
-            node = np.searchsorted(starts, node, side="right") - 1  # the parent owns the slice around it
+        ranks = check_ranks(ranks, n_items=self.n_ranks)
+        levels = self._levels
+        codes = np.empty((*ranks.shape, self.n_levels), levels.child_codes.dtype)
+        for level in range(self.n_levels):
+            if level < levels.n_explicit:
+                firsts = levels.firsts[levels.node_offsets[level + 1] : levels.node_offsets[level + 2]]
+                at = np.searchsorted(firsts, ranks, side="right") - 1
+            else:
+                at = ranks
+            codes[..., level] = levels.child_codes[levels.code_offsets[level] + at]
         return codes
+
+    def prefix_range(self, prefix: Sequence[int] | IntArray) -> range:
+        """Return the ranks below a prefix, which follow each other; those that a restriction removes are among them.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            At most `n_levels` codes; one that no item starts with has an empty range.
+        """
+        prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
+        low, high = self.node_ranges(self.walk(prefix[None]), depth=len(prefix))[0].tolist()
+        return range(low, high)
+
+    def node_ranges(self, nodes: Any, *, depth: int) -> IntArray:
+        """Return the first rank below each node and the one behind the last, shape (rows, 2); 0, 0 for node -1.
+
+        Parameters
+        ----------
+        nodes : array-like of shape (rows,), integers
+        depth : int
+            ``0 <= depth <= n_levels``.
+        """
+        if depth != self.n_levels:
+            check_depth(depth, n_levels=self.n_levels)
+        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
+        out = np.empty((len(nodes), 2), np.int64)
+        kernel("ranges")(*self._levels, *self._alive, depth, nodes, out)
+        return out
 
     def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
         """Return the children of many nodes at once.
@@ -260,16 +337,11 @@ class Trie:
             Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
         """
         nodes = self._check(nodes, depth)
-        starts, child_codes = self._level(depth)
-        n_children = np.where(nodes >= 0, starts[nodes + 1].astype(np.int64) - starts[nodes], 0)
-        row_starts = np.concatenate([[0], np.cumsum(n_children)])
-        codes = np.empty(row_starts[-1], child_codes.dtype)
-        kernel("gather_children")(starts, child_codes, nodes, row_starts, codes)
+        row_starts = np.empty(len(nodes) + 1, np.int64)
+        kernel("count_children")(*self._levels, *self._alive, depth, nodes, self._room(depth), row_starts)
+        codes = np.empty(row_starts[-1], self._levels.child_codes.dtype)
+        kernel("gather_children")(*self._levels, *self._alive, depth, nodes, row_starts, codes)
         return row_starts, codes
-
-    def widest(self, depth: int) -> int:
-        """Return the largest number of children that a node at `depth` has."""
-        return int(np.diff(self._level(depth)[0]).max())
 
     # ------------------------------------------------------------------ decode
 
@@ -290,19 +362,32 @@ class Trie:
         neg_inf : number, default=-inf
         """
         nodes = self._check(nodes, depth)
-        tokens = np.ascontiguousarray(tokens, np.int64)
-        if scores.ndim != 2 or len(scores) != len(nodes):
-            raise InvalidValueError(
-                f"scores have a wrong shape: expected ({len(nodes)}, vocabulary), got {scores.shape}. "
-                "Pass one row of scores per node."
-            )
-        if tokens.shape != (self.codebook_sizes[depth],) or tokens.min() < 0 or tokens.max() >= scores.shape[1]:
-            raise InvalidValueError(
-                f"tokens do not fit: expected {self.codebook_sizes[depth]} columns below {scores.shape[1]}, got shape "
-                f"{tokens.shape} with largest {tokens.max(initial=-1)}. Has the model been resized for the vocabulary?"
-            )
-        kept = np.empty(self.widest(depth), scores.dtype)
-        kernel("mask_rows")(*self._level(depth), nodes, tokens, scores.dtype.type(neg_inf), scores, kept)
+        check_scores(scores, n_rows=len(nodes))
+        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=scores.shape[1])
+        kept = np.empty(self.codebook_sizes[depth], scores.dtype)
+        kernel("mask_inplace")(
+            *self._levels, *self._alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, self._room(depth),
+            kept,
+        )  # fmt: skip
+
+    def fill_bitmask(self, bitmask: npt.NDArray[np.int32], nodes: Any, *, depth: int, tokens: Any) -> None:
+        """Write which tokens may follow each node as bits, in the layout that grammar engines share.
+
+        Parameters
+        ----------
+        bitmask : ndarray of shape (rows, words), dtype int32, C order
+            Overwritten. Bit ``token % 32`` of word ``token // 32`` is set where the token leads to an item, as xgrammar
+            and llguidance have it; ``words`` is at least a 32nd of the vocabulary.
+        nodes : array-like of shape (rows,), integers
+            Nodes at `depth`; no bit is set in a row of node -1.
+        depth : int
+        tokens : array-like of shape (codebook_size,), integers
+            Token of each code of the level `depth`.
+        """
+        nodes = self._check(nodes, depth)
+        check_bitmask(bitmask, n_rows=len(nodes))
+        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=32 * bitmask.shape[1])
+        kernel("fill_bitmask")(*self._levels, *self._alive, depth, nodes, tokens, bitmask, self._room(depth))
 
     def select(
         self,
@@ -312,7 +397,8 @@ class Trie:
         *,
         depth: int,
         k: int,
-        exclude: Sequence[Iterable[int]] | None = None,
+        exclude: Ranks = None,
+        candidates: Ranks = None,
     ) -> Selection:
         """Keep the `k` best continuations over all beams of each request: one step of a beam search.
 
@@ -328,50 +414,41 @@ class Trie:
             Depth of `nodes`; ``0 <= depth < n_levels``.
         k : int
             Beams to keep.
-        exclude : sequence of batch sequences of int, optional
+        exclude : sequence of batch sequences of int, or RankLists, optional
             Ranks that each request must not reach; a child goes when all items below it are excluded.
+        candidates : sequence of batch sequences of int or None, or RankLists, optional
+            The only ranks that each request may reach; None for a request that may reach all.
 
         Returns
         -------
         Selection
             ``scores, rows, codes, nodes``; ties go to the lower beam, then to the lower code.
         """
-        log_probs = np.ascontiguousarray(log_probs, np.float32)
-        start = np.ascontiguousarray(start, np.float32)
-        shaped = np.asarray(nodes)
-        nodes = self._check(shaped.reshape(-1), depth).reshape(shaped.shape)
-        size = self.codebook_sizes[depth]
-        if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
-            raise InvalidValueError(
-                f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
-                f"{log_probs.shape} and {nodes.shape}. log_probs holds the {size} codes of level {depth} alone."
-            )
-        if start.shape != nodes.shape:
-            raise InvalidValueError(
-                f"start has a wrong shape: expected {nodes.shape}, got {start.shape}. Give one score per beam."
-            )
-        if k < 1:
-            raise InvalidValueError(f"k is too small: expected at least 1, got {k}.")
-        excluded, exclude_starts = check_exclude(exclude, batch=len(log_probs), n_items=self.n_items)
-        out = Selection(np.empty((len(log_probs), k), np.float32), *(
-            np.empty((len(log_probs), k), np.int64) for _ in range(3)
-        ))  # fmt: skip
-        kernel("select")(*self._levels, depth, log_probs, start, nodes, excluded, exclude_starts, *out)
-        return out
+        check_depth(depth, n_levels=self.n_levels)
+        return select(
+            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self.codebook_sizes[depth], k=k,
+            exclude=exclude, candidates=candidates,
+        )  # fmt: skip
+
+    def rank_lists(self, lists: Any) -> RankLists:
+        """Check and sort ranks per request once, for `exclude` or `candidates` of the steps that follow."""
+        return RankLists.of(lists, n_items=self.n_ranks, name="lists")
 
     # ------------------------------------------------------------------ inside
 
     def _check(self, nodes: Any, depth: int) -> IntArray:
         check_depth(depth, n_levels=self.n_levels)
-        return check_nodes(nodes, depth=depth, n_nodes=len(self._level(depth)[0]) - 1)
+        return check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
 
-    def _level(self, depth: int) -> tuple[IntArray, CodeArray]:
-        levels = self._levels
-        first, last = levels.code_offsets[depth], levels.code_offsets[depth + 1]
-        n_nodes = 1 if depth == 0 else first - levels.code_offsets[depth - 1]
-        begin = levels.start_offsets[depth]
-        return levels.starts[begin : begin + n_nodes + 1], levels.child_codes[first:last]
+    def _room(self, depth: int) -> CodeArray:
+        return np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
+
+    def _pieces(self) -> Iterator[CodeArray]:
+        """Yield the codes of the items that can be reached, in order, some at a time."""
+        ranks = self.ranks()
+        for first in range(0, len(ranks), PIECE):
+            yield self.codes_of(ranks[first : first + PIECE])
 
 
-def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...]) -> Trie:
-    return Trie(Levels(*levels), codebook_sizes)
+def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray) -> Trie:
+    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive))

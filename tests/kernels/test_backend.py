@@ -76,45 +76,62 @@ def test_the_extension_needs_no_numba():
     code = (
         "import sys, numpy as np\n"
         "from semid.kernels import kernel, use_backend\n"
+        "out = np.empty(1, np.int64); i8 = lambda *x: np.array(x, np.int64)\n"
+        "no = np.empty(0, np.uint64)\n"
         "with use_backend('ext'):\n"
-        "    out = np.empty(1, np.int64); i8 = lambda *x: np.array(x, np.int64)\n"
-        "    kernel('walk')(np.array([0, 1], np.int32), np.array([5], np.uint8), i8(0), i8(0, 1), i8(5)[None], out)\n"
+        "    kernel('walk')(np.empty(0, np.int32), np.array([0, 1], np.int32), np.array([5], np.uint8), no, i8(0, 2),\n"
+        "                   i8(0, 1), no, i8(), i8(5)[None], out)\n"
         "assert out[0] == 0 and 'numba' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"SEMID_BACKEND": "auto"})
 
 
+def walk_arguments(start=np.int32, code=np.uint8, alive=()):
+    """The arrays of the IDs (4, 7), (200, 1), (200, 9), with one explicit level, and of six prefixes."""
+    i8 = np.int64
+    counts = np.zeros(len(alive), i8)
+    return [
+        np.array([0, 2], start),
+        np.array([0, 3, 0, 1, 3], start),
+        np.array([4, 200, 7, 1, 9], code),
+        np.empty(0, np.uint64),
+        np.array([0, 2, 5], i8),
+        np.array([0, 2, 5], i8),
+        np.array(alive, np.uint64),
+        counts,
+        np.array([[4, 7], [200, 1], [200, 9], [200, 2], [5, 7], [-1, 7]], i8),
+        np.empty(6, i8),
+    ]
+
+
 @pytest.mark.skipif(not EXT, reason="the C extension was not built")
 @pytest.mark.parametrize("start", [np.int32, np.int64])
 @pytest.mark.parametrize("code", [np.uint8, np.uint16, np.uint32])
-def test_walk_is_the_same_on_every_type(start, code):
-    starts, codes = np.array([0, 2, 0, 1, 3], start), np.array([4, 200, 7, 1, 9], code)
-    i8 = np.int64
-    prefixes = np.array([[4, 7], [200, 1], [200, 9], [200, 2], [5, 7], [-1, 7]], i8)
-    found = []
+@pytest.mark.parametrize(("alive", "expected"), [((), [0, 1, 2, -1, -1, -1]), ([0b101], [0, -1, 2, -1, -1, -1])])
+def test_walk_is_the_same_on_every_type(start, code, alive, expected):
     for name in kernels.BACKENDS:
-        out = np.empty(len(prefixes), i8)
+        arguments = walk_arguments(start, code, alive)
         with kernels.use_backend(name):
-            kernels.kernel("walk")(starts, codes, np.array([0, 2], i8), np.array([0, 2, 5], i8), prefixes, out)
-        found.append(out.tolist())
-    assert found == [[0, 1, 2, -1, -1, -1]] * 2
+            kernels.kernel("walk")(*arguments)
+        assert arguments[-1].tolist() == expected
 
 
 @pytest.mark.skipif(not EXT, reason="the C extension was not built")
 def test_the_extension_refuses_what_it_cannot_read():
-    walk = kernels.kernel("walk")
-    i8, starts, codes = np.zeros(1, np.int64), np.array([0, 1], np.int32), np.array([5], np.uint8)
-    rows, out = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
     with kernels.use_backend("ext"):
         walk = kernels.kernel("walk")
-    with pytest.raises(TypeError, match="walk got arrays of a wrong type or shape"):
-        walk(starts.astype(np.int16), codes, i8, i8, rows, out)
-    with pytest.raises(TypeError, match="walk got arrays of a wrong type or shape"):
-        walk(starts, codes, i8, i8, rows, np.zeros(2, np.int64))
+    for at, wrong in ((0, np.zeros(2, np.int16)), (1, np.zeros(5, np.int64)), (9, np.zeros(2, np.int64))):
+        arguments = walk_arguments()
+        arguments[at] = wrong
+        with pytest.raises(TypeError, match="walk got arrays of a wrong type or shape"):
+            walk(*arguments)
+    arguments = walk_arguments()
+    arguments[8] = np.zeros((12, 4), np.int64)[::2, ::2]
     with pytest.raises((ValueError, BufferError)):
-        walk(starts, codes, i8, i8, np.zeros((4, 4), np.int64)[::2, ::2], out)
-    out.setflags(write=False)
+        walk(*arguments)
+    arguments = walk_arguments()
+    arguments[9].setflags(write=False)
     with pytest.raises((ValueError, BufferError)):
-        walk(starts, codes, i8, i8, rows, out)
+        walk(*arguments)
     with pytest.raises(TypeError):
-        walk(starts)
+        walk(arguments[0])

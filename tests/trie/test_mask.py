@@ -21,5 +21,5 @@ def test_equal_to_the_oracle(backend, dtype, contiguous):
     expected[:2] = mask_oracle(CODES, [(0,), (1,)], scores[:2].double().numpy(), TOKENS)
     if not contiguous:
         scores = scores.T.contiguous().T
-    mask_torch_inplace(trie, scores, np.array([0, 1, -1]), depth=1, tokens=TOKENS)
+    mask_torch_inplace(trie, scores, trie.walk([[0], [1], [2]]), depth=1, tokens=TOKENS)
     assert (scores.double().numpy() == expected).all()

@@ -1,0 +1,108 @@
+"""Ranks per request: what it must not reach, or all that it may reach."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.levels import IntArray
+
+__all__ = ["RankLists"]
+
+
+class RankLists(NamedTuple):
+    """One sorted list of ranks per request, end to end: checked once, used at every step.
+
+    Attributes
+    ----------
+    ranks : ndarray of shape (n_ranks,), dtype int64
+    starts : ndarray of shape (batch + 1,), dtype int64
+        Request r has ``ranks[starts[r] : starts[r + 1]]``.
+    given : ndarray of shape (batch,), dtype uint8
+        1 for a request that has a list, 0 for one that has None.
+    n_items : int
+        Number of items of the trie that the ranks belong to.
+
+    Examples
+    --------
+    >>> lists = RankLists.of([[4, 1], None], n_items=5)
+    >>> lists.ranks, lists.starts, lists.given
+    (array([1, 4]), array([0, 2, 2]), array([1, 0], dtype=uint8))
+    """
+
+    ranks: IntArray
+    starts: IntArray
+    given: npt.NDArray[np.uint8]
+    n_items: int
+
+    @classmethod
+    def of(cls, lists: Sequence[Iterable[int] | None], *, n_items: int, name: str = "exclude") -> Self:
+        """Check, sort and join lists of ranks.
+
+        Parameters
+        ----------
+        lists : sequence of batch iterables of int, or None
+            In any order, with or without repetitions.
+        n_items : int
+        name : str
+            What messages call `lists`.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a rank is out of range or not an integer.
+        """
+        arrays = [_ranks(ranks, name) for ranks in lists]
+        starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
+        joined = np.concatenate([np.empty(0, np.int64), *arrays])
+        if joined.size and (joined.min() < 0 or joined.max() >= n_items):
+            raise InvalidValueError(
+                f"{name} holds a rank out of range: expected 0 .. {n_items - 1}, got {joined.min()} .. {joined.max()}. "
+                "Take ranks from Trie.rank or SemanticIds.ranks_of."
+            )
+        rises = joined[1:] > joined[:-1]
+        rises[starts[(starts > 0) & (starts < len(joined))] - 1] = True  # where one list ends
+        if not rises.all():
+            arrays = [np.unique(ranks) for ranks in arrays]
+            starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
+            joined = np.concatenate([np.empty(0, np.int64), *arrays])
+        return cls(joined, starts, np.array([ranks is not None for ranks in lists], np.uint8), n_items)
+
+    @classmethod
+    def check(cls, lists: Any, *, batch: int, n_items: int, name: str) -> "RankLists":
+        """Return lists of the right length, made from whatever a caller may pass; None is no lists."""
+        if lists is None:
+            return cls(np.empty(0, np.int64), np.zeros(batch + 1, np.int64), np.zeros(batch, np.uint8), n_items)
+        if len(lists.given if isinstance(lists, RankLists) else lists) != batch:
+            raise InvalidValueError(
+                f"{name} has a wrong length: expected {batch} lists of ranks, got "
+                f"{len(lists.given if isinstance(lists, RankLists) else lists)}. Give one list per request."
+            )
+        if not isinstance(lists, RankLists):
+            return cls.of(lists, n_items=n_items, name=name)
+        if lists.n_items != n_items:
+            raise InvalidValueError(
+                f"{name} belongs to another trie: expected one of {n_items} items, got {lists.n_items}. "
+                "Make it again with Trie.rank_lists."
+            )
+        return lists
+
+    def take(self, rows: IntArray) -> "RankLists":
+        """Return the lists of some requests."""
+        lists = [self.ranks[self.starts[row] : self.starts[row + 1]] for row in rows]
+        starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in lists], dtype=np.int64)])
+        joined = np.concatenate([np.empty(0, np.int64), *lists])
+        return RankLists(joined, starts, self.given[rows], self.n_items)
+
+
+def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
+    if ranks is None:
+        return np.empty(0, np.int64)
+    array = np.asarray(ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks))
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InvalidTypeError(
+            f"{name} has a wrong dtype: expected integer ranks, got {array.dtype}. Pass ranks, not item ids."
+        )
+    return array.astype(np.int64, copy=False).reshape(-1)

@@ -1,0 +1,66 @@
+"""Masks over a vocabulary: scores and bits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import alive_children_oracle, nodes_oracle
+from strategies import SHARED_FIXTURE, tries
+
+import semid
+from semid.errors import InvalidTypeError, InvalidValueError
+
+CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
+
+
+@SHARED_FIXTURE
+@given(
+    catalogue=tries(),
+    seed=st.integers(0, 2**16),
+    dtype=st.sampled_from([np.float32, np.float64, np.uint16]),
+    dead=st.sampled_from([0.0, 0.6]),
+)
+def test_masks_keep_only_children(backend, catalogue, seed, dtype, dead):
+    codes, sizes, build = catalogue
+    trie, rng = build(), np.random.default_rng(seed)
+    depth = int(rng.integers(0, len(sizes)))
+    width = sizes[depth] + 70
+    tokens = rng.permutation(width)[: sizes[depth]]  # in no order, with other tokens between
+    known = sorted(nodes_oracle(codes, depth))
+    prefixes = [known[i] for i in rng.integers(0, len(known), 6)]
+    alive = set(np.flatnonzero(rng.random(len(codes)) >= dead).tolist())
+    nodes = trie.walk(np.array(prefixes).reshape(6, depth))
+    nodes[0] = -1
+    scores = (100 * rng.random((6, width))).astype(dtype)
+    bitmask = rng.integers(-(2**31), 2**31, (6, (width + 31) // 32), dtype=np.int32)
+    neg_inf = 0xFF80 if dtype == np.uint16 else -np.inf
+    keep = np.zeros((6, 32 * bitmask.shape[1]), bool)
+    for row, prefix in enumerate(prefixes[1:], start=1):
+        keep[row, tokens[sorted(alive_children_oracle(codes, alive, prefix))]] = True
+    expected = np.where(keep[:, :width], scores, np.array(neg_inf, dtype))
+    view = trie.restrict(sorted(alive))
+    view.mask_inplace(scores, nodes, depth=depth, tokens=tokens, neg_inf=neg_inf)
+    view.fill_bitmask(bitmask, nodes, depth=depth, tokens=tokens)
+    assert (scores == expected).all()
+    assert (np.unpackbits(bitmask.view(np.uint8), bitorder="little").reshape(keep.shape) == keep).all()
+
+
+def test_bad_masks():
+    trie = semid.Trie.from_codes(CODES)
+    tokens = [0, 1, 2, 3]
+    fixed = np.zeros((1, 9))
+    fixed.setflags(write=False)
+    cases = [
+        (lambda: trie.mask_inplace(np.zeros((1, 2)), [0], depth=1, tokens=tokens), r"expected 4 columns below 2, got"),
+        (lambda: trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=[0]), r"expected 4 columns below 9, got"),
+        (lambda: trie.mask_inplace(np.zeros((2, 9)), [0], depth=1, tokens=tokens), r"expected \(1, vocabulary\), got"),
+        (lambda: trie.mask_inplace(np.zeros((9, 1)).T[:, ::2], [0], depth=1, tokens=tokens), "in C order, got strides"),
+        (lambda: trie.mask_inplace(fixed, [0], depth=1, tokens=tokens), "expected a writable array .* writeable=False"),
+        (lambda: trie.fill_bitmask(np.zeros((2, 1), np.int32), [0], depth=1, tokens=tokens), r"expected \(1, words\)"),
+        (lambda: trie.fill_bitmask(np.zeros((1, 0), np.int32), [0], depth=1, tokens=tokens), r"4 columns below 0, got"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InvalidValueError, match=message):
+            call()
+    with pytest.raises(InvalidTypeError, match="expected an int32 array, got int64"):
+        trie.fill_bitmask(np.zeros((1, 1), np.int64), [0], depth=1, tokens=tokens)

@@ -1,0 +1,105 @@
+"""Files: what comes back, what is touched, and what is refused."""
+
+import numpy as np
+import pytest
+
+import semid
+from semid.errors import FormatError
+from semid.io.persistence import read_tensors, write_tensors
+
+CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("restricted", [False, True])
+def test_save_and_load_keep_everything(tmp_path, backend, rng, mmap, restricted):
+    codes = np.unique(rng.integers(0, 6, (400, 4)), axis=0)
+    trie = semid.Trie.from_codes(codes, codebook_sizes=(6, 6, 7, 300))
+    if restricted:
+        trie = trie.restrict(rng.random(len(codes)) < 0.5)
+    trie.save(tmp_path / "trie.safetensors")
+    other = semid.Trie.load(tmp_path / "trie.safetensors", mmap=mmap)
+    assert other == trie and repr(other) == repr(trie) and other.n_ranks == trie.n_ranks
+    assert (other.rank(codes) == trie.rank(codes)).all()
+    assert other.nbytes == trie.nbytes
+    assert isinstance(other._levels.child_codes.base, np.memmap) == mmap
+
+
+def test_a_mapped_trie_opens_without_reading_its_arrays(tmp_path):
+    """The file has a hole where the arrays of 50 million items are: reading them would take 200 MB."""
+    n_items = 50_000_000
+    path = tmp_path / "trie.safetensors"
+    header = (
+        '{"__metadata__": {"class": "Trie", "format_version": "2"}, '
+        '"codebook_sizes": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}, '
+        '"node_offsets": {"dtype": "I64", "shape": [2], "data_offsets": [16, 32]}, '
+        '"code_offsets": {"dtype": "I64", "shape": [3], "data_offsets": [32, 56]}, '
+        '"firsts": {"dtype": "I32", "shape": [2], "data_offsets": [56, 64]}, '
+        '"starts": {"dtype": "I32", "shape": [0], "data_offsets": [64, 64]}, '
+        f'"forks": {{"dtype": "U64", "shape": [{n_items // 64}], "data_offsets": [64, {64 + n_items // 8}]}}, '
+        f'"child_codes": {{"dtype": "U16", "shape": [{2 * n_items}], '
+        f'"data_offsets": [{64 + n_items // 8}, {64 + n_items // 8 + 4 * n_items}]}}}}'
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    small = np.array([65_536, 65_536, 0, 2, 0, n_items, 2 * n_items], np.int64).tobytes()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header + small + np.array([0, n_items], np.int32).tobytes())
+        file.truncate(8 + len(header) + 64 + n_items // 8 + 4 * n_items)
+    before = resident_bytes()
+    trie = semid.Trie.load(path, mmap=True)
+    assert trie.n_items == n_items and resident_bytes() - before < 4 << 20
+
+
+def resident_bytes():
+    """Return the memory of this process that is in RAM, mapped files included."""
+    try:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        pytest.skip("this system has no /proc/self/statm")
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    path = tmp_path / "trie.safetensors"
+    trie = semid.Trie.from_codes(CODES)
+    with pytest.raises(FormatError, match="expected a safetensors file, got none"):
+        semid.Trie.load(path)
+    trie.save(path)
+    whole = path.read_bytes()
+    for mmap in (False, True):
+        path.write_bytes(whole[:-3])
+        with pytest.raises(FormatError, match=r"is damaged: expected a complete file, got \d+ bytes where"):
+            semid.Trie.load(path, mmap=mmap)
+    path.write_bytes(b"not a trie at all")
+    with pytest.raises(FormatError, match="is damaged: expected a complete file"):
+        semid.Trie.load(path)
+    write_tensors(path, {"a": np.zeros(3)}, metadata={"class": "Other"})
+    with pytest.raises(FormatError, match="expected class Trie, format 2, got Other"):
+        semid.Trie.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("starts", lambda a: np.zeros(1, a.dtype), r"expected starts of 0 int32 or int64, got \(1,\) int32"),
+        ("firsts", lambda a: a.astype(np.int64), r"expected firsts of 2 int32, got \(2,\) int64"),
+        ("child_codes", lambda a: a[:-1], r"expected child_codes of 12 uint8, got \(11,\) uint8"),
+        ("forks", lambda a: a[:1], r"expected forks of 2 uint64, got \(1,\) uint64"),
+        ("code_offsets", lambda a: a[::-1], "expected rising offsets, got others"),
+        ("codebook_sizes", lambda a: a[:2], "expected 2 levels, got 3, of which 0 explicit"),
+        ("alive", lambda a: np.zeros(9, np.uint64), r"expected alive of 1 uint64, got \(9,\) uint64"),
+        ("firsts", None, "expected an array 'firsts', got none"),
+    ],
+)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_arrays_that_do_not_fit_together(tmp_path, name, change, message, mmap):
+    path = tmp_path / "trie.safetensors"
+    semid.Trie.from_codes(CODES).save(path)
+    arrays, head = read_tensors(path)
+    if change is None:
+        del arrays[name]
+    else:
+        arrays[name] = change(arrays.get(name, np.zeros(1, np.int32)))
+    write_tensors(path, arrays, metadata=head)
+    with pytest.raises(FormatError, match=message):
+        semid.Trie.load(path, mmap=mmap)
