@@ -55,6 +55,8 @@ class Trie:
     n_items, n_levels : int
     codebook_sizes : tuple of int
         Number of codes of each level.
+    fingerprint : str or None
+        Of the catalogue that the trie was built by, see `SemanticIds.check_pair`; saved and loaded with the trie.
 
     Examples
     --------
@@ -68,19 +70,21 @@ class Trie:
     (array([0, 1]), 2)
     """
 
-    __slots__ = ("_levels", "codebook_sizes", "n_items", "n_levels")
+    __slots__ = ("_levels", "codebook_sizes", "fingerprint", "n_items", "n_levels")
 
     _levels: Levels
     n_items: int
     n_levels: int
     codebook_sizes: tuple[int, ...]
+    fingerprint: str | None
 
-    def __init__(self, levels: Levels, codebook_sizes: tuple[int, ...]) -> None:
+    def __init__(self, levels: Levels, codebook_sizes: tuple[int, ...], *, fingerprint: str | None = None) -> None:
         for array in levels:
             array.setflags(write=False)
         put = object.__setattr__
         put(self, "_levels", levels)
         put(self, "codebook_sizes", codebook_sizes)
+        put(self, "fingerprint", fingerprint)
         put(self, "n_levels", len(codebook_sizes))
         put(self, "n_items", int(levels.code_offsets[-1] - levels.code_offsets[-2]))
 
@@ -88,7 +92,7 @@ class Trie:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(np.asarray(array) for array in self._levels), self.codebook_sizes)
+        return _restore, (tuple(np.asarray(array) for array in self._levels), self.codebook_sizes, self.fingerprint)
 
     def __repr__(self) -> str:
         return (
@@ -102,7 +106,9 @@ class Trie:
     # ------------------------------------------------------------------ build, save, load
 
     @classmethod
-    def from_codes(cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None) -> Self:
+    def from_codes(
+        cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None, fingerprint: str | None = None
+    ) -> Self:
         """Build a trie from codes in any order.
 
         Parameters
@@ -111,6 +117,8 @@ class Trie:
             Equal rows become one item, with a `DuplicateCodesWarning`.
         codebook_sizes : sequence of int, optional
             Number of codes of each level; by default the largest code of the level plus one.
+        fingerprint : str, optional
+            Kept as it is.
 
         Raises
         ------
@@ -119,11 +127,13 @@ class Trie:
         """
         rows = check_code_rows(codes)
         sizes = check_sizes(rows, codebook_sizes)
-        return cls(build_levels(rows, sizes), sizes)
+        return cls(build_levels(rows, sizes), sizes, fingerprint=fingerprint)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trie to one safetensors file, whole or not at all."""
         head = {"class": "Trie", "format_version": str(FORMAT_VERSION)}
+        if self.fingerprint is not None:
+            head["fingerprint"] = self.fingerprint
         sizes = np.asarray(self.codebook_sizes, np.int64)
         write_tensors(path, self._levels._asdict() | {"codebook_sizes": sizes}, metadata=head)
 
@@ -155,7 +165,7 @@ class Trie:
             raise FormatError(
                 f"{path} is damaged: expected an array {error}, got none. Save the trie again."
             ) from error
-        return cls(levels, sizes)
+        return cls(levels, sizes, fingerprint=head.get("fingerprint"))
 
     # ------------------------------------------------------------------ ask
 
@@ -373,5 +383,5 @@ class Trie:
         return levels.starts[begin : begin + n_nodes + 1], levels.child_codes[first:last]
 
 
-def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...]) -> Trie:
-    return Trie(Levels(*levels), codebook_sizes)
+def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], fingerprint: str | None) -> Trie:
+    return Trie(Levels(*levels), codebook_sizes, fingerprint=fingerprint)

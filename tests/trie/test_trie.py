@@ -267,3 +267,11 @@ def test_damaged_and_foreign_files(tmp_path):
     semid.io.persistence.write_tensors(path, {"a": np.zeros(3)}, metadata={"class": "Other"})
     with pytest.raises(FormatError, match="expected class Trie, format 1, got Other"):
         semid.Trie.load(path)
+
+
+def test_the_fingerprint_travels(tmp_path):
+    trie = semid.Trie.from_codes(CODES, fingerprint="ab12")
+    trie.save(tmp_path / "trie.safetensors")
+    assert semid.Trie.load(tmp_path / "trie.safetensors", mmap=True).fingerprint == "ab12"
+    assert pickle.loads(pickle.dumps(trie)).fingerprint == "ab12"
+    assert semid.Trie.from_codes(CODES).fingerprint is None
