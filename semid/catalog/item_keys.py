@@ -1,5 +1,6 @@
 """Item ids <-> positions: a sorted array for int ids, a marisa trie for str ids."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -129,7 +130,11 @@ class StrKeys(ItemKeys):
     def find(self, ids: IntArray | list[Any]) -> IntArray:
         """Return the position of each id, -1 where there is none."""
         get = self.keys.get
-        found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
+        found: Iterable[int]
+        if set(map(type, ids)) == {str} and _is_storable("".join(ids)):
+            found = map(get, ids, itertools.repeat(-1))  # the usual case, without a Python frame per id
+        else:
+            found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
         key = np.fromiter(found, np.int64, len(ids))
         return np.where(key >= 0, self.position_of_key[key].astype(np.int64), -1)
 
@@ -174,6 +179,11 @@ def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
     if isinstance(item_ids, np.ndarray) and item_ids.ndim == 1 and item_ids.dtype.kind == "i":
         return item_ids.astype(np.int64)
     ids = item_ids.tolist() if isinstance(item_ids, np.ndarray) else list(item_ids)
+    if set(map(type, ids)) == {int}:
+        try:
+            return np.array(ids, np.int64)
+        except OverflowError:
+            return ids
     if ids and all(_is_int(item_id) and _LEAST <= item_id <= _MOST for item_id in ids):
         return np.array(ids, np.int64)
     return ids
