@@ -1,6 +1,5 @@
 """Item ids <-> positions: a sorted array for int ids, a marisa trie for str ids."""
 
-import itertools
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -130,11 +129,7 @@ class StrKeys(ItemKeys):
     def find(self, ids: IntArray | list[Any]) -> IntArray:
         """Return the position of each id, -1 where there is none."""
         get = self.keys.get
-        found: Iterable[int]
-        if set(map(type, ids)) == {str} and _is_storable("".join(ids)):
-            found = map(get, ids, itertools.repeat(-1))  # the usual case, without a Python frame per id
-        else:
-            found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
+        found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
         key = np.fromiter(found, np.int64, len(ids))
         return np.where(key >= 0, self.position_of_key[key].astype(np.int64), -1)
 

@@ -62,6 +62,19 @@ def test_several_views(X):
     assert drift["semantic"].n_changed == 0
     assert drift["semantic"].distortion_before == drift["semantic"].distortion_after
 
+    # An ID reused in one view alone leaves retired IDs that do not pair up any more.
+    used = {tuple(row) for row in sids.taken("collaborative").tolist()}
+    retired = sids.taken("semantic")[-1:]
+    free = next(row for row in np.ndindex(24, 24) if row not in used and row[0] == retired[0, 0])
+    sids.add([500], {"semantic": retired, "collaborative": [free]}, reuse=True)
+    one = {view: rows[:1] for view, rows in views.items()}
+    with pytest.raises(
+        InvalidValueError, match=r"retired IDs differ among the views: .*'semantic': 2, 'collaborative': 3"
+    ):
+        sids.add([501], quantizer=quantizer, X=one)
+    sids.add([501], quantizer=quantizer, X=one, reuse=True)
+    assert len(sids) == 119
+
 
 def test_drift_agrees_with_its_definition(X, rng):
     quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
