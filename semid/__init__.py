@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from semid import plots as plots
     from semid.catalog import SemanticIds as SemanticIds
     from semid.collisions import resolve as resolve
+    from semid.collisions import suggest_sizes as suggest_sizes
     from semid.generation import SidLogitsProcessor as SidLogitsProcessor
     from semid.generation import generate as generate
     from semid.generation import prefix_allowed_tokens_fn as prefix_allowed_tokens_fn
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "report": "semid.metrics",
     "resolve": "semid.collisions",
     "show_backends": "semid.kernels",
+    "suggest_sizes": "semid.collisions",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "report",
     "resolve",
     "show_backends",
+    "suggest_sizes",
 ]
 
 

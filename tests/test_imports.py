@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "quantizers": {"kernels"},
     "collisions": {"kernels", "quantizers"},
     "vocabulary": set(),
-    "catalog": {"trie"},
+    "catalog": {"collisions", "metrics", "trie"},
     "generation": {"trie", "vocabulary"},
     "metrics": {"quantizers"},
     "plots": {"metrics"},

@@ -1,33 +1,50 @@
 """Checks of what a catalogue is given; each message names the items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from semid.catalog.item_keys import ItemKeys
+from semid.catalog.messages import title
 from semid.errors import InvalidValueError
 from semid.trie import Trie
-from semid.trie.build import sort_unique
 
-__all__ = ["by_view", "compact", "contained", "different_lengths", "listed", "refuse_collisions", "shown", "title"]
+__all__ = ["by_view", "compact", "contained", "lexicographic_order", "refuse_collisions"]
 
 CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 IntArray = npt.NDArray[np.int64]
 
 
-def refuse_collisions(view: str | None, codes: CodeArray, codebook_sizes: Sequence[int], keys: ItemKeys) -> None:
-    """Raise if two items of a view have the same codes."""
-    if len(sort_unique(codes, codebook_sizes)) == len(codes):
-        return
-    order = np.lexsort(codes.T[::-1])
-    alike = np.flatnonzero((codes[order[1:]] == codes[order[:-1]]).all(axis=1))
-    first, second = keys.at(order[alike[0] : alike[0] + 2])
-    raise InvalidValueError(
-        f"{title(view)} collide: expected unique rows, got {codes[order[alike[0]]].tolist()} for {first!r} and "
-        f"{second!r} ({len(alike)} such pairs). Make them unique with semid.resolve."
-    )
+def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> npt.NDArray[np.integer[Any]]:
+    """Return the row of each rank, shape (n_items,), in the smallest of uint32 and int64; equal rows keep their order.
+
+    Rows are packed into one key of 64 bits where they fit, as `semid.trie.build.sort_unique` does.
+    """
+    bits = [max(1, (size - 1).bit_length()) for size in codebook_sizes]
+    if sum(bits) > 64:
+        order = np.lexsort(codes.T[::-1])
+    else:
+        key: CodeArray = np.zeros(len(codes), np.uint32 if sum(bits) <= 32 else np.uint64)
+        for level, n_bits in enumerate(bits):
+            key <<= n_bits % (8 * key.itemsize)  # one level of 64 bits: nothing to make room for
+            key |= codes[:, level].astype(key.dtype)
+        order = np.argsort(key, kind="stable")
+    return order.astype(np.uint32 if len(codes) < 2**32 else np.int64)
+
+
+def refuse_collisions(
+    view: str | None, codes: CodeArray, order: npt.NDArray[np.integer[Any]], item_id_at: Callable[[int], Any]
+) -> None:
+    """Raise if two items of a view have the same codes; `order` as `lexicographic_order` gives it."""
+    rows = codes[order]
+    alike = np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
+    if len(alike):
+        first, second = (item_id_at(int(position)) for position in order[alike[0] : alike[0] + 2])
+        raise InvalidValueError(
+            f"{title(view)} collide: expected unique rows, got {rows[alike[0]].tolist()} for {first!r} and "
+            f"{second!r} ({len(alike)} such pairs). Make them unique with semid.resolve."
+        )
 
 
 def by_view(given: Any) -> dict[str | None, Any]:
@@ -48,26 +65,3 @@ def contained(rows: CodeArray, others: CodeArray, codebook_sizes: Sequence[int])
     """Tell which rows are among others; neither repeats a row."""
     found: npt.NDArray[np.bool_] = Trie.from_codes(others, codebook_sizes=codebook_sizes).rank(rows) >= 0
     return found
-
-
-def title(view: str | None) -> str:
-    """Return the name of a view's codes for a message."""
-    return "codes" if view is None else f"codes of view {view!r}"
-
-
-def different_lengths(view: str | None, n_ids: int, n_rows: int) -> InvalidValueError:
-    """Return the error for too few or too many rows."""
-    return InvalidValueError(
-        f"{title(view)} and item_ids have different lengths: expected {n_ids} rows, got {n_rows}. Give one row per id."
-    )
-
-
-def listed(ids: IntArray | list[Any]) -> list[Any]:
-    """Return ids as a list."""
-    return ids.tolist() if isinstance(ids, np.ndarray) else ids
-
-
-def shown(values: Sequence[Any]) -> str:
-    """Return the first few values as text for a message."""
-    shown = [value.item() if isinstance(value, np.generic) else value for value in values[:5]]
-    return f"{shown}{f' and {len(values) - 5} more' if len(values) > 5 else ''}"

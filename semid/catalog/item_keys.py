@@ -1,6 +1,7 @@
 """Item ids <-> positions: a sorted array for int ids, a marisa trie for str ids."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, final
 
@@ -8,11 +9,13 @@ import marisa_trie
 import numpy as np
 import numpy.typing as npt
 
+from semid.catalog.messages import shown
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["IntKeys", "ItemKeys", "StrKeys", "as_ids", "make_keys"]
 
 IntArray = npt.NDArray[np.int64]
+PositionArray = npt.NDArray[np.integer[Any]]
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
@@ -28,8 +31,16 @@ class ItemKeys(ABC):
         """Return the position of each id (from `as_ids`), -1 where there is none; other types are unknown, too."""
 
     @abstractmethod
-    def at(self, positions: IntArray) -> list[Any]:
+    def at(self, positions: PositionArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
+
+    @abstractmethod
+    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+        """Return these ids and new ones (from `as_ids`) behind them; checks them as `make_keys` does."""
+
+    @abstractmethod
+    def kept(self, positions: PositionArray) -> "ItemKeys":
+        """Return the ids at some positions, in their order; at least one, each once."""
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -43,15 +54,15 @@ class ItemKeys(ABC):
 
 @final
 class IntKeys(ItemKeys):
-    """Ids that are integers of 64 bits."""
+    """Ids that are integers of 64 bits: sorted, with the way there and back; 12 or 16 bytes per id."""
 
-    def __init__(self, ids: IntArray) -> None:
-        self.ids = ids
-        self.order = np.argsort(ids, kind="stable")
-        self.sorted = ids[self.order]
+    def __init__(self, ordered: IntArray, position_at: PositionArray, place_of: PositionArray) -> None:
+        self.ordered = ordered
+        self.position_at = position_at  # of each place in the order
+        self.place_of = place_of  # in the order, of each position
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ordered)
 
     def find(self, ids: IntArray | list[Any]) -> IntArray:
         """Return the position of each id, -1 where there is none."""
@@ -60,32 +71,57 @@ class IntKeys(ItemKeys):
             fits = np.array([_is_int(item_id) and _LEAST <= item_id <= _MOST for item_id in ids], np.bool_)
             found = self.find(np.array([item_id if ok else 0 for item_id, ok in zip(ids, fits, strict=True)], np.int64))
             return np.where(fits, found, -1)
-        at = np.minimum(np.searchsorted(self.sorted, ids), len(self.sorted) - 1)
-        return np.where(self.sorted[at] == ids, self.order[at], -1)
+        # Sorted questions search neighbouring places: 48 against 229 ns per id for 1M random ids of 1M.
+        order = np.argsort(ids)
+        asked = ids[order]
+        place = np.empty(len(ids), np.int64)
+        place[order] = np.minimum(np.searchsorted(self.ordered, asked), len(self.ordered) - 1)
+        return np.where(self.ordered[place] == ids, self.position_at[place].astype(np.int64), -1)
 
-    def at(self, positions: IntArray) -> list[Any]:
+    def at(self, positions: PositionArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
-        return self.ids[positions].tolist()  # type: ignore[no-any-return]
+        return self.ordered[self.place_of[positions]].tolist()  # type: ignore[no-any-return]
+
+    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+        """Return these ids and new ones behind them."""
+        return make_keys(np.concatenate([self.ordered[self.place_of], ids]) if isinstance(ids, np.ndarray)
+                         else [*self.at(np.arange(len(self))), *ids])  # fmt: skip
+
+    def kept(self, positions: PositionArray) -> "IntKeys":
+        """Return the ids at some positions, in their order."""
+        return _int_keys(self.ordered[self.place_of[positions]])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that `from_arrays` takes."""
-        return {"item_ids": self.ids}
+        return {
+            "item_ids.ordered": self.ordered,
+            "item_ids.position_at": self.position_at,
+            "item_ids.place_of": self.place_of,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Restore the ids from saved arrays."""
-        return cls(np.asarray(arrays["item_ids"], np.int64))
+        keys = cls(*(arrays[f"item_ids.{name}"] for name in ("ordered", "position_at", "place_of")))
+        _check_lengths(len(keys.ordered), keys.position_at, keys.place_of)
+        return keys
 
 
 @final
 class StrKeys(ItemKeys):
-    """Ids that are strings, kept in a marisa trie: a few bytes per id, and no Python object."""
+    """Ids that are strings, in a marisa trie: a few bytes per id and 8 for the positions, and no Python object."""
 
-    def __init__(self, keys: marisa_trie.Trie, position_of_key: IntArray) -> None:
+    def __init__(
+        self,
+        keys: marisa_trie.Trie,
+        position_of_key: PositionArray,
+        key_at: PositionArray,
+        mapped: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
         self.keys = keys
         self.position_of_key = position_of_key
-        self.key_at = np.empty_like(position_of_key)
-        self.key_at[position_of_key] = np.arange(len(position_of_key))
+        self.key_at = key_at
+        self.mapped = mapped  # the memory that a mapped trie reads lives as long as the trie
 
     def __len__(self) -> int:
         return len(self.position_of_key)
@@ -95,27 +131,38 @@ class StrKeys(ItemKeys):
         get = self.keys.get
         found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
         key = np.fromiter(found, np.int64, len(ids))
-        return np.where(key >= 0, self.position_of_key[key], -1)
+        return np.where(key >= 0, self.position_of_key[key].astype(np.int64), -1)
 
-    def at(self, positions: IntArray) -> list[Any]:
+    def at(self, positions: PositionArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
-        return [self.keys.restore_key(key) for key in self.key_at[positions].tolist()]
+        return list(map(self.keys.restore_key, self.key_at[positions].tolist()))
+
+    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+        """Return these ids and new ones behind them."""
+        return make_keys([*self.at(np.arange(len(self))), *(ids.tolist() if isinstance(ids, np.ndarray) else ids)])
+
+    def kept(self, positions: PositionArray) -> "StrKeys":
+        """Return the ids at some positions, in their order."""
+        return _str_keys(marisa_trie.Trie(ids := self.at(positions)), ids)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that `from_arrays` takes."""
         return {
-            "item_ids.marisa": np.frombuffer(self.keys.tobytes(), np.uint8),
-            "item_ids.position": self.position_of_key,
+            # As 64-bit words, which a file holds aligned; marisa reads words.
+            "item_ids.marisa": np.frombuffer(self.keys.tobytes(), np.uint64),
+            "item_ids.position_of_key": self.position_of_key,
+            "item_ids.key_at": self.key_at,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Restore the ids from saved arrays."""
-        keys = marisa_trie.Trie().frombytes(arrays["item_ids.marisa"].tobytes())
-        position_of_key = np.asarray(arrays["item_ids.position"], np.int64)
-        if not np.array_equal(np.sort(position_of_key), np.arange(len(keys))):
-            raise ValueError("the positions are no permutation")
-        return cls(keys, position_of_key)
+        """Restore the ids from saved arrays; a mapped one stays mapped."""
+        keys = marisa_trie.Trie()
+        mapped = arrays["item_ids.marisa"].view(np.uint8)
+        keys.map(mapped)
+        restored = cls(keys, arrays["item_ids.position_of_key"], arrays["item_ids.key_at"], mapped)
+        _check_lengths(len(keys), restored.position_of_key, restored.key_at)
+        return restored
 
 
 def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
@@ -127,6 +174,11 @@ def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
     if isinstance(item_ids, np.ndarray) and item_ids.ndim == 1 and item_ids.dtype.kind == "i":
         return item_ids.astype(np.int64)
     ids = item_ids.tolist() if isinstance(item_ids, np.ndarray) else list(item_ids)
+    if set(map(type, ids)) == {int}:
+        try:
+            return np.array(ids, np.int64)
+        except OverflowError:
+            return ids
     if ids and all(_is_int(item_id) and _LEAST <= item_id <= _MOST for item_id in ids):
         return np.array(ids, np.int64)
     return ids
@@ -143,10 +195,10 @@ def make_keys(ids: IntArray | list[Any]) -> ItemKeys:
         If an id occurs twice, or is a str that UTF-8 cannot write or that holds a NUL.
     """
     if isinstance(ids, np.ndarray):
-        keys = IntKeys(ids)
-        repeated = np.flatnonzero(keys.sorted[1:] == keys.sorted[:-1])
+        keys = _int_keys(ids)
+        repeated = np.flatnonzero(keys.ordered[1:] == keys.ordered[:-1])
         if len(repeated):
-            raise _repeated(int(keys.sorted[repeated[0]]))
+            raise _repeated(keys.ordered[np.unique(repeated)].tolist())
         return keys
     if ids and all(map(_is_int, ids)):
         raise InvalidValueError(
@@ -164,19 +216,45 @@ def make_keys(ids: IntArray | list[Any]) -> ItemKeys:
         )
     trie = marisa_trie.Trie(ids)
     if len(trie) < len(ids):
-        seen: set[str] = set()
-        for item_id in ids:
-            if item_id in seen:
-                raise _repeated(item_id)
-            seen.add(item_id)
-    position_of_key = np.empty(len(ids), np.int64)
-    position_of_key[np.fromiter((trie[item_id] for item_id in ids), np.int64, len(ids))] = np.arange(len(ids))
-    return StrKeys(trie, position_of_key)
+        raise _repeated([item_id for item_id, count in Counter(ids).items() if count > 1])
+    return _str_keys(trie, ids)
 
 
-def _repeated(item_id: Any) -> InvalidValueError:
+def _int_keys(ids: IntArray) -> IntKeys:
+    position_at = np.argsort(ids, kind="stable")
+    ordered = ids[position_at]
+    if _fits_32_bits(ordered):
+        ordered = ordered.astype(np.int32)
+    return IntKeys(ordered, position_at.astype(_dtype(len(ids))), _inverse(position_at))
+
+
+def _fits_32_bits(ordered: IntArray) -> bool:
+    return bool(-(2**31) <= ordered[0] and ordered[-1] < 2**31)
+
+
+def _str_keys(trie: marisa_trie.Trie, ids: list[str]) -> StrKeys:
+    key_at = np.fromiter(map(trie.get, ids), _dtype(len(ids)), len(ids))
+    return StrKeys(trie, _inverse(key_at), key_at)
+
+
+def _inverse(permutation: PositionArray) -> PositionArray:
+    inverse = np.empty(len(permutation), _dtype(len(permutation)))
+    inverse[permutation] = np.arange(len(permutation), dtype=inverse.dtype)
+    return inverse
+
+
+def _dtype(n_items: int) -> type[np.integer[Any]]:
+    return np.uint32 if n_items < 2**32 else np.int64
+
+
+def _check_lengths(n_ids: int, *positions: PositionArray) -> None:
+    if any(array.shape != (n_ids,) for array in positions):
+        raise ValueError(f"{n_ids} item ids with positions of shape {[array.shape for array in positions]}")
+
+
+def _repeated(ids: list[Any]) -> InvalidValueError:
     return InvalidValueError(
-        f"item_ids repeat: expected each id once, got {item_id!r} more than once. Drop the duplicates."
+        f"item_ids repeat: expected each id once, got {shown(ids)} more than once. Drop the duplicates."
     )
 
 

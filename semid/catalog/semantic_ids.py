@@ -1,17 +1,18 @@
 """A catalogue of semantic IDs: item id <-> codes <-> rank, for one view or several."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 
-from semid.catalog.checks import by_view, compact, contained, different_lengths, listed, refuse_collisions, shown, title
-from semid.catalog.item_keys import IntKeys, ItemKeys, StrKeys, as_ids, make_keys
-from semid.errors import FormatError, InvalidValueError
-from semid.io.persistence import read_folder, write_folder
+from semid.catalog import pairing, quantized, saving, tables
+from semid.catalog.checks import by_view, compact, contained, lexicographic_order, refuse_collisions
+from semid.catalog.fingerprint import fingerprint
+from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
+from semid.catalog.messages import different_lengths, shown, title
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 from semid.trie.checks import check_code_rows, check_sizes
 
@@ -21,17 +22,13 @@ CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 IntArray = npt.NDArray[np.int64]
 
 
-class _Index(NamedTuple):
-    """What the lookups of one view need besides its codes."""
-
-    trie: Trie
-    rank_at: IntArray  # (n_items,): rank of the item at each position
-    position_at: IntArray  # (n_items,): position of the item of each rank
-
-
 @final
 class SemanticIds:
     """Items with one semantic ID each, or one per view.
+
+    A catalogue can change: `add` and `remove` work in place, whole or not at all, and count up `generation`. What it
+    has given out does not change: codes are copies, a `Trie` stays that of its generation. IDs of items that stay are
+    bit-identical afterwards. Save it with `save_pretrained`; `to_parquet` writes a table for other tools.
 
     Parameters
     ----------
@@ -48,7 +45,11 @@ class SemanticIds:
     views : tuple of str
         Empty for codes without views.
     generation : int
-        Times the catalogue has changed since it was made or loaded.
+        How often the catalogue has changed since it was first made; saved and loaded with it.
+    last_reuse : int
+        Generation in which an ID of a removed item was last given to another; 0 if never.
+    nbytes : int
+        Bytes of ids, codes and their orders; tries not counted, which `Trie.nbytes` tells.
 
     Raises
     ------
@@ -59,7 +60,7 @@ class SemanticIds:
     --------
     >>> sids = SemanticIds(["ring", "bell", "book"], [[1, 2], [0, 3], [0, 2]])
     >>> sids
-    SemanticIds(n_items=3, codebook_sizes=(2, 4), generation=0)
+    SemanticIds(n_items=3, codebook_sizes=(2, 4), generation=0, item_ids='ring', 'bell', 'book')
     >>> sids.codes_of(["book", "ring"])
     array([[0, 2],
            [1, 2]], dtype=uint8)
@@ -67,6 +68,8 @@ class SemanticIds:
     ['bell', None]
     >>> sids.items_at(sids.trie().walk([[0, 2]]))
     ['book']
+    >>> "bell" in sids, len(sids), list(sids[1:])
+    (True, 3, ['bell', 'book'])
     """
 
     def __init__(self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None) -> None:
@@ -79,24 +82,25 @@ class SemanticIds:
                 f"codebook_sizes disagree with codes: expected views {list(given)}, got {list(sizes)}. "
                 "Name the same views."
             )
-        self._keys = keys
-        self._codes: dict[str | None, CodeArray] = {}
+        checked, retired = {}, {}
         self._sizes: dict[str | None, tuple[int, ...]] = {}
         for view, rows in given.items():
             rows = check_code_rows(rows, name=title(view))
             self._sizes[view] = check_sizes(rows, sizes[view])
-            self._codes[view] = compact(rows, self._sizes[view])
+            checked[view] = compact(rows, self._sizes[view])
+            retired[view] = checked[view][:0].copy()
             if len(rows) != len(keys):
                 raise different_lengths(view, len(keys), len(rows))
-        for view in given:
-            refuse_collisions(view, self._codes[view], self._sizes[view], keys)
-        self._retired = {view: rows[:0] for view, rows in self._codes.items()}
-        self._indexes: dict[str | None, _Index] = {}
-        self.generation = 0
+        self.generation, self.last_reuse, self._history = 0, 0, dict[int, str]()
+        self._set(keys, checked, self._ordered(checked, keys), retired)
 
     def __repr__(self) -> str:
-        sizes = self.codebook_sizes
-        return f"SemanticIds(n_items={len(self)}, codebook_sizes={sizes}, generation={self.generation})"
+        retired = max(map(len, self._retired.values()))
+        ids = ", ".join(map(repr, self._keys.at(np.arange(min(3, len(self))))))
+        return (
+            f"SemanticIds(n_items={len(self)}, codebook_sizes={self.codebook_sizes}, generation={self.generation}, "
+            f"{f'n_retired={retired}, ' if retired else ''}item_ids={ids}{', ..' if len(self) > 3 else ''})"
+        )
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -105,7 +109,26 @@ class SemanticIds:
         return bool(self._keys.find([item_id])[0] >= 0)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._keys.at(np.arange(len(self))))
+        # By blocks, so that a million ids are never a million objects at once.
+        keys = self._keys
+        for first in range(0, len(keys), tables.BLOCK_ROWS):
+            yield from keys.at(np.arange(first, min(first + tables.BLOCK_ROWS, len(keys))))
+
+    def __getitem__(self, positions: slice) -> Self:
+        """Return some of the items, by position, as a catalogue of their own: generation 0, nothing retired."""
+        if not isinstance(positions, slice):
+            raise InvalidTypeError(
+                f"a position has a wrong type: expected a slice, got {positions!r}. Use codes_of for the codes of an "
+                "item, items_at for the item of a rank."
+            )
+        chosen = np.arange(len(self))[positions]
+        if len(chosen) == 0:
+            raise InvalidValueError(
+                f"the slice is empty: expected positions in 0 .. {len(self) - 1}, got {positions}. A catalogue has "
+                "at least one item."
+            )
+        codes = {view: rows[chosen] for view, rows in self._codes.items()}
+        return type(self)(self._keys.at(chosen), self._like_given(codes), codebook_sizes=self.codebook_sizes)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -123,18 +146,24 @@ class SemanticIds:
         return self._like_given(self._sizes)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of ids, codes and their orders."""
+        by_views = (self._codes, self._order, self._retired)
+        arrays = [*self._keys.arrays().values(), *(array for by_view in by_views for array in by_view.values())]
+        return sum(array.nbytes for array in arrays)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of ids, codes and codebook sizes, in hexadecimal; the order of the items does not matter."""
-        digest = hashlib.sha256()
-        views = sorted(self._codes, key=str)
-        order = self._index(views[0]).position_at
-        for view in views:
-            digest.update(repr((view, self._sizes[view])).encode())
-            digest.update(np.ascontiguousarray(self._codes[view][order], "<u4").tobytes())
-        for item_id in self._keys.at(order):
-            text = repr(item_id).encode()
-            digest.update(len(text).to_bytes(4, "little") + text)
-        return digest.hexdigest()
+        if self.generation not in self._history:
+            order = self._order[min(self._codes, key=str)]
+            self._history[self.generation] = fingerprint(self._keys, self._codes, self._sizes, order)
+        return self._history[self.generation]
+
+    @property
+    def history(self) -> dict[int, str]:
+        """Fingerprint of each generation in which it was asked for: by a trie, a signature, a saved folder."""
+        return dict(self._history)
 
     def codes_of(self, item_ids: Any, view: str | None = None, *, errors: str = "raise") -> Any:
         """Return the codes of items.
@@ -173,7 +202,7 @@ class SemanticIds:
         """
         view = self._view(view)
         positions = self._positions(item_ids, errors)
-        ranks = np.where(positions >= 0, self._index(view).rank_at[positions], -1)
+        ranks = np.where(positions >= 0, self.trie(view).rank(self._codes[view][positions]), -1)
         return int(ranks) if ranks.ndim == 0 else ranks
 
     def items_of(self, codes: Any, view: str | None = None) -> Any:
@@ -190,7 +219,7 @@ class SemanticIds:
             Nested as `codes` is, None for codes that are no item's; one id for a single row.
         """
         view = self._view(view)
-        return self.items_at(self._index(view).trie.rank(codes), view)
+        return self.items_at(self.trie(view).rank(codes), view)
 
     def items_at(self, ranks: Any, view: str | None = None) -> Any:
         """Return the item ids at ranks in the trie of a view, such as ``generate(...).items``.
@@ -214,33 +243,76 @@ class SemanticIds:
             )
         found = np.full(ranks.shape, None, object)
         valid = ranks >= 0
-        found[valid] = self._keys.at(self._index(self._view(view)).position_at[ranks[valid]])
+        found[valid] = self._keys.at(self._order[self._view(view)][ranks[valid]])
         return found.tolist()
 
     def trie(self, view: str | None = None) -> Trie:
-        """Return the trie of a view; built once, and again after a change."""
-        return self._index(self._view(view)).trie
-
-    def taken(self, view: str | None = None) -> CodeArray:
-        """Return all codes that were ever published, those of removed items included, shape (n, n_levels)."""
+        """Return the trie of a view, which bears the fingerprint of this generation; built anew after a change."""
         view = self._view(view)
-        return np.concatenate([self._codes[view], self._retired[view]])
+        trie = self._tries.get(view)
+        if trie is None:
+            rows, sizes = self._codes[view], self._sizes[view]
+            trie = Trie.from_codes(rows, codebook_sizes=sizes, fingerprint=self.trie_fingerprint(view))
+            if trie.n_items < len(self):
+                raise FormatError(
+                    f"{title(view)} were damaged: expected {len(self)} unique rows, got {trie.n_items}. Save again."
+                )
+            self._tries[view] = trie
+        return trie
 
-    def add(self, item_ids: Iterable[Any], codes: Any, *, reuse: bool = False) -> None:
-        """Add items; nothing changes if one of them cannot be added.
+    def trie_fingerprint(self, view: str | None = None) -> str:
+        """Return the fingerprint of a view's trie: that of the catalogue, and the name of the view if it has one."""
+        view = self._view(view)
+        return self.fingerprint if view is None else f"{self.fingerprint}:{view}"
+
+    def taken(self, view: str | None = None, *, retired: bool = True) -> CodeArray:
+        """Return the codes of all items in their order, then those of removed items, shape (n, n_levels)."""
+        view = self._view(view)
+        return np.concatenate([self._codes[view], self._retired[view]]) if retired else self._codes[view].copy()
+
+    def add(
+        self,
+        item_ids: Iterable[Any],
+        codes: Any = None,
+        *,
+        quantizer: Any = None,
+        X: Any = None,
+        weights: Any = None,
+        reuse: bool = False,
+    ) -> Any:
+        """Add items behind the others; nothing changes if one of them cannot be added.
 
         Parameters
         ----------
         item_ids : sequence of n ids, of the type that the catalogue has
-        codes : array-like of shape (n, n_levels), integers; or mapping of view to such
+        codes : array-like of shape (n, n_levels), integers; or mapping of view to such, optional
+            Free codes. Or give, instead of them, `quantizer` and `X`.
+        quantizer : Quantizer or MultiViewQuantizer, optional
+            That of the codes in the catalogue; `semid.resolve` then finds free ones at the least distortion.
+        X : ndarray of shape (n, dim), or mapping of view to such, optional
+            Embeddings of the new items.
+        weights : ndarray of shape (n,), optional
+            As in `semid.resolve`.
         reuse : bool, default=False
             Allow codes that removed items had. A model was trained on those, and may still mean the removed item.
+
+        Returns
+        -------
+        codes : ndarray of shape (n, n_levels), unsigned; or dict of view to such
+            Of the new items.
 
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If an id is known or repeats, or codes are taken, retired, alike, out of range, or not as many as ids.
+            If an id is known or repeats; if codes are taken, retired, alike, out of range, or not as many as ids; if
+            the quantizer has other views or codebook sizes, or the items do not fit.
         """
+        if (codes is None) == (quantizer is None) or (quantizer is None) != (X is None):
+            got = [name for name, one in {"codes": codes, "quantizer": quantizer, "X": X}.items() if one is not None]
+            raise InvalidValueError(
+                f"codes are needed once: expected either codes, or quantizer and X, got {got or 'neither'}. "
+                "Pass one of the two."
+            )
         new_ids = as_ids(item_ids)
         known = np.flatnonzero(self._keys.find(new_ids) >= 0)
         if len(known):
@@ -248,20 +320,23 @@ class SemanticIds:
                 f"item ids are in the catalogue already: expected new ids, got {shown([new_ids[i] for i in known])}. "
                 "Published IDs never move: remove the items first."
             )
-        keys = make_keys(as_ids([*self, *listed(new_ids)]))
+        keys = self._keys.joined(new_ids)
+        if codes is None:
+            codes = quantized.free_codes(self, len(new_ids), quantizer, X, weights=weights, reuse=reuse)
         given = by_view(codes)
         if set(given) != set(self._codes):
             raise InvalidValueError(
                 f"codes have other views: expected {list(self._codes)}, got {list(given)}. Give codes for each view."
             )
-        joined, retired = {}, dict(self._retired)
+        added, joined, retired, reused = {}, {}, dict(self._retired), False
         for view in self._codes:
             rows = check_code_rows(given[view], name=title(view))
-            rows = compact(rows, check_sizes(rows, self._sizes[view]))
+            rows = added[view] = compact(rows, check_sizes(rows, self._sizes[view]))
             if len(rows) != len(new_ids):
                 raise different_lengths(view, len(new_ids), len(rows))
             joined[view] = np.concatenate([self._codes[view], rows])
-            refuse_collisions(view, joined[view], self._sizes[view], keys)
+        order = self._ordered(joined, keys)
+        for view, rows in added.items():
             if len(retired[view]):
                 again = contained(rows, retired[view], self._sizes[view])
                 if again.any() and not reuse:
@@ -269,8 +344,12 @@ class SemanticIds:
                         f"{title(view)} belonged to removed items: expected free rows, got {rows[again][0].tolist()} "
                         f"for {shown([new_ids[np.argmax(again)]])}. Choose other codes, or pass reuse=True."
                     )
+                reused |= bool(again.any())
                 retired[view] = retired[view][~contained(retired[view], rows, self._sizes[view])]
-        self._replace(keys, joined, retired)
+        self._set(keys, joined, order, retired)
+        self.generation += 1
+        self.last_reuse = self.generation if reused else self.last_reuse
+        return self._like_given(added)
 
     def remove(self, item_ids: Iterable[Any]) -> None:
         """Remove items; nothing changes if one of them is unknown.
@@ -283,6 +362,8 @@ class SemanticIds:
             If an id is unknown, or no item would be left.
         """
         positions = np.unique(self._positions(as_ids(item_ids), "raise"))
+        if len(positions) == 0:
+            return
         if len(positions) == len(self):
             raise InvalidValueError(
                 f"the catalogue would be empty: expected fewer than {len(self)} ids, got all. Make a new one instead."
@@ -290,59 +371,157 @@ class SemanticIds:
         kept = np.delete(np.arange(len(self)), positions)
         retired = {view: np.concatenate([self._retired[view], rows[positions]]) for view, rows in self._codes.items()}
         codes = {view: rows[kept] for view, rows in self._codes.items()}
-        self._replace(make_keys(as_ids(self._keys.at(kept))), codes, retired)
+        keys = self._keys.kept(kept)
+        self._set(keys, codes, self._ordered(codes, keys), retired)
+        self.generation += 1
+
+    def update_embeddings(self, item_ids: Any, quantizer: Any, X: Any, *, previous: Any = None) -> Any:
+        """Say how far items with new embeddings are from their IDs, which stay.
+
+        A catalogue holds no embeddings, and a model has learnt the IDs; so this changes nothing. When much has
+        drifted, fit, resolve and train again.
+
+        Parameters
+        ----------
+        item_ids : sequence of n ids
+        quantizer : Quantizer or MultiViewQuantizer
+            That of the codes.
+        X : ndarray of shape (n, dim), or mapping of view to such
+            The new embeddings.
+        previous : ndarray of shape (n, dim), or mapping of view to such, optional
+            The embeddings before; without them, nearest codes are compared with the published IDs, and
+            `Drift.distortion_before` is unknown.
+
+        Returns
+        -------
+        drift : Drift, or dict of view to Drift
+            ``n_changed``, ``n_changed_by_level``, ``distortion_before``, ``distortion_after``, ``distortion_nearest``.
+
+        Raises
+        ------
+        InvalidValueError
+            If an id is unknown, lengths differ, or the quantizer has other views or codebook sizes.
+        """
+        return quantized.drift_of(self, item_ids, quantizer, X, previous)
+
+    def sign(self, model: Any, *, vocab: Any = None) -> dict[str, Any]:
+        """Write into a model's config that it is trained on this generation; the model's own saving keeps it.
+
+        Parameters
+        ----------
+        model : transformers model or config, or dict
+            Gets an entry "semid".
+        vocab : SidVocabulary, or mapping of view to such, optional
+            What the model was trained with.
+
+        Returns
+        -------
+        signature : dict
+            ``fingerprint``, ``generation``, and ``vocabularies``, view to fingerprint.
+        """
+        return pairing.sign_config(self, model, vocab)
+
+    def check_pair(self, *, trie: Any = None, vocab: Any = None, model: Any = None, view: str | None = None) -> None:
+        """Raise unless what is given belongs to this catalogue.
+
+        Parameters
+        ----------
+        trie : Trie, optional
+            Must be of this generation and view, for its ranks mean other items in any other.
+        vocab : SidVocabulary, optional
+            Must have a token for every code of the view. It does not depend on the items.
+        model : transformers model or config, or dict, optional
+            Must have been signed (`sign`) by this catalogue, in this or an earlier generation since which no ID was
+            given to another item. With `vocab`, it must have been signed with that as well.
+        view : str, optional
+            Required for `trie` and `vocab` when there are several views.
+
+        Raises
+        ------
+        InvalidValueError
+            If something does not belong; the message has both fingerprints.
+        InvalidTypeError
+            If something is of another type.
+        """
+        if trie is not None:
+            pairing.check_trie(self, trie, self._view(view))
+        if vocab is not None:
+            pairing.check_vocab(self, vocab, self._view(view))
+        if model is not None:
+            pairing.check_model(self, model, vocab, None if vocab is None else self._view(view))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the catalogue to a folder."""
-        views = list(self._codes)
-        config = {"views": views, "codebook_sizes": [list(self._sizes[view]) for view in views]}
-        arrays = self._keys.arrays()
-        for number, view in enumerate(views):
-            arrays |= {f"codes.{number}": self._codes[view], f"retired.{number}": self._retired[view]}
-        card = f"# Semantic IDs\n\n{self!r}\n\nLoad them with `semid.SemanticIds.from_pretrained`."
-        write_folder(folder, class_name="SemanticIds", config=config, arrays=arrays, card=card)
+        """Write the catalogue to a folder, whole or not at all; what was saved there before stays until then."""
+        saved = saving.Saved(
+            self._keys, self._sizes, self._codes, self._order, self._retired, self.generation, self.last_reuse,
+            {**self._history, self.generation: self.fingerprint},
+        )  # fmt: skip
+        saving.write_catalogue(folder, saved, text=repr(self))
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True) -> Self:
         """Read a catalogue from a folder that `save_pretrained` wrote.
 
         Parameters
         ----------
         folder : path-like
         mmap : bool, default=False
-            Map the codes instead of reading them.
+            Map the arrays instead of reading them; processes that map the same folder share its memory.
+        verify : bool, default=True
+            Read all once and compare with the checksum. False trusts the folder, and opens it at once with `mmap`.
 
         Raises
         ------
         FormatError
-            If the folder is missing, damaged, or holds something else.
+            If the folder is missing, damaged, of another version, changed by hand, or holds something else.
         """
-        config, arrays = read_folder(folder, class_name="SemanticIds", mmap=mmap)
-        try:
-            kind = IntKeys if "item_ids" in arrays else StrKeys
-            sids = cls.__new__(cls)
-            sids._keys = kind.from_arrays(arrays)
-            views = config["views"]
-            sids._sizes = {view: tuple(sizes) for view, sizes in zip(views, config["codebook_sizes"], strict=True)}
-            sids._codes = {view: arrays[f"codes.{number}"] for number, view in enumerate(views)}
-            sids._retired = {view: arrays[f"retired.{number}"] for number, view in enumerate(views)}
-            shapes = {view: (len(sids._keys), len(sizes)) for view, sizes in sids._sizes.items()}
-            if any(sids._codes[view].shape != shape for view, shape in shapes.items()):
-                raise ValueError("codes and item ids do not match")
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(
-                f"{folder} is damaged: expected item ids and their codes, got {type(error).__name__}: {error}. "
-                "Save the catalogue again."
-            ) from error
-        sids._indexes = {}
-        sids.generation = 0
+        saved = saving.read_catalogue(folder, mmap=mmap, verify=verify)
+        sids = cls.__new__(cls)
+        sids._sizes = saved.codebook_sizes
+        sids.generation, sids.last_reuse, sids._history = saved.generation, saved.last_reuse, saved.history
+        sids._set(saved.keys, saved.codes, saved.order, saved.retired)
         return sids
 
-    def _replace(
-        self, keys: ItemKeys, codes: dict[str | None, CodeArray], retired: dict[str | None, CodeArray]
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame with the columns item_id, code_0, .. ; of named views, view_code_0, .. of each."""
+        return tables.to_pandas(self)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the items as a parquet file with the columns of `to_pandas`, whole or not at all.
+
+        The table is for other tools: it holds neither retired IDs nor the history. Needs the extra "data".
+        """
+        tables.write_table(self, path)
+
+    @classmethod
+    def from_parquet(cls, path: str | os.PathLike[str], *, codebook_sizes: Any = None) -> Self:
+        """Make a catalogue, of generation 0, of a parquet file from `to_parquet` or with such columns.
+
+        Parameters
+        ----------
+        path : path-like
+        codebook_sizes : sequence of int, or mapping of view to such, optional
+            Default: those that `to_parquet` noted, else the largest codes plus one.
+        """
+        item_ids, codes, noted = tables.read_table(path)
+        return cls(item_ids, codes, codebook_sizes=noted if codebook_sizes is None else codebook_sizes)
+
+    def _set(
+        self,
+        keys: ItemKeys,
+        codes: dict[str | None, CodeArray],
+        order: dict[str | None, npt.NDArray[np.integer[Any]]],
+        retired: dict[str | None, CodeArray],
     ) -> None:
-        self._keys, self._codes, self._retired, self._indexes = keys, codes, retired, {}
-        self.generation += 1
+        self._keys, self._codes, self._order, self._retired = keys, codes, order, retired
+        self._tries: dict[str | None, Trie] = {}
+
+    def _ordered(self, codes: dict[str | None, CodeArray], keys: ItemKeys) -> dict[str | None, Any]:
+        """Return the position of each rank, per view; raise where two items collide."""
+        order = {view: lexicographic_order(rows, self._sizes[view]) for view, rows in codes.items()}
+        for view, rows in codes.items():
+            refuse_collisions(view, rows, order[view], lambda position: keys.at(np.array([position]))[0])
+        return order
 
     def _like_given(self, by_view: Mapping[str | None, Any]) -> Any:
         return by_view[None] if None in by_view else dict(by_view)
@@ -354,20 +533,6 @@ class SemanticIds:
             expected = f"one of {self.views}" if self.views else "none, for these codes have no views"
             raise InvalidValueError(f"view is unknown: expected {expected}, got {view!r}. Correct the name.")
         return view
-
-    def _index(self, view: str | None) -> _Index:
-        index = self._indexes.get(view)
-        if index is None:
-            trie = Trie.from_codes(self._codes[view], codebook_sizes=self._sizes[view])
-            if trie.n_items < len(self):
-                raise FormatError(
-                    f"{title(view)} were damaged: expected {len(self)} unique rows, got {trie.n_items}. Save again."
-                )
-            rank_at = trie.rank(self._codes[view])
-            position_at = np.empty_like(rank_at)
-            position_at[rank_at] = np.arange(len(rank_at))
-            index = self._indexes[view] = _Index(trie, rank_at, position_at)
-        return index
 
     def _positions(self, item_ids: Any, errors: str) -> Any:
         if errors not in {"raise", "ignore"}:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import FormatError, InvalidValueError
+from semid.io.exchange import put_in_place
 
 __all__ = [
     "FORMAT_VERSION",
@@ -44,9 +45,7 @@ def fresh_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield room / target.name
-        if target.is_dir():
-            target.rename(room / "replaced")  # a folder that is not empty cannot be renamed over
-        (room / target.name).replace(target)
+        put_in_place(room / target.name, target, room=room)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

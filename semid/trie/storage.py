@@ -15,15 +15,25 @@ __all__ = ["TRIE_FORMAT", "read_trie", "write_trie"]
 TRIE_FORMAT = 2
 
 
-def write_trie(path: str | os.PathLike[str], levels: Levels, codebook_sizes: tuple[int, ...], alive: IntArray) -> None:
+def write_trie(
+    path: str | os.PathLike[str],
+    levels: Levels,
+    codebook_sizes: tuple[int, ...],
+    alive: IntArray,
+    *,
+    fingerprint: str | None,
+) -> None:
     """Write the arrays, whole or not at all; `alive` is empty when all items are alive."""
     arrays = levels._asdict() | {"codebook_sizes": np.asarray(codebook_sizes, np.int64)}
     if len(alive):
         arrays["alive"] = alive
-    write_tensors(path, arrays, metadata={"class": "Trie", "format_version": str(TRIE_FORMAT)})
+    head = {"class": "Trie", "format_version": str(TRIE_FORMAT)}
+    if fingerprint is not None:
+        head["fingerprint"] = fingerprint
+    write_tensors(path, arrays, metadata=head)
 
 
-def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tuple[int, ...], IntArray]:
+def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tuple[int, ...], IntArray, str | None]:
     """Read or map the arrays; of a mapped file, no more than the header and the offsets are touched."""
     arrays, head = read_tensors(path, mmap=mmap)
     if head.get("class") != "Trie" or head.get("format_version") != str(TRIE_FORMAT):
@@ -38,7 +48,7 @@ def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tupl
         raise FormatError(f"{path} is damaged: expected an array {error}, got none. Save the trie again.") from error
     alive = arrays.get("alive", np.empty(0, np.uint64))
     _check_shapes(path, levels, sizes, alive)
-    return levels, sizes, alive
+    return levels, sizes, alive, head.get("fingerprint")
 
 
 def _check_shapes(path: Any, levels: Levels, sizes: tuple[int, ...], alive: IntArray) -> None:

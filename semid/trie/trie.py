@@ -44,6 +44,8 @@ class Trie:
     n_levels : int
     codebook_sizes : tuple of int
         Number of codes of each level.
+    fingerprint : str or None
+        Of the catalogue that the trie was built by, see `SemanticIds.check_pair`; views and files of the trie keep it.
 
     Examples
     --------
@@ -59,7 +61,7 @@ class Trie:
     array([3], dtype=uint8)
     """
 
-    __slots__ = ("_alive", "_levels", "codebook_sizes", "n_items", "n_levels", "n_ranks")
+    __slots__ = ("_alive", "_levels", "codebook_sizes", "fingerprint", "n_items", "n_levels", "n_ranks")
 
     _levels: Levels
     _alive: Alive
@@ -67,8 +69,16 @@ class Trie:
     n_ranks: int
     n_levels: int
     codebook_sizes: tuple[int, ...]
+    fingerprint: str | None
 
-    def __init__(self, levels: Levels, codebook_sizes: tuple[int, ...], alive: Alive = EVERYTHING) -> None:
+    def __init__(
+        self,
+        levels: Levels,
+        codebook_sizes: tuple[int, ...],
+        alive: Alive = EVERYTHING,
+        *,
+        fingerprint: str | None = None,
+    ) -> None:
         # Kernels are compiled per type of array: a view of a mapped file as a plain read-only array is one of two.
         levels = Levels(*(array.view(np.ndarray) for array in levels))
         for array in levels:
@@ -77,6 +87,7 @@ class Trie:
         put(self, "_levels", levels)
         put(self, "_alive", alive)
         put(self, "codebook_sizes", codebook_sizes)
+        put(self, "fingerprint", fingerprint)
         put(self, "n_levels", len(codebook_sizes))
         put(self, "n_ranks", levels.n_items)
         put(self, "n_items", alive.n_alive() if len(alive.alive) else levels.n_items)
@@ -85,7 +96,7 @@ class Trie:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive)
+        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, self.fingerprint)
 
     def __repr__(self) -> str:
         of = f" of {self.n_ranks}" if self.n_items < self.n_ranks else ""
@@ -118,7 +129,9 @@ class Trie:
     # ------------------------------------------------------------------ build, save, load
 
     @classmethod
-    def from_codes(cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None) -> Self:
+    def from_codes(
+        cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None, fingerprint: str | None = None
+    ) -> Self:
         """Build a trie from codes in any order.
 
         Parameters
@@ -127,6 +140,8 @@ class Trie:
             Equal rows become one item, with a `DuplicateCodesWarning`.
         codebook_sizes : sequence of int, optional
             Number of codes of each level; by default the largest code of the level plus one.
+        fingerprint : str, optional
+            Kept as it is.
 
         Raises
         ------
@@ -135,7 +150,7 @@ class Trie:
         """
         rows = check_code_rows(codes)
         sizes = check_sizes(rows, codebook_sizes)
-        return cls(build_levels(rows, sizes), sizes)
+        return cls(build_levels(rows, sizes), sizes, fingerprint=fingerprint)
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Sequence[int]], *, end: int) -> Self:
@@ -181,7 +196,7 @@ class Trie:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trie to one safetensors file, whole or not at all; a restriction is kept."""
-        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive)
+        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, fingerprint=self.fingerprint)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -198,8 +213,8 @@ class Trie:
         FormatError
             If the file is missing, truncated, or holds something else.
         """
-        levels, sizes, alive = read_trie(path, mmap=mmap)
-        return cls(levels, sizes, alive_from_words(alive))
+        levels, sizes, alive, fingerprint = read_trie(path, mmap=mmap)
+        return cls(levels, sizes, alive_from_words(alive), fingerprint=fingerprint)
 
     # ------------------------------------------------------------------ ask
 
@@ -220,7 +235,8 @@ class Trie:
             Which ranks may be reached, or their list in any order. None at all is allowed: nothing is reached then.
         """
         mask = check_restriction(mask_or_ranks, n_items=self.n_ranks)
-        return Trie(self._levels, self.codebook_sizes, intersect(self._alive, alive_from(mask)))
+        alive = intersect(self._alive, alive_from(mask))
+        return Trie(self._levels, self.codebook_sizes, alive, fingerprint=self.fingerprint)
 
     def ranks(self) -> IntArray:
         """Return the ranks that can be reached, shape (n_items,), dtype int64."""
@@ -450,5 +466,7 @@ class Trie:
             yield self.codes_of(ranks[first : first + PIECE])
 
 
-def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray) -> Trie:
-    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive))
+def _restore(
+    levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, fingerprint: str | None
+) -> Trie:
+    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), fingerprint=fingerprint)

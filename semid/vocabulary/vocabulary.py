@@ -1,5 +1,6 @@
 """The language model's side of semantic IDs: (level, code) <-> token."""
 
+import hashlib
 import operator
 import os
 from collections.abc import Sequence
@@ -137,6 +138,14 @@ class SidVocabulary:
     def n_levels(self) -> int:
         """Number of levels."""
         return len(self.codebook_sizes)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of codebook sizes, prefixes and token ids, in hexadecimal: what a model is trained with."""
+        digest = hashlib.sha256(repr((self.codebook_sizes, self.prefixes)).encode())
+        for tokens in self._level_tokens:
+            digest.update(np.ascontiguousarray(tokens, "<i8").tobytes())
+        return digest.hexdigest()
 
     @property
     def level_tokens(self) -> tuple[IntArray, ...]:

@@ -40,7 +40,29 @@ def test_kinds_of_as_ids():
         assert as_ids(mixed) == mixed
 
 
-def test_damaged_positions():
-    arrays = make_keys(["a", "b"]).arrays() | {"item_ids.position": np.array([0, 0])}
-    with pytest.raises(ValueError, match="the positions are no permutation"):
-        StrKeys.from_arrays(arrays)
+@pytest.mark.parametrize("ids", [["a", "b"], [5, 3]])
+def test_damaged_positions(ids):
+    keys = make_keys(as_ids(ids))
+    name = "item_ids.key_at" if isinstance(keys, StrKeys) else "item_ids.place_of"
+    with pytest.raises(ValueError, match=r"2 item ids with positions of shape .*\(3,\)"):
+        type(keys).from_arrays(keys.arrays() | {name: np.arange(3)})
+
+
+@given(st.lists(NUMBERS, min_size=2, unique=True) | st.lists(TEXTS, min_size=2, unique=True), st.randoms(), st.data())
+def test_joined_and_kept_agree_with_lists(ids, random, data):
+    n_old = data.draw(st.integers(1, len(ids) - 1))
+    joined = make_keys(as_ids(ids[:n_old])).joined(as_ids(ids[n_old:]))
+    assert joined.at(np.arange(len(ids))) == ids
+    positions = random.sample(range(len(ids)), data.draw(st.integers(1, len(ids))))
+    kept = joined.kept(np.array(positions))
+    assert kept.at(np.arange(len(positions))) == [ids[position] for position in positions]
+    assert kept.find(as_ids(ids)).tolist() == [positions.index(i) if i in positions else -1 for i in range(len(ids))]
+
+
+def test_bytes_of_ids():
+    n_items = 100_000
+    small = make_keys(as_ids(np.arange(n_items)[::-1].copy()))
+    large = make_keys(as_ids(np.arange(n_items) * 2**40))
+    texts = make_keys([f"B0{number * 7919 % 10**8:08d}" for number in range(n_items)])
+    bytes_per_id = [sum(array.nbytes for array in keys.arrays().values()) / n_items for keys in (small, large, texts)]
+    assert bytes_per_id[:2] == [12, 16] and 8 < bytes_per_id[2] < 24

@@ -7,20 +7,9 @@ from hypothesis import strategies as st
 from oracles import catalog_oracle
 
 import semid
-from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 
 RING_BELL_BOOK = (["ring", "bell", "book"], [[1, 2], [0, 3], [0, 2]])
-
-
-@pytest.fixture
-def sids():
-    return semid.SemanticIds(*RING_BELL_BOOK)
-
-
-@pytest.fixture
-def two_views():
-    codes = {"semantic": [[0, 1], [0, 0], [1, 0]], "collaborative": [[2, 0, 0], [1, 0, 0], [0, 0, 0]]}
-    return semid.SemanticIds([10, 20, 30], codes, codebook_sizes={"semantic": (2, 2), "collaborative": (3, 2, 2)})
 
 
 @st.composite
@@ -106,8 +95,8 @@ def test_unknown_ids_are_named(sids):
 @pytest.mark.parametrize(
     ("ids", "codes", "error", "message"),
     [
-        (["a", "b", "a"], [[0], [1], [2]], InvalidValueError, "item_ids repeat: expected each id once, got 'a'"),
-        ([4, 5, 5], [[0], [1], [2]], InvalidValueError, "item_ids repeat: expected each id once, got 5 more than once"),
+        (["a", "b", "a"], [[0], [1], [2]], InvalidValueError, "item_ids repeat: expected each id once, got ['a'] more"),
+        ([4, 5, 5], [[0], [1], [2]], InvalidValueError, "expected each id once, got [5] more than once. Drop"),
         (["a", 1], [[0], [1]], InvalidTypeError, "wrong types: expected all int or all str, got int, str. Convert"),
         ([1.5, 2], [[0], [1]], InvalidTypeError, "expected all int or all str, got float, int"),
         ([True, False], [[0], [1]], InvalidTypeError, "expected all int or all str, got bool"),
@@ -178,7 +167,14 @@ def test_unknown_view(sids, two_views):
 
 def test_shape_of_one_unnamed_view(sids):
     assert sids.views == () and sids.n_levels == 2 and sids.codebook_sizes == (2, 4)
-    assert repr(sids) == "SemanticIds(n_items=3, codebook_sizes=(2, 4), generation=0)"
+    shown = "n_items=3, codebook_sizes=(2, 4), generation=0, item_ids='ring', 'bell', 'book'"
+    assert repr(sids) == f"SemanticIds({shown})"
+    sids.add(["cup"], [[0, 0]])
+    sids.remove(["ring", "bell"])
+    sids.add(["jar", "pan", "pot"], [[0, 1], [1, 0], [1, 1]])
+    assert repr(sids) == (
+        "SemanticIds(n_items=5, codebook_sizes=(2, 4), generation=3, n_retired=2, item_ids='book', 'cup', 'jar', ..)"
+    )
 
 
 def state(sids):
@@ -219,7 +215,7 @@ def test_add_to_views(two_views):
             InvalidValueError,
             "in the catalogue already: expected new ids, got ['bell']",
         ),
-        (["cup", "cup"], [[0, 0], [0, 1]], InvalidValueError, "item_ids repeat: expected each id once, got 'cup'"),
+        (["cup", "cup"], [[0, 0], [0, 1]], InvalidValueError, "item_ids repeat: expected each id once, got ['cup']"),
         (
             ["cup", "jar"],
             [[0, 0], [0, 3]],
@@ -323,28 +319,64 @@ def test_save_and_load(which, mmap, tmp_path, request):
     assert len(again) == 3
 
 
-@pytest.mark.parametrize("broken", ["views", "lengths", "keys"])
-def test_damaged_folder(sids, tmp_path, broken):
-    if broken == "lengths":
-        sids._codes = {None: sids._codes[None][:2]}
-    if broken == "keys":
-        sids._keys.arrays = lambda: {"item_ids.marisa": np.zeros(3, np.uint8), "item_ids.position": np.arange(3)}
-    sids.save_pretrained(tmp_path / "sids")
-    if broken == "views":
-        config = tmp_path / "sids" / "config.json"
-        config.write_text(config.read_text().replace("views", "wives"))
-    with pytest.raises(
-        FormatError, match=r"sids is damaged: expected item ids and their codes, got .* Save the catalogue"
-    ):
-        semid.SemanticIds.from_pretrained(tmp_path / "sids")
+def test_slices(sids):
+    part = sids[1:]
+    assert list(part) == ["bell", "book"] and part.codebook_sizes == sids.codebook_sizes
+    assert part.items_of([[0, 3], [1, 2]]) == ["bell", None]
+    assert list(sids[::-1]) == ["book", "bell", "ring"]
+    with pytest.raises(InvalidTypeError, match=r"expected a slice, got 0\. Use codes_of"):
+        sids[0]
+    with pytest.raises(InvalidValueError, match=r"the slice is empty: expected positions in 0 \.\. 2, got slice\(3,"):
+        sids[3:]
 
 
-def test_damaged_codes(sids, tmp_path):
-    sids._codes = {None: np.array([[0, 1], [0, 1], [1, 0]], np.uint8)}
-    sids.save_pretrained(tmp_path)
-    again = semid.SemanticIds.from_pretrained(tmp_path)
-    with (
-        pytest.warns(semid.trie.DuplicateCodesWarning),
-        pytest.raises(FormatError, match="codes were damaged: expected 3 unique rows, got 2"),
-    ):
-        again.trie()
+def test_a_slice_of_views(two_views):
+    part = two_views[:2]
+    assert part.codes_of(20, "collaborative").tolist() == [1, 0, 0]
+    assert part.codebook_sizes == two_views.codebook_sizes
+
+
+@given(data=st.data())
+def test_any_sequence_of_calls_agrees_with_a_dict(tmp_path_factory, data):
+    """Add, remove, reuse, look up, save and load, beside a dict of live and a set of retired IDs."""
+    rows = st.tuples(st.integers(0, 3), st.integers(0, 3))
+    of_kind = data.draw(st.sampled_from([st.integers(0, 30), st.text("ab", max_size=4)]))
+    first = data.draw(st.dictionaries(of_kind, rows, min_size=1, max_size=4).filter(
+        lambda items: len(set(items.values())) == len(items)))  # fmt: skip
+    live, retired, generation = dict(first), set(), 0
+    sids = semid.SemanticIds(list(live), list(live.values()), codebook_sizes=[4, 4])
+    for _ in range(data.draw(st.integers(1, 6))):
+        call = data.draw(st.sampled_from(["add", "reuse", "remove", "reload"]))
+        if call == "reload":
+            folder = tmp_path_factory.mktemp("sids") / "saved"
+            sids.save_pretrained(folder)
+            sids = semid.SemanticIds.from_pretrained(folder, mmap=data.draw(st.booleans()))
+        elif call == "remove":
+            gone = data.draw(st.lists(st.sampled_from(list(live)), max_size=3, unique=True))
+            if len(gone) == len(live):
+                with pytest.raises(InvalidValueError, match="would be empty"):
+                    sids.remove(gone)
+            else:
+                sids.remove(gone)
+                retired |= {live.pop(item_id) for item_id in gone}
+                generation += bool(gone)
+        else:
+            new = data.draw(st.dictionaries(of_kind, rows, min_size=1, max_size=3))
+            codes = list(new.values())
+            free = not (set(codes) & set(live.values())) and len(set(codes)) == len(codes)
+            if free and not set(new) & set(live) and (call == "reuse" or not set(codes) & retired):
+                sids.add(list(new), codes, reuse=call == "reuse")
+                live |= new
+                retired -= set(codes)
+                generation += 1
+            else:
+                with pytest.raises(InvalidValueError):
+                    sids.add(list(new), codes, reuse=call == "reuse")
+        assert list(sids) == list(live) and sids.generation == generation
+        np.testing.assert_array_equal(sids.codes_of(list(live)), list(live.values()))
+        assert sids.items_of(list(live.values())) == list(live)
+        assert {tuple(row) for row in sids.taken()[len(live) :].tolist()} == retired
+        ranks = sids.ranks_of(list(live)).tolist()
+        assert ranks == [sorted(live.values()).index(row) for row in live.values()]
+        assert sids.items_at(ranks) == list(live)
+    assert sids.fingerprint == semid.SemanticIds(list(live), list(live.values()), codebook_sizes=[4, 4]).fingerprint

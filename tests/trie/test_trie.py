@@ -196,3 +196,12 @@ def test_bad_questions():
         trie.walk([[0.0]])
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.codes_of([0.5])
+
+
+def test_the_fingerprint_travels(tmp_path):
+    trie = semid.Trie.from_codes(CODES, fingerprint="ab12")
+    trie.save(tmp_path / "trie.safetensors")
+    assert semid.Trie.load(tmp_path / "trie.safetensors", mmap=True).fingerprint == "ab12"
+    assert pickle.loads(pickle.dumps(trie)).fingerprint == "ab12"
+    assert trie.restrict([0]).fingerprint == "ab12"
+    assert semid.Trie.from_codes(CODES).fingerprint is None

@@ -197,3 +197,16 @@ def test_damaged_folder(vocab, tmp_path, broken):
     message = f"vocab is damaged: expected the levels of a vocabulary, got {got[broken]}"
     with pytest.raises(FormatError, match=message):
         semid.SidVocabulary.from_pretrained(tmp_path / "vocab")
+
+
+def test_the_fingerprint_tells_tokens_apart(tmp_path):
+    vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7]])
+    others = [
+        semid.SidVocabulary.from_token_ids([[5, 4], [6, 7]]),
+        semid.SidVocabulary([2, 2]),
+        semid.SidVocabulary([2, 3]),
+        semid.SidVocabulary([2, 2], prefix="item"),
+    ]
+    assert len({one.fingerprint for one in (vocab, *others)}) == 5
+    vocab.save_pretrained(tmp_path)
+    assert semid.SidVocabulary.from_pretrained(tmp_path).fingerprint == vocab.fingerprint

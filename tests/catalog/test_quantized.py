@@ -1,0 +1,125 @@
+"""New items by their embeddings, and drift of published ones."""
+
+import re
+
+import numpy as np
+import pytest
+
+import semid
+from semid.errors import InvalidValueError
+
+
+@pytest.fixture
+def X(rng):
+    return rng.standard_normal((120, 6), dtype=np.float32)
+
+
+def catalogue(quantizer, X, n_items, **options):
+    codes = semid.resolve(quantizer, X[:n_items], **options).codes
+    sizes = [*quantizer.codebook_sizes, *([9] if options else [])]
+    return semid.SemanticIds(range(n_items), codes, codebook_sizes=sizes)
+
+
+@pytest.mark.parametrize("options", [{}, {"policy": "suffix"}], ids=["nearest", "suffix"])
+def test_new_items_get_free_ids_and_published_ones_stay(X, options):
+    quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
+    sids = catalogue(quantizer, X, 90, **options)
+    before = sids.taken().tobytes()
+    expected = semid.resolve(quantizer, X[90:], taken=sids.taken(), **options).codes
+    added = sids.add(range(90, 120), quantizer=quantizer, X=X[90:])
+    np.testing.assert_array_equal(added, expected)
+    np.testing.assert_array_equal(sids.codes_of(range(90, 120)), added)
+    assert sids.taken()[:90].tobytes() == before and len(sids) == 120 and sids.generation == 1
+
+
+def test_retired_ids_are_reused_only_when_asked_for(X):
+    quantizer = semid.KMeans(20, seed=0).fit(X)
+    sids = catalogue(quantizer, X, 20)
+    sids.remove([3])
+    retired = sids.taken()[-1]
+    with pytest.raises(InvalidValueError, match=r"items do not fit: expected at most 0 beside 20 taken, got 1"):
+        sids.add([20], quantizer=quantizer, X=X[20:21])
+    assert (len(sids), sids.generation) == (19, 1)
+    np.testing.assert_array_equal(sids.add([20], quantizer=quantizer, X=X[20:21], reuse=True), [retired])
+    assert sids.last_reuse == 2
+
+
+def test_several_views(X):
+    views = {"semantic": X, "collaborative": X[:, :4] ** 2}
+    quantizer = semid.SharedSpecificKMeans(n_shared=1, n_specific=1, codebook_size=24, views=tuple(views), seed=0).fit(
+        views
+    )
+    first, rest = ({view: rows[part] for view, rows in views.items()} for part in (slice(0, 90), slice(90, 120)))
+    sids = semid.SemanticIds(range(90), semid.resolve(quantizer, first).codes, codebook_sizes=quantizer.codebook_sizes)
+    sids.remove([5, 6, 7])
+    before = {view: sids.taken(view) for view in views}
+    added = sids.add(range(90, 120), quantizer=quantizer, X=rest)
+    for view in views:
+        np.testing.assert_array_equal(sids.codes_of(range(90, 120), view), added[view])
+        np.testing.assert_array_equal(sids.taken(view)[:87], before[view][:87])
+        np.testing.assert_array_equal(sids.taken(view)[-3:], before[view][-3:])
+    drift = sids.update_embeddings(range(90, 120), quantizer, rest, previous=rest)
+    assert drift["semantic"].n_changed == 0
+    assert drift["semantic"].distortion_before == drift["semantic"].distortion_after
+
+    # An ID reused in one view alone leaves retired IDs that do not pair up any more.
+    used = {tuple(row) for row in sids.taken("collaborative").tolist()}
+    retired = sids.taken("semantic")[-1:]
+    free = next(row for row in np.ndindex(24, 24) if row not in used and row[0] == retired[0, 0])
+    sids.add([500], {"semantic": retired, "collaborative": [free]}, reuse=True)
+    one = {view: rows[:1] for view, rows in views.items()}
+    with pytest.raises(
+        InvalidValueError, match=r"retired IDs differ among the views: .*'semantic': 2, 'collaborative': 3"
+    ):
+        sids.add([501], quantizer=quantizer, X=one)
+    sids.add([501], quantizer=quantizer, X=one, reuse=True)
+    assert len(sids) == 119
+
+
+def test_drift_agrees_with_its_definition(X, rng):
+    quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
+    sids = catalogue(quantizer, X, 100)
+    fingerprint = sids.fingerprint
+    asked = [7, 3, *range(20, 60)]
+    moved = X[asked] + 0.4 * rng.standard_normal((len(asked), 6), dtype=np.float32)
+    drift = sids.update_embeddings(asked, quantizer, moved, previous=X[asked])
+    published = quantizer.decode(sids.codes_of(asked))
+    was, now = quantizer.encode(X[asked]), quantizer.encode(moved)
+    assert drift.n_items == 42 and drift.n_changed == (was != now).any(axis=1).sum() > 0
+    level_0 = int((was[:, 0] != now[:, 0]).sum())
+    assert drift.n_changed_by_level == (level_0, drift.n_changed - level_0)
+    for value, rows, decoded in [
+        (drift.distortion_before, X[asked], published),
+        (drift.distortion_after, moved, published),
+        (drift.distortion_nearest, moved, quantizer.decode(now)),
+    ]:
+        assert value == pytest.approx(np.square(rows.astype(np.float64) - decoded).sum(axis=1).mean())
+    alone = sids.update_embeddings(asked, quantizer, moved)
+    assert alone.n_changed == (sids.codes_of(asked) != now).any(axis=1).sum() and np.isnan(alone.distortion_before)
+    assert sids.fingerprint == fingerprint and sids.generation == 0
+
+
+def test_wrong_quantizers_and_arguments(X, two_views):
+    quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
+    sids = catalogue(quantizer, X, 90)
+    other = semid.ResidualKMeans(2, 10, seed=0).fit(X)
+    cases = [
+        (lambda: sids.add([90], quantizer=other, X=X[:1]), "expected codebook sizes (12, 12), got (10, 10)"),
+        (lambda: sids.update_embeddings([1], other, X[:1]), "expected codebook sizes (12, 12), got (10, 10)"),
+        (lambda: two_views.add([9], quantizer=other, X=X[:1]), "expected ('semantic', 'collaborative'), got ()"),
+        (lambda: sids.add([90]), "expected either codes, or quantizer and X, got neither"),
+        (lambda: sids.add([90], quantizer=quantizer), "got ['quantizer']"),
+        (lambda: sids.add([90], [[0, 0]], quantizer=quantizer, X=X), "got ['codes', 'quantizer', 'X']"),
+        (lambda: sids.add([90, 91], quantizer=quantizer, X=X[:1]), "different lengths: expected 2 rows, got 1"),
+        (lambda: sids.update_embeddings([1, 2], quantizer, X[:1]), "X and item_ids have different lengths: expected 2"),
+        (
+            lambda: sids.update_embeddings([1], quantizer, X[:1], previous=X[:2]),
+            "previous and item_ids have different lengths: expected 1 rows, got 2",
+        ),
+        (lambda: sids.update_embeddings([999], quantizer, X[:1]), "item ids are unknown"),
+    ]
+    before = sids.fingerprint
+    for call, message in cases:
+        with pytest.raises(InvalidValueError, match=re.escape(message)):
+            call()
+    assert sids.fingerprint == before and sids.generation == 0
