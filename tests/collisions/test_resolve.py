@@ -73,6 +73,23 @@ def test_ids_are_unique_when_lists_are_short(short_lists, catalogue):
     assert total * (1 - result.gap_over_all_ids) - 1e-4 <= least <= total + 1e-4
 
 
+@fixtures_are_constant
+@given(catalogues(), st.booleans())
+def test_an_auction_gives_unique_ids_and_tells_how_near_to_the_least_cost(auction, catalogue, weighted):
+    quantizer, X, capacity, taken = catalogue
+    weights = np.random.default_rng(0).integers(0, 4, len(X)) if weighted else None
+    result = semid.resolve(quantizer, X, capacity=capacity, taken=taken, weights=weights)
+    assert largest_group(result.codes, taken) <= capacity
+    room = np.full(len(quantizer.ids), capacity)
+    np.subtract.at(room, np.ravel_multi_index(taken.T, quantizer.codebook_sizes), 1)
+    cost = squared_distances(quantizer, X) * (1 if weights is None else weights[:, None])
+    total = cost[np.arange(len(X)), np.ravel_multi_index(result.codes.T, quantizer.codebook_sizes)].sum()
+    least = least_assignment_oracle(cost, room)
+    assert total <= least * 1.001 + 1e-4
+    assert result.optimality_gap == result.gap_over_all_ids
+    assert total * (1 - result.gap_over_all_ids) - 1e-4 <= least
+
+
 @given(seed=st.integers(0, 1000), zeros=st.booleans())
 def test_weighted_cost_is_the_least(seed, zeros):
     rng = np.random.default_rng(seed)
@@ -97,6 +114,7 @@ def test_longer_lists_reach_the_optimum_where_ids_are_scarce(make_quantizer, mon
     quantizer, X = make_quantizer((8, 8), dim=2), embeddings(60, dim=2)
     monkeypatch.setattr("semid.collisions.nearest.COMPLETE_PAIRS", 0)
     monkeypatch.setattr("semid.collisions.nearest.COUNT", 4)
+    monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 2.0)
     result = semid.resolve(quantizer, X)
     least = least_assignment_oracle(squared_distances(quantizer, X), np.ones(64, dtype=int)) / 60
     assert result.distortion_after <= 1.002 * least
