@@ -32,8 +32,8 @@ def resolve(
     items whose list the prices of the solution show to be too short. Where more than half of all IDs are needed, an
     auction of all IDs takes its place, which stops when it is proven to be within 0.1 % of the least cost. The result
     has no collisions whenever the items fit at all. Items are taken in an order that follows from their embeddings, so
-    that the order of rows decides nothing but which of several equal items gets which of their IDs. Items without a collision move, too, where that
-    search finds a nearer ID than the greedy one.
+    that the order of rows decides nothing but which of several equal items gets which of their IDs. Items without a
+    collision move, too, where that search finds a nearer ID than the greedy one.
 
     Policy "suffix" appends a level that counts the items of a collision group, 0 for the first; TIGER
     (arXiv:2305.05065), section 3.1. It changes no code, and the IDs of a group have nothing to do with distance.
