@@ -28,7 +28,7 @@ def resolve(
 
     Policy "nearest" minimises ``sum_i weights[i] * ||X[i] - decode(codes[i])||^2`` over all ways to give the items IDs
     with at most `capacity` items each. It is exact on the IDs that a beam search lists per item, by successive
-    shortest augmenting paths: all IDs while there are at most 2^20 pairs of item and ID, else 16, and up to 1,024 for
+    shortest augmenting paths: all IDs while there are at most 2^20 pairs of item and ID, else 16 to 64, and more for
     items whose list the prices of the solution show to be too short. Where more than half of all IDs are needed, an
     auction of all IDs takes its place, which stops when it is proven to be within 0.1 % of the least cost. The result
     has no collisions whenever the items fit at all. Items are taken in an order that follows from their embeddings, so

@@ -114,6 +114,7 @@ def test_longer_lists_reach_the_optimum_where_ids_are_scarce(make_quantizer, mon
     quantizer, X = make_quantizer((8, 8), dim=2), embeddings(60, dim=2)
     monkeypatch.setattr("semid.collisions.nearest.COMPLETE_PAIRS", 0)
     monkeypatch.setattr("semid.collisions.nearest.COUNT", 4)
+    monkeypatch.setattr("semid.collisions.nearest.MOST_COUNT", 4)
     monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 2.0)
     result = semid.resolve(quantizer, X)
     least = least_assignment_oracle(squared_distances(quantizer, X), np.ones(64, dtype=int)) / 60
