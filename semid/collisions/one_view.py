@@ -15,6 +15,7 @@ from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
 from semid.io.arrays import check_codes
+from semid.io.mapped import drop_pages
 from semid.quantizers.base import code_dtype
 
 __all__ = ["resolve_one_view", "share"]
@@ -112,6 +113,7 @@ def distortion(quantizer: ResolvableQuantizer, X: npt.NDArray[Any], codes: npt.N
         block = slice(begin, begin + BLOCK)
         offsets = X[block].astype(np.float64) - quantizer.decode(codes[block])
         total += float(np.einsum("ij,ij->", offsets, offsets))
+        drop_pages(X)
     return total / len(X)
 
 

@@ -7,9 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.collisions.keys import IntArray
+from semid.io.mapped import drop_pages
 from semid.kernels.rows import hash_rows
 
 __all__ = ["Items", "content_order", "groups_of_duplicates"]
+
+# Rows looked at together; of memory-mapped embeddings, more are not kept in memory.
+BLOCK = 8192
 
 
 def content_order(parts: Sequence[npt.NDArray[np.float32]], weights: npt.NDArray[np.float64] | None) -> IntArray:
@@ -27,7 +31,10 @@ def content_order(parts: Sequence[npt.NDArray[np.float32]], weights: npt.NDArray
     """
     hashes = np.zeros(len(parts[0]), dtype=np.int64)
     for part in parts:
-        hash_rows(part.view(np.uint32), hashes)
+        for begin in range(0, len(part), BLOCK):
+            rows = slice(begin, begin + BLOCK)
+            hash_rows(np.ascontiguousarray(part[rows]).view(np.uint32), hashes[rows])
+            drop_pages(part)
     keys = (hashes,) if weights is None else (weights, hashes)
     return np.lexsort(keys)
 
@@ -43,9 +50,9 @@ def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: IntArr
     """
     differs = np.zeros(len(order), dtype=bool)
     for part in parts:
-        for begin in range(1, len(order), 8192):
-            later = slice(begin, begin + 8192)
-            one, other = part[order[later]], part[order[begin - 1 : begin - 1 + 8192]][: len(order[later])]
+        for begin in range(1, len(order), BLOCK):
+            later = slice(begin, begin + BLOCK)
+            one, other = part[order[later]], part[order[begin - 1 : begin - 1 + BLOCK]][: len(order[later])]
             differs[later] |= (one != other).any(axis=1)
     runs = np.cumsum(differs)
     first = np.full(runs[-1] + 1, len(order))

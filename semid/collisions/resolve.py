@@ -9,6 +9,7 @@ from semid.collisions.result import Resolution
 from semid.collisions.several_views import resolve_several_views
 from semid.errors import InvalidTypeError
 from semid.io.arrays import check_embeddings
+from semid.io.mapped import drop_pages
 
 __all__ = ["resolve"]
 
@@ -105,4 +106,6 @@ def resolve(
             f"X has a wrong type: expected one array for {type(quantizer).__name__}, got a dict of views {list(X)}. "
             "Pass one view, or a quantizer of several views such as SharedSpecificKMeans."
         )
-    return resolve_one_view(quantizer, check_embeddings(X), codes, **options)
+    X = check_embeddings(X)
+    drop_pages(X)
+    return resolve_one_view(quantizer, X, codes, **options)
