@@ -250,12 +250,23 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         cost : ndarray of shape (n_items, count), dtype float32
             Squared distance between latent and sum of centroids; ``inf`` where the search finds fewer than `count`.
         """
-        check_is_fitted(self)
         count, beam = check_count(count, "count"), check_count(beam, "beam")
-        matrix = open_embeddings(X, dim=self.dim)
+        return search_codes(self.latents(X), self._tables, beam=beam, count=count)
+
+    def latents(self, X: Any) -> Matrix:
+        """Return what codes are chosen for: the sum of the chosen centroids is near it.
+
+        Parameters
+        ----------
+        X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
+
+        Returns
+        -------
+        latents : ndarray of shape (n_items, latent_dim), dtype float32
+        """
+        check_is_fitted(self)
         cosine = (self.learning or CodeLearning()).distance == "cosine"
-        latents = encode_latents(matrix, self.scaling_, self.encoder_, unit_length=cosine)
-        return search_codes(latents, self._tables, beam=beam, count=count)
+        return encode_latents(open_embeddings(X, dim=self.dim), self.scaling_, self.encoder_, unit_length=cosine)
 
     def decode(self, codes: Any) -> Matrix:
         """Return the embeddings that codes stand for.
