@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compare_collisions.json"
 PAGE = ROOT / "docs" / "collisions.md"
 PICTURE = ROOT / "docs" / "images" / "collisions.png"
-POLICIES = ("greedy", "suffix", "nearest")
+POLICIES = ("greedy", "suffix", "sinkhorn", "nearest")
 SHAPES = ((2, 256), (3, 64), (3, 256), (4, 256), (3, 1024))
 
 

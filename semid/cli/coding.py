@@ -29,6 +29,7 @@ class Policy(StrEnum):
 
     NEAREST = "nearest"
     SUFFIX = "suffix"
+    SINKHORN = "sinkhorn"
 
 
 def encode(

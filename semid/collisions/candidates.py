@@ -69,10 +69,15 @@ class CandidateLists:
         self.room = capacity - np.bincount(self._numbers.number(taken, taken_groups))
 
     def extend(self, items: IntArray, count: int) -> None:
-        """Give items lists of `count` IDs in place of those that they had."""
+        """Give items lists of `count` IDs in place of those that they had.
+
+        New IDs get their numbers, which break ties, in the order of `items`.
+        """
         everybody = len(items) == len(self._X)
         X = self._X if everybody else self._X[items]
         codes, cost = self._quantizer.candidates(X, count=count, beam=beam_width(count, self._sizes))
+        if everybody:  # no copy of the embeddings, only of the lists
+            codes, cost = codes[items], cost[items]
         if (cost[:, 1:] < cost[:, :-1]).any():  # the assignment relies on it
             order = np.argsort(cost, axis=1, kind="stable")
             codes, cost = np.take_along_axis(codes, order[:, :, None], axis=1), np.take_along_axis(cost, order, axis=1)

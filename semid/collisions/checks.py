@@ -26,23 +26,37 @@ __all__ = [
     "check_weights",
 ]
 
-POLICIES = ("nearest", "suffix")
+POLICIES = ("nearest", "suffix", "sinkhorn")
+DUPLICATES = ("separate", "share")
 
 
-def check_policy(policy: str, *, capacity: int, weights: Any) -> None:
+def check_policy(policy: str, *, capacity: int, weights: Any, taken: Any = None, duplicates: str = "separate") -> None:
     """Raise if the policy is unknown, or does not know what to do with an option."""
-    if policy not in POLICIES:
-        expected = " or ".join(repr(name) for name in POLICIES)
-        raise InvalidValueError(f"policy is unknown: expected {expected}, got {policy!r}. Choose one of these.")
-    if policy == "suffix" and capacity != 1:
+    for name, value, known in (("policy", policy, POLICIES), ("duplicates", duplicates, DUPLICATES)):
+        if value not in known:
+            expected = " or ".join(repr(one) for one in known)
+            raise InvalidValueError(f"{name} is unknown: expected {expected}, got {value!r}. Choose one of these.")
+    if policy == "nearest":
+        return
+    if capacity != 1:
         raise InvalidValueError(
-            f"policy 'suffix' makes every ID unique: expected capacity 1, got {capacity}. "
+            f"policy {policy!r} is for unique IDs: expected capacity 1, got {capacity}. "
             "Leave capacity out, or choose policy 'nearest'."
         )
-    if policy == "suffix" and weights is not None:
+    if weights is not None:
         raise InvalidValueError(
-            "policy 'suffix' moves no item: expected no weights, got some. "
+            f"policy {policy!r} weighs no item: expected no weights, got some. "
             "Leave weights out, or choose policy 'nearest'."
+        )
+    if duplicates != "separate":
+        raise InvalidValueError(
+            f"policy {policy!r} does not look for duplicates: expected duplicates='separate', got {duplicates!r}. "
+            "Leave duplicates out, or choose policy 'nearest'."
+        )
+    if policy == "sinkhorn" and taken is not None:
+        raise InvalidValueError(
+            "policy 'sinkhorn' cannot keep clear of published IDs: expected no taken, got some. "
+            "Leave taken out, or choose policy 'nearest'."
         )
 
 

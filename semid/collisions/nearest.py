@@ -11,13 +11,18 @@ from semid.collisions.candidates import CandidateLists
 from semid.collisions.keys import IntArray
 from semid.collisions.prefixes import PrefixRoom
 from semid.collisions.protocols import ResolvableQuantizer
+from semid.collisions.scarce import auction_is_worthwhile, place_by_auction
+from semid.collisions.space import AdditiveSpace, additive_space
+from semid.io.arrays import code_dtype
 
 __all__ = ["Placement", "place_nearest"]
 
 # Every ID is a candidate of every item up to this many pairs; the result is then the optimum over all assignments.
 COMPLETE_PAIRS = 2**20
-# Candidates per item at first; lists that are too short grow by this factor, this many times at most.
-COUNT = 16
+# Candidates per item at first: as many as make this many entries, within bounds. A wider beam finds nearer IDs, which
+# catalogues of some 10,000 items get for milliseconds.
+ENTRIES, COUNT, MOST_COUNT = 2**21, 16, 64
+# Lists that are too short grow by this factor, this many times at most.
 WIDENING = 4
 ROUNDS = 3
 # Lists stop growing when no longer lists could save a larger share of the cost than this.
@@ -43,16 +48,14 @@ def place_nearest(
     capacity: int,
     taken: npt.NDArray[Any] | None = None,
     weights: npt.NDArray[np.float64] | None = None,
+    order: IntArray | None = None,
     groups: IntArray | None = None,
     taken_groups: IntArray | None = None,
     n_groups: int = 1,
 ) -> Placement:
     """Choose one ID per item, at most `capacity` items on each, at the least total squared distance.
 
-    Exact on the candidates that a beam search lists. An ID outside an item's list costs it at least as much as the last
-    one inside. If that is less than what the item pays at the final prices, or if it has no place at all, its list was
-    too short: such lists grow fourfold and the problem is solved anew. Who is still without an ID after three rounds
-    takes a free one near in the prefix tree.
+    Groups of items that need most of their IDs get them by an auction, all others from lists of candidates.
 
     Parameters
     ----------
@@ -62,6 +65,8 @@ def place_nearest(
     taken : ndarray of shape (n_taken, n_levels), unsigned integer dtype, optional
         Rows that already use one place of their ID.
     weights : ndarray of shape (n_items,), dtype float64, optional
+    order : ndarray of shape (n_items,), dtype int64, optional
+        Who comes first where costs tie. Default: as they come.
     groups, taken_groups : ndarray of shape (n_items,) and (n_taken,), dtype int64, optional
         Items of different groups never compete: an ID is meant within its group. There must be room in each group.
     n_groups : int
@@ -73,17 +78,99 @@ def place_nearest(
     sizes = tuple(quantizer.codebook_sizes)
     n_items, n_ids = len(X), math.prod(sizes)
     taken = np.empty((0, len(sizes)), dtype=np.uint8) if taken is None else taken
+    order = np.arange(n_items) if order is None else order
     groups = np.zeros(n_items, dtype=np.int64) if groups is None else groups
     taken_groups = np.zeros(len(taken), dtype=np.int64) if taken_groups is None else taken_groups
     weights = np.ones(n_items) if weights is None else weights
     capacity = min(capacity, n_items + len(taken))  # more is never needed, and this fits int64
+    problem = Problem(quantizer, X, capacity, taken, weights, order, groups, taken_groups, n_groups)
 
+    counts = np.bincount(groups, minlength=n_groups)
+    places = capacity * n_ids - np.bincount(taken_groups, minlength=n_groups)
+    scarce = [group for group in np.flatnonzero(counts).tolist()
+              if auction_is_worthwhile(int(counts[group]), int(places[group]), n_ids)]  # fmt: skip
+    if n_items * n_ids <= COMPLETE_PAIRS or not scarce:
+        return place_on_lists(problem)
+    space = additive_space(quantizer, X)
+    if space is None:
+        return place_on_lists(problem)
+    in_auction = np.isin(groups, scarce)
+    parts = [(members, place_group_by_auction(problem, space, members)) for members in split(groups, order, scarce)]
+    others = np.flatnonzero(~in_auction)
+    if len(others):
+        parts.append((others, place_on_lists(problem.only(others))))
+    codes = np.empty((n_items, len(sizes)), dtype=code_dtype(max(sizes)))
+    for members, placement in parts:
+        codes[members] = placement.codes
+    placements = [placement for _, placement in parts]
+    return Placement(
+        codes=codes,
+        total=sum(placement.total for placement in placements),
+        gap=sum(placement.gap for placement in placements),
+        gap_over_all_ids=sum(placement.gap_over_all_ids for placement in placements),
+        n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
+    )
+
+
+class Problem(NamedTuple):
+    """What `place_nearest` is asked, with nothing left out."""
+
+    quantizer: ResolvableQuantizer
+    X: npt.NDArray[Any]
+    capacity: int
+    taken: npt.NDArray[Any]
+    weights: npt.NDArray[np.float64]
+    order: IntArray
+    groups: IntArray
+    taken_groups: IntArray
+    n_groups: int
+
+    def only(self, items: IntArray) -> "Problem":
+        """Return the problem of some items, ascending; the IDs in use stay."""
+        position = np.full(len(self.X), -1)
+        position[items] = np.arange(len(items))
+        order = position[self.order]
+        return self._replace(
+            X=self.X[items], weights=self.weights[items], order=order[order >= 0], groups=self.groups[items]
+        )
+
+
+def split(groups: IntArray, order: IntArray, wanted: list[int]) -> list[IntArray]:
+    """Return for each of the wanted groups its items, in order."""
+    by_group = order[np.argsort(groups[order], kind="stable")]
+    begins, ends = (np.searchsorted(groups[by_group], wanted, side=side) for side in ("left", "right"))
+    return [by_group[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+
+def place_group_by_auction(problem: Problem, space: AdditiveSpace, members: IntArray) -> Placement:
+    """Solve the problem of one group, whose items `members` lists in order."""
+    group = problem.groups[members[0]]
+    codes, total, gap = place_by_auction(
+        AdditiveSpace(space.Z[members], space.codebooks),
+        capacity=problem.capacity,
+        taken=problem.taken[problem.taken_groups == group],
+        weights=problem.weights[members],
+        order=np.arange(len(members)),
+    )
+    return Placement(codes, total, gap, gap, 0)
+
+
+def place_on_lists(problem: Problem) -> Placement:
+    """Choose IDs on candidate lists, exactly.
+
+    An ID outside an item's list costs it at least as much as the last one inside. If that is less than what the item
+    pays at the final prices, or if it has no place at all, its list was too short: such lists grow fourfold and the
+    problem is solved anew. Who is still without an ID after three rounds takes a free one near in the prefix tree.
+    """
+    quantizer, X, capacity, taken, weights, order, groups, taken_groups, n_groups = problem
+    sizes = tuple(quantizer.codebook_sizes)
+    n_items, n_ids = len(X), math.prod(sizes)
     lists = CandidateLists(
         quantizer, X, groups, n_groups=n_groups, capacity=capacity, taken=taken, taken_groups=taken_groups
     )
-    count = n_ids if n_items * n_ids <= COMPLETE_PAIRS else min(COUNT, n_ids)
-    lists.extend(np.arange(n_items), count)
-    solved = assign_lists(lists, weights)
+    count = n_ids if n_items * n_ids <= COMPLETE_PAIRS else min(max(COUNT, min(ENTRIES // n_items, MOST_COUNT)), n_ids)
+    lists.extend(order, count)
+    solved = assign_lists(lists, weights, order)
     for _ in range(ROUNDS):
         limit = lists.limit(weights)
         placed = solved.choice >= 0
@@ -91,19 +178,19 @@ def place_nearest(
         savings = (solved.dual[dearer] - limit[dearer]).sum()
         if placed.all() and savings <= WORTHWHILE * solved.total:
             break
-        short = np.flatnonzero(dearer | (~placed & np.isfinite(limit)))
+        short = order[(dearer | (~placed & np.isfinite(limit)))[order]]
         longer = min(count * WIDENING, n_ids, MAX_ENTRIES // max(len(short), 1))
         if len(short) == 0 or longer < count:
             break
         count = longer
         lists.extend(short, count)
-        solved = assign_lists(lists, weights)
+        solved = assign_lists(lists, weights, order)
 
     total = solved.total
     codes = lists.codes_of(solved.choice)
-    stuck = np.flatnonzero(solved.choice < 0)
+    placed = solved.choice >= 0
+    stuck = order[~placed[order]]
     if len(stuck):
-        placed = solved.choice >= 0
         tree = PrefixRoom(quantizer.codebooks, capacity=capacity, n_groups=n_groups)
         tree.add(taken, taken_groups)
         tree.add(codes[placed], groups[placed])
@@ -120,6 +207,6 @@ def place_nearest(
     )
 
 
-def assign_lists(lists: CandidateLists, weights: npt.NDArray[np.float64]) -> Assignment:
+def assign_lists(lists: CandidateLists, weights: npt.NDArray[np.float64], order: IntArray) -> Assignment:
     """Solve the assignment over the candidates listed so far."""
-    return assign(lists.start, lists.stop, lists.column, lists.cost, lists.room, weights)
+    return assign(lists.start, lists.stop, lists.column, lists.cost, lists.room, weights, order)

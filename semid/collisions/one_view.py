@@ -1,5 +1,6 @@
 """Resolving the codes of a quantizer of one view."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import numpy.typing as npt
 from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
 from semid.collisions.nearest import place_nearest
+from semid.collisions.order import Items
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.result import Resolution
+from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
 from semid.io.arrays import check_codes
+from semid.io.mapped import drop_pages
 from semid.quantizers.base import code_dtype
 
 __all__ = ["resolve_one_view", "share"]
@@ -29,6 +33,7 @@ def resolve_one_view(
     policy: str,
     taken: Any,
     weights: Any,
+    duplicates: str = "separate",
 ) -> Resolution:
     """Do what `semid.resolve` promises for embeddings of shape (n_items, dim)."""
     sizes = tuple(quantizer.codebook_sizes)
@@ -45,9 +50,27 @@ def resolve_one_view(
     if policy == "suffix":
         return resolve_by_suffix(codes, sizes, published, before)
 
-    check_fits(len(X), 0 if published is None else len(published), sizes, capacity=capacity)
-    placement = place_nearest(quantizer, X, capacity=capacity, taken=published, weights=weights)
-    resolved = placement.codes.astype(code_dtype(max(sizes)))
+    if policy == "sinkhorn":
+        resolved = balance_last_level(quantizer, X, codes)
+        return Resolution(
+            codes=resolved,
+            codebook_sizes=sizes,
+            n_moved=int((resolved != codes).any(axis=1).sum()),
+            distortion_before=before,
+            distortion_after=distortion(quantizer, X, resolved),
+            optimality_gap=math.nan,
+            gap_over_all_ids=math.nan,
+            n_collisions_before=count_collisions(codes, sizes),
+            n_collisions_after=count_collisions(resolved, sizes),
+            n_beyond_candidates=0,
+        )
+
+    items = Items.of([X], weights, share=duplicates == "share")
+    check_fits(items.n_places, 0 if published is None else len(published), sizes, capacity=capacity)
+    placement = place_nearest(
+        quantizer, items.keep(X), capacity=capacity, taken=published, weights=items.weights, order=items.order
+    )
+    resolved = items.spread(placement.codes.astype(code_dtype(max(sizes))))
     return Resolution(
         codes=resolved,
         codebook_sizes=sizes,
@@ -56,8 +79,8 @@ def resolve_one_view(
         distortion_after=distortion(quantizer, X, resolved),
         optimality_gap=share(placement.gap, placement.total),
         gap_over_all_ids=share(placement.gap_over_all_ids, placement.total),
-        n_collisions_before=count_collisions(codes, sizes, capacity=capacity, taken=published),
-        n_collisions_after=count_collisions(resolved, sizes, capacity=capacity, taken=published),
+        n_collisions_before=count_collisions(items.keep(codes), sizes, capacity=capacity, taken=published),
+        n_collisions_after=count_collisions(items.keep(resolved), sizes, capacity=capacity, taken=published),
         n_beyond_candidates=placement.n_beyond_candidates,
     )
 
@@ -90,6 +113,7 @@ def distortion(quantizer: ResolvableQuantizer, X: npt.NDArray[Any], codes: npt.N
         block = slice(begin, begin + BLOCK)
         offsets = X[block].astype(np.float64) - quantizer.decode(codes[block])
         total += float(np.einsum("ij,ij->", offsets, offsets))
+        drop_pages(X)
     return total / len(X)
 
 

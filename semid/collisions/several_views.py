@@ -1,5 +1,6 @@
 """Resolving the codes of a shared-specific quantizer: shared codes stay common, each view's IDs become unique."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from semid.collisions.checks import (
 )
 from semid.collisions.counting import count_collisions
 from semid.collisions.one_view import share
+from semid.collisions.order import Items
 from semid.collisions.protocols import ResolvableViews, Views
 from semid.collisions.result import Resolution
-from semid.collisions.stages import distortion_of_views, place_in_stages
+from semid.collisions.sinkhorn import balance_last_level
+from semid.collisions.stages import distortion_of_views, place_in_stages, subtract_shared
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
 from semid.quantizers.base import code_dtype
 
@@ -31,6 +34,7 @@ def resolve_several_views(
     policy: str,
     taken: Any,
     weights: Any,
+    duplicates: str = "separate",
 ) -> Resolution:
     """Do what `semid.resolve` promises for a dict of views."""
     views, sizes = tuple(quantizer.views), tuple(quantizer.codebook_sizes)
@@ -46,22 +50,40 @@ def resolve_several_views(
     if policy == "suffix":
         return resolve_by_suffix(codes, sizes, published, before)
 
-    check_fits(n_items, 0 if published is None else len(published[views[0]]), sizes, capacity=capacity)
-    placed, placements = place_in_stages(quantizer, X, capacity=capacity, taken=published, weights=weights)
-    resolved = {view: placed[view].astype(code_dtype(max(sizes))) for view in views}
-    moved = np.zeros(n_items, dtype=bool)
-    for view in views:
-        moved |= (resolved[view] != codes[view]).any(axis=1)
+    if policy == "sinkhorn":
+        resolved = balance_views(quantizer, X, codes)
+        return Resolution(
+            codes=resolved,
+            codebook_sizes=sizes,
+            n_moved=count_moved(resolved, codes),
+            distortion_before=before,
+            distortion_after=distortion_of_views(quantizer, X, resolved),
+            optimality_gap=math.nan,
+            gap_over_all_ids=math.nan,
+            n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=None),
+            n_collisions_after=count_in_views(resolved, sizes, capacity=1, taken=None),
+            n_beyond_candidates=0,
+        )
+
+    items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, share=duplicates == "share")
+    n_taken = 0 if published is None else len(published[views[0]])
+    check_fits(items.n_places, n_taken, sizes, capacity=capacity)
+    kept = {view: items.keep(X[view]) for view in views}
+    placed, placements = place_in_stages(
+        quantizer, kept, capacity=capacity, taken=published, weights=items.weights, order=items.order
+    )
+    resolved = {view: items.spread(placed[view].astype(code_dtype(max(sizes)))) for view in views}
+    each = [{view: items.keep(rows[view]) for view in views} for rows in (codes, resolved)]
     return Resolution(
         codes=resolved,
         codebook_sizes=sizes,
-        n_moved=int(moved.sum()),
+        n_moved=count_moved(resolved, codes),
         distortion_before=before,
         distortion_after=distortion_of_views(quantizer, X, resolved),
         optimality_gap=max(share(placement.gap, placement.total) for placement in placements),
         gap_over_all_ids=max(share(placement.gap_over_all_ids, placement.total) for placement in placements),
-        n_collisions_before=count_in_views(codes, sizes, capacity=capacity, taken=published),
-        n_collisions_after=count_in_views(resolved, sizes, capacity=capacity, taken=published),
+        n_collisions_before=count_in_views(each[0], sizes, capacity=capacity, taken=published),
+        n_collisions_after=count_in_views(each[1], sizes, capacity=capacity, taken=published),
         n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
     )
 
@@ -86,6 +108,30 @@ def resolve_by_suffix(codes: Views, sizes: tuple[int, ...], published: Views | N
         n_collisions_after=count_in_views(resolved, longer, capacity=1, taken=published),
         n_beyond_candidates=0,
     )
+
+
+def balance_views(quantizer: ResolvableViews, X: Views, codes: Views) -> dict[str, Any]:
+    """Return the codes after GenSAR's repair of each view's last level; without specific levels, of the shared one."""
+    n_shared = quantizer.n_shared
+    shared = codes[quantizer.views[0]][:, :n_shared]
+    if len(quantizer.codebook_sizes) == n_shared and quantizer.shared_quantizer is not None:
+        joined = np.concatenate([X[view] for view in quantizer.views], axis=1)
+        shared = balance_last_level(quantizer.shared_quantizer, joined, shared)
+        return dict.fromkeys(quantizer.views, shared)
+    residuals = subtract_shared(quantizer, X, shared)
+    balanced = {}
+    for view in quantizer.views:
+        specific = quantizer.specific_quantizers[view]
+        if specific is not None:
+            own = balance_last_level(specific, residuals[view], codes[view][:, n_shared:], shared)
+            balanced[view] = np.concatenate([shared, own], axis=1)
+    return balanced
+
+
+def count_moved(resolved: Views, codes: Views) -> int:
+    """Return how many items have other codes in any view."""
+    moved = [(resolved[view] != codes[view]).any(axis=1) for view in codes]
+    return int(np.logical_or.reduce(moved).sum())
 
 
 def count_in_views(codes: Views, sizes: tuple[int, ...], *, capacity: int, taken: Views | None) -> int:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.keys import RowNumbers
+from semid.collisions.keys import IntArray, RowNumbers
 from semid.collisions.nearest import Placement, place_nearest
 from semid.collisions.protocols import ResolvableViews, Views
 
-__all__ = ["distortion_of_views", "place_in_stages"]
+__all__ = ["distortion_of_views", "place_in_stages", "subtract_shared"]
 
 # Rows decoded at a time when distortion is measured: at most 128 MiB of float64 up to 2,048 dimensions.
 BLOCK = 8192
@@ -23,6 +23,7 @@ def place_in_stages(
     capacity: int,
     taken: Views | None,
     weights: npt.NDArray[np.float64] | None,
+    order: IntArray | None = None,
 ) -> tuple[dict[str, npt.NDArray[Any]], list[Placement]]:
     """Return the codes of each view, and the assignments solved.
 
@@ -40,6 +41,8 @@ def place_in_stages(
     taken : mapping of view to ndarray of shape (n_taken, n_levels), unsigned integer dtype, optional
         Row i of all views is one item: the shared codes agree.
     weights : ndarray of shape (n_items,), dtype float64, optional
+    order : ndarray of shape (n_items,), dtype int64, optional
+        Who comes first where costs tie.
     """
     views, n_shared = tuple(quantizer.views), quantizer.n_shared
     shared_sizes, specific_sizes = quantizer.codebook_sizes[:n_shared], quantizer.codebook_sizes[n_shared:]
@@ -54,6 +57,7 @@ def place_in_stages(
                 capacity=capacity * math.prod(specific_sizes),
                 taken=taken_shared,
                 weights=weights,
+                order=order,
             )
         )
         shared = placements[0].codes
@@ -73,6 +77,7 @@ def place_in_stages(
             capacity=capacity,
             taken=None if taken is None else taken[view][:, n_shared:],
             weights=weights,
+            order=order,
             groups=groups,
             taken_groups=taken_groups,
             n_groups=len(numbers),

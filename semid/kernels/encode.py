@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from semid.kernels.compile import njit
 
-__all__ = ["extend_beams", "nearest", "sum_clusters"]
+__all__ = ["extend_beams", "nearest", "sort_by_cluster", "subtract_rows", "sum_clusters"]
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +35,41 @@ def nearest(products: Array, norms: Array, labels: Array, cost: Array) -> None:
                 best, code = score, k
         labels[row] = code
         cost[row] = best
+
+
+@njit
+def sort_by_cluster(labels: Array, starts: Array, order: Array) -> None:
+    """Sort rows by cluster, rows of one cluster in their order: a counting sort, in place of a stable argsort.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,), dtype int32
+    starts : ndarray of shape (n_clusters + 1,), dtype int64
+        Where each cluster begins in `order`.
+    order : ndarray of shape (n_rows,), dtype int64
+        Out: the rows.
+    """
+    end = starts.copy()
+    for row in range(labels.shape[0]):
+        order[end[labels[row]]] = row
+        end[labels[row]] += 1
+
+
+@njit
+def subtract_rows(x: Array, centroids: Array, labels: Array) -> None:
+    """Subtract the centroid of each row, in place.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_rows, dim), dtype float32
+        In and out.
+    centroids : ndarray of shape (n_clusters, dim), dtype float32
+    labels : ndarray of shape (n_rows,), dtype int32
+    """
+    for row in range(x.shape[0]):
+        label = labels[row]
+        for d in range(x.shape[1]):
+            x[row, d] -= centroids[label, d]
 
 
 @njit

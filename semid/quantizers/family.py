@@ -15,11 +15,12 @@ from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
 from semid.io.batches import is_stream, iter_batches, reservoir_sample
 from semid.quantizers.base import Quantizer
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed
+from semid.quantizers.checks import check_count, check_init, check_seed
 from semid.quantizers.product_space import full_space
-from semid.quantizers.sampling import auto_codebook_size, check_enough, sample_limit, sample_rows
+from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_levels, write_levels
 from semid.quantizers.search import build_tables, decode_codes, search_codes
+from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.training import Learnt
 
 __all__ = ["KMeansFamily"]
@@ -27,7 +28,6 @@ __all__ = ["KMeansFamily"]
 Matrix = npt.NDArray[np.float32]
 # partial_fit begins when there are so many rows per code: k-means++ draws from no more.
 FIRST_ROWS_PER_CODE = 64
-AUTO = "auto"
 
 
 class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
@@ -59,9 +59,9 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Number of codes of each level."""
         if self.__sklearn_is_fitted__():
             return tuple(len(book) for book in self.codebooks_)
-        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+        if is_auto(self.codebook_size):
             self._check_fitted()
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
+        return sizes_for(self.codebook_size, self.n_levels, n_items=None)
 
     @property
     def dim(self) -> int:
@@ -96,14 +96,14 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         rng = self._check_parameters()
         if is_stream(X):
-            limit = sample_limit(self._sizes_for(None), self.sample_size)
+            limit = sample_limit(sizes_for(self.codebook_size, self.n_levels, n_items=None), self.sample_size)
             sample, n_items = reservoir_sample(iter_batches(X), limit, rng)
-            sizes = self._sizes_for(n_items)
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
             check_enough(n_items, sizes)
             self._check_features(X, sample, reset=True)
         else:
             matrix = open_embeddings(X)
-            sizes = self._sizes_for(len(matrix))
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=len(matrix))
             sample = float_block(matrix, sample_rows(len(matrix), sizes, sample_size=self.sample_size, rng=rng))
             self._check_features(X, matrix, reset=True)
         learnt = self._train(sample, sizes, rng)
@@ -144,12 +144,7 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return self
         rng = self._check_parameters()
         fitted = self.__sklearn_is_fitted__()
-        if not fitted and isinstance(self.codebook_size, str):
-            raise InvalidValueError(
-                "codebook_size is unknown to partial_fit: expected an integer or one per level, got 'auto', which "
-                "needs the number of items. Set it, or call fit."
-            )
-        sizes = self.codebook_sizes
+        sizes = self.codebook_sizes if fitted else sizes_for_batches(self.codebook_size, self.n_levels)
         batch = np.array(float_block(open_embeddings(X), slice(0, None)))
         self._check_features(X, batch, reset=not hasattr(self, "n_features_in_"))
         if fitted:
@@ -275,15 +270,9 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._tables = build_tables(learnt.codebooks, rotation=learnt.rotation, columns=learnt.columns)
         return self
 
-    def _sizes_for(self, n_items: int | None) -> tuple[int, ...]:
-        """Return the codebook sizes for so many items; None: as many as "auto" makes the most of."""
-        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
-            return (256 if n_items is None else auto_codebook_size(n_items, self.n_levels),) * self.n_levels
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
-
     def _check_parameters(self) -> np.random.Generator:
         check_count(self.n_levels, "n_levels")
-        self._sizes_for(None)
+        sizes_for(self.codebook_size, self.n_levels, n_items=None)
         check_init(self.init)
         check_count(self.max_iter, "max_iter")
         if self.sample_size is not None:
@@ -300,7 +289,7 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _check_fitted(self) -> None:
         n_pending = sum(map(len, getattr(self, "_pending", [])))
         if n_pending and not self.__sklearn_is_fitted__():
-            needed = FIRST_ROWS_PER_CODE * max(check_codebook_sizes(self.codebook_size, self.n_levels))
+            needed = FIRST_ROWS_PER_CODE * max(sizes_for_batches(self.codebook_size, self.n_levels))
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet: expected {needed} rows from partial_fit, got "
                 f"{n_pending}. Give more batches, or call fit."

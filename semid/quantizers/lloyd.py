@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from semid.kernels.encode import nearest, sum_clusters
+from semid.kernels.encode import nearest, sort_by_cluster, sum_clusters
 from semid.quantizers.threads import for_each_block
 
 __all__ = ["assign_clusters", "cluster_means", "run_lloyd", "run_lloyd_by_halves"]
@@ -70,7 +70,7 @@ def run_lloyd_by_halves(x: Matrix, centroids: Matrix, *, max_iter: int) -> tuple
 
 
 def assign_clusters(
-    x: Matrix, centroids: Matrix, squares: Matrix, *, handicap: Matrix | None = None
+    x: Matrix, centroids: Matrix, squares: Matrix | None = None, *, handicap: Matrix | None = None
 ) -> tuple[Labels, Matrix]:
     """Return the nearest centroid of each row and the squared distance; ties to the lower code.
 
@@ -78,8 +78,8 @@ def assign_clusters(
     ----------
     x : ndarray of shape (n_items, dim), dtype float32
     centroids : ndarray of shape (codebook_size, dim), dtype float32
-    squares : ndarray of shape (n_items,), dtype float32
-        ``|x|^2``.
+    squares : ndarray of shape (n_items,), dtype float32, optional
+        ``|x|^2``; without them they are missing from the cost.
     handicap : ndarray of shape (codebook_size,), dtype float32, optional
         Added to the squared distances to each centroid.
 
@@ -98,8 +98,10 @@ def assign_clusters(
         nearest(x[first:last] @ right, norms, labels[first:last], cost[first:last])
 
     for_each_block(assign_block, len(x), max(1, min(2048, BLOCK_FLOATS // max(right.shape))))
-    cost += squares
-    return labels, np.maximum(cost, 0.0, out=cost)
+    if squares is not None:
+        cost += squares
+        np.maximum(cost, 0.0, out=cost)
+    return labels, cost
 
 
 def cluster_means(x: Matrix, labels: Labels, n_clusters: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
@@ -117,9 +119,10 @@ def cluster_means(x: Matrix, labels: Labels, n_clusters: int) -> tuple[Matrix, n
         Summed in float64 and in row order: the same bits on any number of threads.
     sizes : ndarray of shape (n_clusters,), dtype int64
     """
-    order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels, minlength=n_clusters)
     starts = np.concatenate(([0], np.cumsum(sizes)))
+    order = np.empty(len(labels), np.int64)
+    sort_by_cluster(labels, starts, order)
     sums = np.empty((n_clusters, x.shape[1]), np.float64)
     for_each_block(
         lambda first, last: sum_clusters(x, order, starts, first, last, sums), n_clusters, CLUSTERS_PER_BLOCK

@@ -12,12 +12,13 @@ from sklearn.utils.validation import check_is_fitted
 from semid.errors import InvalidTypeError
 from semid.io.arrays import CodeArray, check_codes, check_embeddings, open_embeddings
 from semid.quantizers.base import Quantizer
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_seed
+from semid.quantizers.checks import check_count, check_seed
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.networks.options import CodeLearning, Training
 from semid.quantizers.networks.parts import Architecture, Fitted, encode_latents
 from semid.quantizers.networks.saving import read_rqvae, write_rqvae
 from semid.quantizers.search import build_tables, decode_codes, search_codes
+from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 
 __all__ = ["RQVAE"]
 
@@ -46,8 +47,8 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
     ----------
     n_levels : int, default=3
         Number of codes per item.
-    codebook_size : int or sequence of int, default=256
-        Number of centroids, of all levels or of each.
+    codebook_size : int, sequence of int, or "auto", default=256
+        Number of centroids, of all levels or of each. "auto" as in `ResidualKMeans`.
     hidden_sizes : sequence of int, default=(512, 256, 128)
         Widths of the encoder's hidden layers; the decoder mirrors them.
     latent_dim : int, default=64
@@ -93,7 +94,7 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
     def __init__(
         self,
         n_levels: int = 3,
-        codebook_size: int | Sequence[int] = 256,
+        codebook_size: int | Sequence[int] | str = 256,
         *,
         hidden_sizes: Sequence[int] = (512, 256, 128),
         latent_dim: int = 64,
@@ -120,7 +121,11 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level."""
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
+        if self._is_fitted():
+            return tuple(map(len, self.codebooks_))
+        if is_auto(self.codebook_size):
+            check_is_fitted(self)
+        return sizes_for(self.codebook_size, self.n_levels, n_items=None)
 
     @property
     def dim(self) -> int:
@@ -159,9 +164,10 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         """
         from semid.quantizers.networks.fitting import fit_network
 
-        architecture, training, seed = self._check_parameters()
+        matrix = open_embeddings(X)
+        architecture, training, seed = self._check_parameters(n_items=len(matrix))
         fitted, history = fit_network(
-            open_embeddings(X), architecture, training, seed=seed, checkpoint=checkpoint, progress=self.progress
+            matrix, architecture, training, seed=seed, checkpoint=checkpoint, progress=self.progress
         )
         return self._learn(fitted, history)
 
@@ -186,12 +192,13 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         Raises
         ------
         InvalidValueError
-            If the first batch has fewer items than a codebook has codes, the dim changes, or a value is not finite.
+            If the first batch has fewer items than a codebook has codes, the dim changes, a value is not finite, or
+            ``codebook_size="auto"``, which needs the number of items.
         """
         from semid.quantizers.networks.streaming import NetworkStream
 
-        architecture, training, seed = self._check_parameters()
-        known = getattr(self, "codebooks_", None) is not None
+        architecture, training, seed = self._check_parameters(n_items=None)
+        known = self._is_fitted()
         batch = check_embeddings(X, dim=self.dim if known else None)
         stream = self._stream if known else None
         if stream is None:
@@ -234,7 +241,7 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         count : int
             Rows of codes wanted per item. The search finds at most ``beam * codebook_sizes[-1]``.
         beam : int
-            Prefixes kept after each level but the last.
+            As in `ResidualKMeans.candidates`.
 
         Returns
         -------
@@ -243,12 +250,23 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         cost : ndarray of shape (n_items, count), dtype float32
             Squared distance between latent and sum of centroids; ``inf`` where the search finds fewer than `count`.
         """
-        check_is_fitted(self)
         count, beam = check_count(count, "count"), check_count(beam, "beam")
-        matrix = open_embeddings(X, dim=self.dim)
+        return search_codes(self.latents(X), self._tables, beam=beam, count=count)
+
+    def latents(self, X: Any) -> Matrix:
+        """Return what codes are chosen for: the sum of the chosen centroids is near it.
+
+        Parameters
+        ----------
+        X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
+
+        Returns
+        -------
+        latents : ndarray of shape (n_items, latent_dim), dtype float32
+        """
+        check_is_fitted(self)
         cosine = (self.learning or CodeLearning()).distance == "cosine"
-        latents = encode_latents(matrix, self.scaling_, self.encoder_, unit_length=cosine)
-        return search_codes(latents, self._tables, beam=beam, count=count)
+        return encode_latents(open_embeddings(X, dim=self.dim), self.scaling_, self.encoder_, unit_length=cosine)
 
     def decode(self, codes: Any) -> Matrix:
         """Return the embeddings that codes stand for.
@@ -301,8 +319,16 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         params, fitted, history = read_rqvae(folder, mmap=mmap)
         return cls(**params)._learn(fitted, history)
 
-    def _check_parameters(self) -> tuple[Architecture, Training, int]:
+    def _is_fitted(self) -> bool:
+        return getattr(self, "codebooks_", None) is not None
+
+    def _check_parameters(self, *, n_items: int | None) -> tuple[Architecture, Training, int]:
+        """Return what to train, how, and the seed; `n_items` is None for a batch."""
         check_count(self.n_levels, "n_levels")
+        if n_items is not None:
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
+        else:
+            sizes = self.codebook_sizes if self._is_fitted() else sizes_for_batches(self.codebook_size, self.n_levels)
         learning = self.learning if self.learning is not None else CodeLearning()
         training = self.training if self.training is not None else Training()
         for name, value, kind in (("learning", learning, CodeLearning), ("training", training, Training)):
@@ -318,7 +344,7 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
             )
         hidden = tuple(check_count(size, f"hidden_sizes[{depth}]") for depth, size in enumerate(self.hidden_sizes))
         learning.balanced_levels(self.n_levels)
-        architecture = Architecture(self.codebook_sizes, hidden, check_count(self.latent_dim, "latent_dim"), learning)
+        architecture = Architecture(sizes, hidden, check_count(self.latent_dim, "latent_dim"), learning)
         return architecture, training, check_seed(self.seed)
 
     def _learn(self, fitted: Fitted, history: list[dict[str, float]]) -> Self:

@@ -11,17 +11,17 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed
-from semid.quantizers.family import AUTO, FIRST_ROWS_PER_CODE
+from semid.quantizers.checks import check_count, check_init, check_seed
+from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.residual import ResidualKMeans
-from semid.quantizers.sampling import auto_codebook_size, check_enough, sample_limit, sample_rows
+from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_shared_specific, write_shared_specific
 from semid.quantizers.search import decode_codes
 from semid.quantizers.shared_encoding import encode_shared_specific, quantizer_of
 from semid.quantizers.shared_training import LearntViews, absorb_views, fit_views
+from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.view_batches import are_batches, iter_view_batches, sample_view_batches
 from semid.quantizers.views import (
     check_same_codes,
@@ -137,9 +137,9 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         """Number of codes of each level, shared levels first; the same for every view."""
         if self.__sklearn_is_fitted__():
             return tuple(map(len, self.codebooks[self.views[0]]))
-        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
+        if is_auto(self.codebook_size):
             self._check_fitted()
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
+        return sizes_for(self.codebook_size, self.n_levels, n_items=None)
 
     @property
     def shared_quantizer(self) -> ResidualKMeans | None:
@@ -183,15 +183,15 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         rng = self._check_parameters()
         matrices: Matrices
         if are_batches(X):
-            limit = sample_limit(self._sizes_for(None), self.sample_size)
+            limit = sample_limit(sizes_for(self.codebook_size, self.n_levels, n_items=None), self.sample_size)
             matrices, n_items = sample_view_batches(X, self.views, limit, rng)
-            sizes = self._sizes_for(n_items)
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
             check_enough(n_items, sizes)
             rows = np.arange(min(limit, n_items))
         else:
             matrices = open_views(X, self.views)
             n_items = len(next(iter(matrices.values())))
-            sizes = self._sizes_for(n_items)
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
             rows = sample_rows(n_items, sizes, sample_size=self.sample_size, rng=rng)
         return self._learn(self._train(matrices, rows, sizes, rng))
 
@@ -233,11 +233,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         rng = self._check_parameters()
         if self.__sklearn_is_fitted__():
             return self._learn(absorb_views(self.standardize(X), self._learnt))
-        if isinstance(self.codebook_size, str):
-            raise InvalidValueError(
-                "codebook_size is unknown to partial_fit: expected an integer or one per level, got 'auto', which "
-                "needs the number of items. Set it, or call fit."
-            )
+        sizes = sizes_for_batches(self.codebook_size, self.n_levels)
         pending: list[dict[str, Matrix]] = getattr(self, "_pending", [])
         dims = {view: part.shape[1] for view, part in pending[0].items()} if pending else None
         batch = {
@@ -246,7 +242,6 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         }
         pending = [*pending, batch]
         n_rows = sum(len(each[self.views[0]]) for each in pending)
-        sizes = self.codebook_sizes
         if n_rows < FIRST_ROWS_PER_CODE * max(sizes):
             self._pending: list[dict[str, Matrix]] = pending
             return self
@@ -348,19 +343,13 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         check_count(self.n_shared, "n_shared", least=0)
         check_count(self.n_specific, "n_specific", least=0)
         check_count(self.n_levels, "n_shared + n_specific")
-        self._sizes_for(None)
+        sizes_for(self.codebook_size, self.n_levels, n_items=None)
         check_init(self.init)
         check_count(self.max_iter, "max_iter")
         if self.sample_size is not None:
             check_count(self.sample_size, "sample_size")
         check_view_weights(self.view_weights, check_views(self.views))
         return np.random.default_rng(check_seed(self.seed))
-
-    def _sizes_for(self, n_items: int | None) -> tuple[int, ...]:
-        """Return the codebook sizes for so many items; None: as many as "auto" makes the most of."""
-        if isinstance(self.codebook_size, str) and self.codebook_size == AUTO:
-            return (256 if n_items is None else auto_codebook_size(n_items, self.n_levels),) * self.n_levels
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
 
     def _train(
         self, matrices: Matrices, rows: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator
@@ -392,7 +381,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
     def _check_fitted(self) -> None:
         pending = getattr(self, "_pending", [])
         if pending and not self.__sklearn_is_fitted__():
-            needed = FIRST_ROWS_PER_CODE * max(check_codebook_sizes(self.codebook_size, self.n_levels))
+            needed = FIRST_ROWS_PER_CODE * max(sizes_for_batches(self.codebook_size, self.n_levels))
             n_pending = sum(len(each[self.views[0]]) for each in pending)
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet: expected {needed} rows from partial_fit, got "

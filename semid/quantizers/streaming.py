@@ -31,7 +31,7 @@ def absorb_batch(
     books, sizes = [], []
     for codebook, count in zip(codebooks, counts, strict=True):
         centroids, labels, total = absorb_level(batch, codebook, count)
-        subtract_centroids(batch, centroids, labels)
+        subtract_centroids(batch, [centroids], [labels])
         books.append(centroids)
         sizes.append(total)
     return tuple(books), tuple(sizes)

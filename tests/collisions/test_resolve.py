@@ -73,6 +73,23 @@ def test_ids_are_unique_when_lists_are_short(short_lists, catalogue):
     assert total * (1 - result.gap_over_all_ids) - 1e-4 <= least <= total + 1e-4
 
 
+@fixtures_are_constant
+@given(catalogues(), st.booleans())
+def test_an_auction_gives_unique_ids_and_tells_how_near_to_the_least_cost(auction, catalogue, weighted):
+    quantizer, X, capacity, taken = catalogue
+    weights = np.random.default_rng(0).integers(0, 4, len(X)) if weighted else None
+    result = semid.resolve(quantizer, X, capacity=capacity, taken=taken, weights=weights)
+    assert largest_group(result.codes, taken) <= capacity
+    room = np.full(len(quantizer.ids), capacity)
+    np.subtract.at(room, np.ravel_multi_index(taken.T, quantizer.codebook_sizes), 1)
+    cost = squared_distances(quantizer, X) * (1 if weights is None else weights[:, None])
+    total = cost[np.arange(len(X)), np.ravel_multi_index(result.codes.T, quantizer.codebook_sizes)].sum()
+    least = least_assignment_oracle(cost, room)
+    assert total <= least * 1.001 + 1e-4
+    assert result.optimality_gap == result.gap_over_all_ids
+    assert total * (1 - result.gap_over_all_ids) - 1e-4 <= least
+
+
 @given(seed=st.integers(0, 1000), zeros=st.booleans())
 def test_weighted_cost_is_the_least(seed, zeros):
     rng = np.random.default_rng(seed)
@@ -97,6 +114,8 @@ def test_longer_lists_reach_the_optimum_where_ids_are_scarce(make_quantizer, mon
     quantizer, X = make_quantizer((8, 8), dim=2), embeddings(60, dim=2)
     monkeypatch.setattr("semid.collisions.nearest.COMPLETE_PAIRS", 0)
     monkeypatch.setattr("semid.collisions.nearest.COUNT", 4)
+    monkeypatch.setattr("semid.collisions.nearest.MOST_COUNT", 4)
+    monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 2.0)
     result = semid.resolve(quantizer, X)
     least = least_assignment_oracle(squared_distances(quantizer, X), np.ones(64, dtype=int)) / 60
     assert result.distortion_after <= 1.002 * least
@@ -211,15 +230,35 @@ def test_too_many_items_beside_published_ones(quantizer_2x2):
     ("options", "error", "message"),
     [
         (
-            {"policy": "sinkhorn"},
+            {"policy": "greedy"},
             InvalidValueError,
-            r"policy is unknown: expected 'nearest' or 'suffix', got 'sinkhorn'\. Choose one of these",
+            r"policy is unknown: expected 'nearest' or 'suffix' or 'sinkhorn', got 'greedy'\. Choose one of these",
         ),
         ({"capacity": 0}, InvalidValueError, r"capacity is too small: expected at least 1, got 0\. Pass 1"),
         ({"capacity": 1.5}, InvalidTypeError, r"capacity has a wrong type: expected an integer, got float\. Pass how"),
         ({"capacity": True}, InvalidTypeError, r"expected an integer, got bool"),
         ({"policy": "suffix", "capacity": 2}, InvalidValueError, r"expected capacity 1, got 2\. Leave capacity out"),
         ({"policy": "suffix", "weights": [1, 1]}, InvalidValueError, r"expected no weights, got some\. Leave weights"),
+        (
+            {"duplicates": "drop"},
+            InvalidValueError,
+            r"duplicates is unknown: expected 'separate' or 'share', got 'drop'",
+        ),
+        (
+            {"policy": "suffix", "duplicates": "share"},
+            InvalidValueError,
+            r"expected duplicates='separate', got 'share'",
+        ),
+        (
+            {"policy": "sinkhorn", "capacity": 2},
+            InvalidValueError,
+            r"policy 'sinkhorn' is for unique IDs: expected capa",
+        ),
+        (
+            {"policy": "sinkhorn", "taken": [[0, 0]]},
+            InvalidValueError,
+            r"expected no taken, got some\. Leave taken out",
+        ),
         ({"weights": [1, 2, 3]}, InvalidValueError, r"weights have a wrong shape: expected \(2,\), got \(3,\)\. Pass"),
         ({"weights": [1, -2]}, InvalidValueError, r"expected at least 0, got -2\.0 for item 1\. Pass 0 for items"),
         ({"weights": [np.nan, 1]}, InvalidValueError, r"expected at least 0, got nan for item 0"),
@@ -253,3 +292,30 @@ def test_views_for_a_quantizer_of_one_view(quantizer_2x2):
         InvalidTypeError, match=r"expected one array for SumQuantizer, got a dict of views \['semantic'\]\. Pass one"
     ):
         semid.resolve(quantizer_2x2, {"semantic": embeddings(2)})
+
+
+@pytest.mark.parametrize("way", ["short_lists", "auction", None])
+def test_the_order_of_rows_decides_nothing(make_quantizer, request, way):
+    if way:
+        request.getfixturevalue(way)
+    quantizer, X = make_quantizer((6, 6)), embeddings(30)
+    shuffled = np.random.default_rng(1).permutation(30)
+    assert (semid.resolve(quantizer, X[shuffled]).codes == semid.resolve(quantizer, X).codes[shuffled]).all()
+
+
+def test_equal_items_share_an_id_when_asked_to(make_quantizer):
+    quantizer = make_quantizer((2, 2))
+    X = np.repeat(embeddings(4), 3, axis=0)
+    with pytest.raises(InvalidValueError, match="at most 4, got 12"):
+        semid.resolve(quantizer, X)
+    result = semid.resolve(quantizer, X, duplicates="share", weights=np.arange(12))
+    assert (result.codes == np.repeat(result.codes[::3], 3, axis=0)).all()
+    assert len(np.unique(result.codes, axis=0)) == 4
+    assert result.n_collisions_after == 0
+    one_by_one = semid.resolve(quantizer, X[::3], weights=np.arange(12).reshape(4, 3).sum(axis=1))
+    assert (result.codes[::3] == one_by_one.codes).all()
+
+
+def test_signed_zeros_are_equal(make_quantizer):
+    result = semid.resolve(make_quantizer((2, 2)), np.array([[0.0] * 3, [-0.0] * 3]), duplicates="share")
+    assert (result.codes[0] == result.codes[1]).all()

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid.io.arrays import CodeArray, check_codes
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_seed
+from semid.quantizers.checks import check_count, check_seed
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.search import decode_codes
@@ -20,6 +20,7 @@ from semid.quantizers.shared_specific_rqvae.checks import check_hidden_sizes, ch
 from semid.quantizers.shared_specific_rqvae.parts import Architecture, Fitted, encode_views
 from semid.quantizers.shared_specific_rqvae.recipes import Recipe, check_recipe
 from semid.quantizers.shared_specific_rqvae.saving import read_quantizer, write_quantizer
+from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.views import (
     check_same_codes,
     check_view_names,
@@ -56,8 +57,9 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         Levels whose codes are equal over views; may be 0.
     n_specific : int, default=2
         Levels of each view's own; may be 0, but not both.
-    codebook_size : int or sequence of int, default=256
-        Number of centroids, of all levels or of each of the ``n_shared + n_specific`` levels.
+    codebook_size : int, sequence of int, or "auto", default=256
+        Number of centroids, of all levels or of each of the ``n_shared + n_specific`` levels. "auto" as in
+        `ResidualKMeans`.
     views : sequence of str, default=("semantic", "collaborative")
         Names of the views, one or more.
     view_weights : mapping of str to float, optional
@@ -107,7 +109,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         self,
         n_shared: int = 2,
         n_specific: int = 2,
-        codebook_size: int | Sequence[int] = 256,
+        codebook_size: int | Sequence[int] | str = 256,
         *,
         views: Sequence[str] = ("semantic", "collaborative"),
         view_weights: Mapping[str, float] | None = None,
@@ -143,7 +145,11 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level, shared levels first; the same for every view."""
-        return check_codebook_sizes(self.codebook_size, self.n_levels)
+        if hasattr(self, "shared_"):
+            return tuple(map(len, self.codebooks[self.views[0]]))
+        if is_auto(self.codebook_size):
+            check_is_fitted(self)
+        return sizes_for(self.codebook_size, self.n_levels, n_items=None)
 
     @property
     def shared_quantizer(self) -> ResidualKMeans | None:
@@ -188,8 +194,8 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         FormatError
             If the checkpoint is damaged or belongs to a fit of other items or parameters.
         """
-        architecture, settings = self._check_parameters()
-        matrices = open_views(X, self.views)
+        matrices = open_views(X, check_views(self.views))
+        architecture, settings = self._check_parameters(n_items=len(next(iter(matrices.values()))))
         # Here, since torch is needed for training alone.
         from semid.quantizers.shared_specific_rqvae.fitting import fit_network
 
@@ -217,12 +223,13 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         Raises
         ------
         InvalidValueError
-            If the first batch has fewer items than a codebook has codes, a dim changes, or a value is not finite.
+            If the first batch has fewer items than a codebook has codes, a dim changes, a value is not finite,
+            or ``codebook_size="auto"``, which needs the number of items.
         """
         from semid.quantizers.shared_specific_rqvae.streaming import ViewStream
 
-        architecture, settings = self._check_parameters()
         known = hasattr(self, "shared_")
+        architecture, settings = self._check_parameters(n_items=None)
         matrices = self._open(X) if known else open_views(X, self.views)
         stream = self._stream if known else None
         if stream is None:
@@ -318,12 +325,18 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         params, fitted, history = read_quantizer(folder, mmap=mmap)
         return cls(**params)._learn(fitted, history)
 
-    def _check_parameters(self) -> tuple[Architecture, dict[str, Any]]:
-        """Return what to train, and how."""
+    def _check_parameters(self, *, n_items: int | None) -> tuple[Architecture, dict[str, Any]]:
+        """Return what to train, and how; `n_items` is None for a batch."""
         check_count(self.n_shared, "n_shared", least=0)
         check_count(self.n_specific, "n_specific", least=0)
         check_count(self.n_levels, "n_shared + n_specific")
-        views, sizes = check_views(self.views), self.codebook_sizes
+        views = check_views(self.views)
+        if n_items is not None:
+            sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
+        elif hasattr(self, "shared_"):
+            sizes = self.codebook_sizes
+        else:
+            sizes = sizes_for_batches(self.codebook_size, self.n_levels)
         architecture = Architecture(
             check_latent_dims(self.latent_dim, views),
             check_hidden_sizes(self.hidden_sizes),

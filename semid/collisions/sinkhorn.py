@@ -1,0 +1,80 @@
+"""Policy "sinkhorn": the repair that GenSAR's authors published; it leaves collisions, and says how many."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.collisions.keys import RowNumbers
+from semid.collisions.protocols import ResolvableQuantizer
+from semid.collisions.space import AdditiveSpace, additive_space
+from semid.errors import InvalidValueError
+from semid.kernels.balance import balance_codes
+
+__all__ = ["balance_last_level"]
+
+# As published with GenSAR (arXiv:2504.05730).
+ROUNDS, ITERATIONS, EPSILON = 20, 50, 0.003
+
+
+def balance_last_level(
+    quantizer: ResolvableQuantizer,
+    X: npt.NDArray[np.float32],
+    codes: npt.NDArray[Any],
+    prefixes: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:
+    """Give the items of each collision group new last codes, up to 20 times; the codes before them stay.
+
+    In every round each group is balanced by itself: entropic optimal transport gives each of its items an equal share,
+    and takes from each code an equal share, whoever else has the codes. So items may land on IDs of others, items
+    that are equal stay together, and a prefix with more items than codes cannot come right.
+
+    Parameters
+    ----------
+    quantizer : ResolvableQuantizer
+    X : ndarray of shape (n_items, dim), dtype float32
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+    prefixes : ndarray of shape (n_items, n_shared), unsigned integer dtype, optional
+        Codes before these, which tell items apart, too.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+
+    Raises
+    ------
+    InvalidValueError
+        If the quantizer does not decode IDs to sums of centroids.
+    """
+    space = additive_space(quantizer, X)
+    if space is None:
+        raise InvalidValueError(
+            "policy 'sinkhorn' needs distances at the last level: expected a quantizer whose decode is a sum of "
+            f"centroids, got {type(quantizer).__name__}. Choose policy 'nearest'."
+        )
+    codes = codes.copy()
+    sizes = tuple(quantizer.codebook_sizes)
+    rest = space.rest(codes[:, :-1])
+    before = np.zeros(len(codes), dtype=np.int64)
+    if prefixes is not None and prefixes.shape[1]:
+        before = RowNumbers([int(column.max()) + 1 for column in prefixes.T]).number(prefixes)
+    for _ in range(ROUNDS):
+        numbers = RowNumbers(sizes, n_groups=int(before.max()) + 1).number(codes, before)
+        counts = np.bincount(numbers)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(counts)
+        groups = [order[end - count : end] for end, count in zip(ends, counts, strict=True) if count > 1]
+        if not groups:
+            break
+        for members in groups:
+            codes[members, -1] = balanced(rest, members)
+    return codes
+
+
+def balanced(rest: AdditiveSpace, members: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the balanced last codes of some items."""
+    Z, book = rest.Z[members].astype(np.float64), rest.codebooks[0].astype(np.float64)
+    distances = np.einsum("nd,nd->n", Z, Z)[:, None] - 2 * Z @ book.T + np.einsum("kd,kd->k", book, book)
+    codes = np.empty(len(members), dtype=np.int64)
+    balance_codes(np.ascontiguousarray(distances), EPSILON, ITERATIONS, codes)
+    return codes
