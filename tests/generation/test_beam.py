@@ -10,6 +10,7 @@ from oracles import item_scores_oracle
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation import read_beams
+from semid.generation.probe import abilities
 
 
 def hugging_face(model, inputs, trie, vocab, num_beams, prompt_len):
@@ -29,9 +30,8 @@ def hugging_face(model, inputs, trie, vocab, num_beams, prompt_len):
     return read_beams(output.sequences, trie=trie, vocab=vocab, prompt_len=start, num_return=num_beams, scores=scores)
 
 
-@pytest.mark.parametrize("num_beams", [1, 5, 80])
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
+@pytest.mark.parametrize("num_beams", [1, 5, 100])  # of 48 items
+@pytest.mark.parametrize(("batch", "ragged"), [(1, False), (8, False), (8, True)], ids=["one", "even", "ragged"])
 def test_equal_to_hugging_face(any_model, trie, vocab, make_inputs, prompt_len, num_beams, batch, ragged):
     inputs = make_inputs(batch, ragged=ragged, seed=batch)
     expected = hugging_face(any_model, inputs, trie, vocab, num_beams, prompt_len)
@@ -97,8 +97,9 @@ def test_num_return(model, trie, vocab, make_inputs):
 def test_output_shapes_and_dtypes(model, vocab, make_inputs):
     trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0]])
     found = semid.generate(model, make_inputs(3), trie=trie, vocab=vocab, num_beams=5)
-    assert [array.shape for array in found] == [(3, 5), (3, 5, 3), (3, 5), (3,)]
-    assert [array.dtype for array in found] == [np.int64, np.int64, np.float32, np.int64]
+    assert [array.shape for array in found[:4]] == [(3, 5), (3, 5, 3), (3, 5), (3,)]
+    assert [array.dtype for array in found[:4]] == [np.int64, np.int64, np.float32, np.int64]
+    assert found.outside is None
     assert found.n_valid.tolist() == [2, 2, 2]
     np.testing.assert_array_equal(trie.codes_of(found.items[:, :2]), found.codes[:, :2])
 
@@ -193,28 +194,35 @@ def test_nothing_is_changed(model, trie, vocab, make_inputs):
 @pytest.fixture
 def rows_of_calls(any_model, monkeypatch):
     """Shape of the tokens that each forward pass of the model (its decoder) reads."""
-    shapes = []
-    forward = any_model.forward
-    name = "decoder_input_ids" if any_model.config.is_encoder_decoder else "input_ids"
+    abilities(any_model)  # trying them out reads a few tokens, once
+    shapes, decoder = [], any_model.get_decoder()
+    forward = decoder.forward
 
     @functools.wraps(forward)  # generate looks at the signature
     def recording(**kwargs):
-        shapes.append(tuple(kwargs[name].shape))
+        shapes.append(tuple(kwargs["input_ids"].shape))
         return forward(**kwargs)
 
-    monkeypatch.setattr(any_model, "forward", recording)
+    monkeypatch.setattr(decoder, "forward", recording)
     return shapes
+
+
+def step_shape(model, batch, width):
+    """Beams of a decoder-only model are positions of the request's row, except where it cannot read trees."""
+    in_one_row = abilities(model).shared and not model.config.is_encoder_decoder
+    return (batch, width) if in_one_row else (batch * width, 1)
 
 
 def test_the_prompt_is_read_once(any_model, trie, vocab, make_inputs, rows_of_calls):
     semid.generate(any_model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5)
-    assert rows_of_calls == [(2, 1 if any_model.config.is_encoder_decoder else 9), (10, 1), (10, 1)]
+    prompt = (2, 1 if any_model.config.is_encoder_decoder else 9)
+    assert rows_of_calls == [prompt, *[step_shape(any_model, 2, 5)] * 2]
 
 
 def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_inputs, rows_of_calls):
     trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0], [1, 0, 7]])
     found = semid.generate(any_model, make_inputs(2), trie=trie, vocab=vocab, num_beams=50)
-    assert rows_of_calls[1:] == [(4, 1), (4, 1)] and found.n_valid.tolist() == [3, 3]
+    assert rows_of_calls[1:] == [step_shape(any_model, 2, 2)] * 2 and found.n_valid.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +257,11 @@ def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_input
             InvalidTypeError,
             "exclude has a wrong dtype: expected integers, got <U1. Pass ranks,",
         ),
-        (dict(trie=[]), InvalidTypeError, "trie has a wrong type: expected one semid.Trie, got list"),
+        (
+            dict(trie=[]),
+            InvalidTypeError,
+            "trie has a wrong type: expected one semid.Trie or a list of them, got an empty list",
+        ),
     ],
 )
 def test_wrong_arguments(model, trie, vocab, make_inputs, arguments, error, message):
