@@ -10,14 +10,14 @@ import torch
 from semid.errors import InvalidValueError
 from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
-from semid.generation.inputs import check_count, check_model
+from semid.generation.inputs import batch_of, check_count, check_model
 from semid.generation.output import BeamOutput
 from semid.generation.probe import abilities, head_of, open_forward
 from semid.generation.routing import Part, check_tries, route
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["check_normalize", "generate", "last_token", "search", "tokens_of"]
+__all__ = ["check_normalize", "check_numbers", "generate", "last_token", "search", "tokens_of"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
@@ -89,7 +89,7 @@ def generate(
     num_beams = check_count(num_beams, "num_beams")
     num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
     check_normalize(normalize)
-    batch = _batch_of(inputs)
+    batch = batch_of(inputs)
     tries, vocabs = check_tries(trie, vocab, batch)
     check_model(model, last_token=last_token(vocabs))
     parts = route(tries, vocabs, candidates=candidates, exclude=exclude)
@@ -138,11 +138,7 @@ def search(
             if norm is not None:
                 norm = norm.to(logits.device)
             log_probs = _log_probs(logits, norm, normalize, part.trie, nodes[part.rows], depth)
-            if np.isnan(log_probs[nodes[part.rows] >= 0]).any():
-                raise InvalidValueError(
-                    f"the model's logits are not numbers: expected numbers at level {depth}, got nan. "
-                    "Check its weights; float16 may overflow where bfloat16 does not."
-                )
+            check_numbers(log_probs[nodes[part.rows] >= 0], depth)
             step.put(part.rows, part.trie.select(
                 log_probs, scores[part.rows], nodes[part.rows], depth=depth, k=num_beams, exclude=part.excluded
             ))  # fmt: skip
@@ -229,6 +225,15 @@ def check_normalize(normalize: str) -> None:
         raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}.")
 
 
+def check_numbers(log_probs: FloatArray, depth: int) -> None:
+    """Raise if a log-probability is NaN."""
+    if np.isnan(log_probs).any():
+        raise InvalidValueError(
+            f"the model's logits are not numbers: expected numbers at level {depth}, got nan. "
+            "Check its weights; float16 may overflow where bfloat16 does not."
+        )
+
+
 def tokens_of(vocabs: Sequence[SidVocabulary]) -> dict[int, list[Tokens]]:
     """Return the tokens of each level of each vocabulary, by its `id`."""
     return {id(vocab): [Tokens(torch.from_numpy(level.copy())) for level in vocab.level_tokens] for vocab in
@@ -238,9 +243,3 @@ def tokens_of(vocabs: Sequence[SidVocabulary]) -> dict[int, list[Tokens]]:
 def last_token(vocabs: Sequence[SidVocabulary]) -> int:
     """Return the largest token id of some vocabularies."""
     return max(int(level.max()) for vocab in {id(v): v for v in vocabs}.values() for level in vocab.level_tokens)
-
-
-def _batch_of(inputs: Any) -> int:
-    """Return the number of rows, or 1 where the inputs are wrong, which `open_forward` says better."""
-    input_ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
-    return max(1, len(input_ids)) if isinstance(input_ids, torch.Tensor) and input_ids.ndim else 1

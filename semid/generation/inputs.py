@@ -8,7 +8,7 @@ import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_count", "check_inputs", "check_length", "check_model", "start_token"]
+__all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "start_token"]
 
 
 def check_model(model: Any, *, last_token: int) -> None:
@@ -103,3 +103,9 @@ def check_count(value: int, name: str, *, at_most: int | None = None) -> int:
         remedy = "Search at least one beam." if at_most is None else "Raise num_beams to return more items."
         raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
     return count
+
+
+def batch_of(inputs: Any) -> int:
+    """Return the number of rows, or 1 where the inputs are wrong, which `check_inputs` says better."""
+    input_ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
+    return max(1, len(input_ids)) if isinstance(input_ids, torch.Tensor) and input_ids.ndim else 1

@@ -12,7 +12,7 @@ from semid.generation.processor import check_pair
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["Part", "check_lists", "check_tries", "route"]
+__all__ = ["Part", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 Ranks = Sequence[Iterable[int] | None]
@@ -81,9 +81,9 @@ def route(
     groups: dict[tuple[int, int, bytes | None], list[int]] = {}
     for row in range(batch):
         own = wanted[row] if wanted else None
-        _check_ranks(own, tries[row], "candidates")
+        check_ranks(own, tries[row], "candidates")
         # An error about ranks that do not exist, also where they would be no candidates.
-        _check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
+        check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
         key = (id(tries[row]), id(vocabs[row]), None if own is None else np.unique(own).tobytes())
         if own is None or own.size:
             groups.setdefault(key, []).append(row)
@@ -94,7 +94,7 @@ def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | N
     """Return one array of ranks per request, less its -1 entries; None for a request that gives None."""
     if lists is None:
         return None
-    arrays = [None if ranks is None else _as_ranks(ranks, name) for ranks in lists]
+    arrays = [None if ranks is None else as_ranks(ranks, name) for ranks in lists]
     if len(arrays) != batch or any(ranks is not None and ranks.ndim != 1 for ranks in arrays):
         shapes = [None if ranks is None else ranks.shape for ranks in arrays[:3]]
         raise InvalidValueError(
@@ -147,7 +147,8 @@ def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:
     return list(value)
 
 
-def _as_ranks(ranks: Any, name: str) -> IntArray:
+def as_ranks(ranks: Any, name: str) -> IntArray:
+    """Return the ranks of one request as an array of int64, or raise an error."""
     if isinstance(ranks, torch.Tensor):
         ranks = ranks.cpu().numpy()
     elif isinstance(ranks, Iterable) and not isinstance(ranks, np.ndarray):
@@ -160,7 +161,8 @@ def _as_ranks(ranks: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def _check_ranks(ranks: IntArray | None, trie: Trie, name: str) -> None:
+def check_ranks(ranks: IntArray | None, trie: Trie, name: str) -> None:
+    """Raise unless all ranks are those of items."""
     if ranks is not None and ranks.size and (ranks.min() < 0 or ranks.max() >= trie.n_items):
         raise InvalidValueError(
             f"{name} holds a rank out of range: expected 0 .. {trie.n_items - 1}, got {ranks.min()} .. {ranks.max()}. "
