@@ -18,7 +18,7 @@ __all__ = ["Learnt", "fit_codebooks", "fit_levels", "sample_rows"]
 Matrix = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 # On 100k clustered embeddings of 384 dimensions, 3 x 256 codes: distortion over that of scikit-learn per level,
-# collisions and perplexity of the later levels, for seeds 0, 1 and 2. After 25 steps a level and 6 rounds 1.009, 13.3 %,
+# collisions and perplexity of the later levels, for seeds 0, 1, 2. After 25 steps a level and 6 rounds 1.009, 13.3 %,
 # 221/241; 1.009, 13.7 %, 217/243; 1.012, 13.3 %, 226/242. After 15 and 7, which cost as much, 1.009, 13.6 %, 221/238;
 # 1.007, 13.9 %, 222/239; 1.008, 13.9 %, 226/241. So joint rounds are worth more than steps of one level; but fewer
 # steps still (8: 1.013), or half of the rows for the starts and the first rounds (1.018), are no way to save time.

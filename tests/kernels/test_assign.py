@@ -7,7 +7,7 @@ from oracles import least_assignment_oracle
 from semid.kernels.assign import OPEN, find_keys, number_keys, place_items, price_items, slot_of
 
 
-def place(cost, room, weights=None):
+def place(cost, room, weights=None, budget=2**62):
     """Run the kernels on a dense cost matrix, inf where an item may not go; choices come back as columns."""
     n_items, n_columns = cost.shape
     order = np.argsort(cost, axis=1, kind="stable")
@@ -18,7 +18,10 @@ def place(cost, room, weights=None):
     free, price, closing = room.copy(), np.zeros(n_columns), np.where(room > 0, OPEN, 0)
     first, following, previous = np.full(n_columns, -1), np.full(n_items, -1), np.full(n_items, -1)
     choice, dual = np.full(n_items, -1), np.empty(n_items)
-    place_items(start, stop, column, costs, weights, free, price, closing, first, following, previous, choice)
+    rows = np.arange(n_items)
+    place_items(
+        start, stop, column, costs, weights, free, price, closing, first, following, previous, rows, budget, choice
+    )
     total, gap = price_items(start, stop, column, costs, weights, price, closing, choice, dual)
     chosen = np.where(choice >= 0, column[choice], -1)
     holders = [walk_holders(first[j], following, previous) for j in range(n_columns)]
@@ -51,6 +54,15 @@ def problems(draw):
 
 def weighted(cost, weights):
     return np.where(np.isfinite(cost), weights[:, None] * np.where(np.isfinite(cost), cost, 0), np.inf)
+
+
+def test_place_items_beyond_its_budget_takes_what_is_free_and_the_gap_covers_it():
+    cost, room = np.array([[0.0, 1.0], [0.0, 9.0], [0.0, 2.0]]), np.array([1, 2])
+    least = least_assignment_oracle(cost, room)
+    hasty = place(cost, room, budget=-1)
+    assert hasty["chosen"].tolist() == [0, 1, 1] and hasty["free"].tolist() == [0, 0]
+    assert hasty["total"] == 11.0 and least == 3.0
+    assert hasty["gap"] >= hasty["total"] - least
 
 
 @given(problems())
