@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from semid.generation import SidLogitsProcessor as SidLogitsProcessor
     from semid.generation import generate as generate
     from semid.generation import prefix_allowed_tokens_fn as prefix_allowed_tokens_fn
+    from semid.generation import score_items as score_items
     from semid.kernels import show_backends as show_backends
     from semid.metrics import report as report
     from semid.quantizers import RQVAE as RQVAE
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "prefix_allowed_tokens_fn": "semid.generation",
     "report": "semid.metrics",
     "resolve": "semid.collisions",
+    "score_items": "semid.generation",
     "show_backends": "semid.kernels",
     "suggest_sizes": "semid.collisions",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "prefix_allowed_tokens_fn",
     "report",
     "resolve",
+    "score_items",
     "show_backends",
     "suggest_sizes",
 ]

@@ -3,5 +3,6 @@
 from semid.generation.beam import generate
 from semid.generation.output import BeamOutput, read_beams
 from semid.generation.processor import SidLogitsProcessor, prefix_allowed_tokens_fn
+from semid.generation.scoring import score_items
 
-__all__ = ["BeamOutput", "SidLogitsProcessor", "generate", "prefix_allowed_tokens_fn", "read_beams"]
+__all__ = ["BeamOutput", "SidLogitsProcessor", "generate", "prefix_allowed_tokens_fn", "read_beams", "score_items"]

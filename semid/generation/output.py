@@ -28,12 +28,28 @@ class BeamOutput(NamedTuple):
         Summed log-probabilities; -inf in empty slots.
     n_valid : ndarray of shape (batch,), dtype int64
         Slots that hold an item; they come first.
+    outside : ndarray of shape (batch, num_return), dtype float32, or None
+        Only with ``generate(..., outside=True)``: the probability that the model, free to write any token at each level
+        of this ID, would have left the codes of the level somewhere; NaN in empty slots. Near 0, scores with
+        ``normalize="window"`` are those with ``normalize="full"``.
     """
 
     items: IntArray
     codes: IntArray
     scores: FloatArray
     n_valid: IntArray
+    outside: FloatArray | None = None
+
+    @classmethod
+    def empty(cls, batch: int, num_return: int, n_levels: int, *, outside: bool = False) -> Self:
+        """Return an output without a single item."""
+        return cls(
+            np.full((batch, num_return), -1, np.int64),
+            np.full((batch, num_return, n_levels), -1, np.int64),
+            np.full((batch, num_return), -np.inf, np.float32),
+            np.zeros(batch, np.int64),
+            np.full((batch, num_return), np.nan, np.float32) if outside else None,
+        )
 
     @classmethod
     def from_ranks(cls, trie: Trie, ranks: IntArray, scores: FloatArray) -> Self:

@@ -10,6 +10,10 @@ from transformers import (
     BartForConditionalGeneration,
     BloomConfig,
     BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -18,6 +22,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -32,9 +38,10 @@ LAYERS = dict(vocab_size=70, hidden_size=32, intermediate_size=48, num_hidden_la
 
 def build(kind):
     match kind:
-        case "t5":
+        case "t5" | "t5-untied":  # tied embeddings scale the hidden state
             config = T5Config(vocab_size=70, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
-                              decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)  # fmt: skip
+                              decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+                              tie_word_embeddings=kind == "t5", scale_decoder_outputs=kind == "t5")  # fmt: skip
             return T5ForConditionalGeneration(config)
         case "bart":
             layers = {
@@ -54,6 +61,14 @@ def build(kind):
             return LlamaForCausalLM(LlamaConfig(**LAYERS, tie_word_embeddings=False, **SPECIAL))
         case "mistral":  # the window is shorter than the prompts
             return MistralForCausalLM(MistralConfig(**LAYERS, num_key_value_heads=2, sliding_window=4, **SPECIAL))
+        case "qwen3":
+            return Qwen3ForCausalLM(Qwen3Config(**LAYERS, num_key_value_heads=2, head_dim=8, **SPECIAL))
+        case "gemma":
+            return GemmaForCausalLM(GemmaConfig(**LAYERS, num_key_value_heads=2, head_dim=8, **SPECIAL))
+        case "gemma2":  # every other layer has a window; logits are bent
+            config = Gemma2Config(**LAYERS, num_key_value_heads=2, head_dim=8, sliding_window=4,
+                                  final_logit_softcapping=3.0, attn_logit_softcapping=5.0, **SPECIAL)  # fmt: skip
+            return Gemma2ForCausalLM(config)
 
 
 @cache
@@ -64,11 +79,13 @@ def tiny_model(kind):
         for weight in model.parameters():
             if weight.ndim > 1:
                 weight.normal_(0, 0.3)
+        if kind == "bart":
+            model.final_logits_bias.normal_()
     return model.eval()
 
 
-ENCODER_DECODERS = ("t5", "bart")
-KINDS = ("t5", "bart", "gpt2", "bloom", "qwen2", "llama", "mistral")
+ENCODER_DECODERS = ("t5", "t5-untied", "bart")
+KINDS = (*ENCODER_DECODERS, "gpt2", "bloom", "qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2")
 
 
 @pytest.fixture(params=KINDS)

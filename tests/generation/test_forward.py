@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.forward import cache_of, open_forward
+from semid.generation.body import cache_of
+from semid.generation.head import Tokens
+from semid.generation.inputs import check_model
+from semid.generation.probe import Abilities, abilities, head_of, open_forward
 
 
 def whole_text_logits(model, prompt, answer):
@@ -19,14 +22,23 @@ def whole_text_logits(model, prompt, answer):
         return model(input_ids=torch.cat([prompt, torch.tensor(answer, dtype=torch.long)])[None]).logits[0, -1]
 
 
-def test_every_step_equals_the_whole_text(any_model, make_inputs):
-    """Beams that die, double, grow in number and shrink again."""
+WAYS = [Abilities(split, shared) for split in (False, True) for shared in (False, True)]
+
+
+@pytest.mark.parametrize("found", WAYS, ids=str)
+def test_every_step_equals_the_whole_text(any_model, make_inputs, found):
+    """Beams that die, double, grow in number and shrink again; by every way that the model can go."""
+    able = abilities(any_model)
+    if found.shared > able.shared or found.split > able.split:
+        pytest.skip(f"the model cannot: {able}")
+    head, every = head_of(any_model, found), Tokens(torch.arange(70))
     inputs = make_inputs(3, side="right" if any_model.config.is_encoder_decoder else "left")
     prompts = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     rng = np.random.default_rng(0)
     with torch.inference_mode():
-        forward = open_forward(any_model, inputs, last_token=69)
-        logits = [forward.prompt()]
+        forward = open_forward(any_model, inputs, n_levels=5, found=found)
+        expected = torch.stack([whole_text_logits(any_model, prompt, []) for prompt in prompts])
+        torch.testing.assert_close(head.logits(forward.prompt(), every), expected, atol=1e-4, rtol=1e-4)
         answers = [[[]] for _ in prompts]
         for width, before in [(3, 1), (5, 3), (5, 5), (2, 5)]:
             rows, tokens = rng.integers(0, before, (3, width)), rng.integers(40, 70, (3, width))
@@ -34,7 +46,7 @@ def test_every_step_equals_the_whole_text(any_model, make_inputs):
                 [[*beams[row], int(token)] for row, token in zip(rows[request], tokens[request], strict=True)]
                 for request, beams in enumerate(answers)
             ]
-            logits = forward.step(rows, tokens)
+            logits = head.logits(forward.step(rows, tokens), every)
             assert logits.shape == (3 * width, 70)
             expected = [
                 whole_text_logits(any_model, prompt, answer)
@@ -80,7 +92,7 @@ RIGHT_PADDED = {"input_ids": ones(2, 3), "attention_mask": torch.tensor([[1, 1, 
 )
 def test_wrong_inputs(decoder_only, inputs, message):
     with pytest.raises(InvalidValueError, match=re.escape(message)):
-        open_forward(decoder_only, inputs, last_token=60)
+        open_forward(decoder_only, inputs, n_levels=3)
 
 
 def test_token_types_are_ignored_by_models_without_them(decoder_only, make_inputs):
@@ -90,22 +102,22 @@ def test_token_types_are_ignored_by_models_without_them(decoder_only, make_input
     reads_them = "token_type_ids" in inspect.signature(decoder_only.forward).parameters
     if reads_them:
         with pytest.raises(InvalidValueError, match="token_type_ids"):
-            open_forward(decoder_only, typed, last_token=60)
+            open_forward(decoder_only, typed, n_levels=3)
     else:
-        expected = open_forward(decoder_only, inputs, last_token=60).prompt()
-        assert (open_forward(decoder_only, typed, last_token=60).prompt() == expected).all()
+        expected = open_forward(decoder_only, inputs, n_levels=3).prompt()
+        assert (open_forward(decoder_only, typed, n_levels=3).prompt() == expected).all()
 
 
-def test_wrong_models(decoder_only, make_inputs):
+def test_wrong_models(decoder_only):
     with pytest.raises(InvalidTypeError, match="model has a wrong type: expected a transformers model, got Linear"):
-        open_forward(torch.nn.Linear(2, 2), make_inputs(1), last_token=60)
+        check_model(torch.nn.Linear(2, 2), last_token=60)
     message = r"vocabulary does not fit the model: expected token ids below 70, got 70\. Call vocab\.extend"
     with pytest.raises(InvalidValueError, match=message):
-        open_forward(decoder_only, make_inputs(1), last_token=70)
+        check_model(decoder_only, last_token=70)
     decoder_only.train()
     try:
         with pytest.raises(InvalidValueError, match=r"model is in training mode: .* Call model\.eval\(\) first"):
-            open_forward(decoder_only, make_inputs(1), last_token=60)
+            check_model(decoder_only, last_token=60)
     finally:
         decoder_only.eval()
 
@@ -121,8 +133,8 @@ def test_a_decoder_without_a_start_token(encoder_decoder, make_inputs, monkeypat
         monkeypatch.setattr(config, "decoder_start_token_id", None)
         monkeypatch.setattr(config, "bos_token_id", None, raising=False)
     with pytest.raises(InvalidValueError, match=r"no start token: .* Pass decoder_input_ids in inputs"):
-        open_forward(encoder_decoder, make_inputs(1), last_token=60)
-    open_forward(encoder_decoder, make_inputs(1) | {"decoder_input_ids": ones(1, 1)}, last_token=60)
+        open_forward(encoder_decoder, make_inputs(1), n_levels=3)
+    open_forward(encoder_decoder, make_inputs(1) | {"decoder_input_ids": ones(1, 1)}, n_levels=3)
 
 
 def test_a_wrapped_model(decoder_only, make_inputs):
@@ -133,6 +145,8 @@ def test_a_wrapped_model(decoder_only, make_inputs):
             super().__init__()
             self.inner, self.config, self.device = inner, inner.config, inner.device
             self.get_input_embeddings, self.get_base_model = inner.get_input_embeddings, lambda: inner
+            self.dtype, self.get_decoder = inner.dtype, inner.get_decoder
+            self.get_output_embeddings = inner.get_output_embeddings
             self.eval()
 
         def forward(self, *args, **kwargs):
@@ -140,5 +154,7 @@ def test_a_wrapped_model(decoder_only, make_inputs):
 
     inputs = make_inputs(3)
     with torch.inference_mode():
-        expected = open_forward(decoder_only, inputs, last_token=60).prompt()
-        assert torch.equal(open_forward(Wrapped(decoder_only), inputs, last_token=60).prompt(), expected)
+        expected = open_forward(decoder_only, inputs, n_levels=3).prompt()
+        wrapped = Wrapped(decoder_only)
+        assert abilities(wrapped) == Abilities(True, True)
+        assert torch.equal(open_forward(wrapped, inputs, n_levels=3).prompt(), expected)

@@ -1,0 +1,127 @@
+"""A model's forward pass up to its output layer, or with it where the two cannot be told apart."""
+
+import inspect
+from typing import Any, final
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+
+from semid.errors import InvalidValueError
+
+__all__ = ["Body", "accepted_arguments", "is_plain"]
+
+
+@final
+class Body:
+    """What is run at each step of a search; its output are the features that a `Head` reads.
+
+    Parameters
+    ----------
+    model : transformers model
+    split : bool
+        Run the decoder alone, so that the features are hidden states; otherwise the whole model, and the features are
+        its logits.
+    """
+
+    def __init__(self, model: Any, *, split: bool) -> None:
+        self.model = model
+        self.split = split
+        self.inner = model.get_decoder() if split else model
+        self.accepted = accepted_arguments(self.inner)
+
+    def read(
+        self,
+        input_ids: torch.Tensor,
+        *,
+        attention_mask: Any,
+        position_ids: torch.Tensor,
+        cache: Any,
+        last: bool = True,
+    ) -> tuple[torch.Tensor, Any]:
+        """Run a decoder-only model.
+
+        Parameters
+        ----------
+        input_ids, position_ids : torch.Tensor of shape (rows, length)
+        attention_mask : torch.Tensor of shape (rows, seen + length) or (rows, 1, length, seen + length), or a dict
+        cache : transformers.Cache, optional
+        last : bool
+            Return the features of the last position alone.
+
+        Returns
+        -------
+        features : torch.Tensor of shape (rows, 1 or length, dim)
+        cache : transformers.Cache
+        """
+        optional = {"position_ids": position_ids, "past_key_values": cache, "logits_to_keep": 1 if last else 0}
+        output = self.inner(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            use_cache=True,
+            return_dict=True,
+            **{name: value for name, value in optional.items() if name in self.accepted},
+        )
+        features = output.last_hidden_state if self.split else output.logits
+        return features[:, -1:] if last else features, cache_of(self.model, output)
+
+    def answer(
+        self, decoder_input_ids: torch.Tensor, *, encoded: torch.Tensor | None, attention_mask: torch.Tensor, cache: Any
+    ) -> tuple[torch.Tensor, Any]:
+        """Run the decoder of an encoder-decoder.
+
+        Parameters
+        ----------
+        decoder_input_ids : torch.Tensor of shape (rows, length)
+        encoded : torch.Tensor of shape (rows, prompt length, dim)
+        attention_mask : torch.Tensor of shape (rows, prompt length)
+        cache : transformers.Cache, optional
+
+        Returns
+        -------
+        features : torch.Tensor of shape (rows, dim)
+            Those of the last position.
+        cache : transformers.Cache
+        """
+        if self.split:
+            output = self.inner(
+                input_ids=decoder_input_ids,
+                encoder_hidden_states=encoded,
+                encoder_attention_mask=attention_mask,
+                past_key_values=cache,
+                use_cache=True,
+                return_dict=True,
+            )
+            return output.last_hidden_state[:, -1], cache_of(self.model, output)
+        output = self.inner(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+        )
+        return output.logits[:, -1], cache_of(self.model, output)
+
+
+def accepted_arguments(model: Any) -> frozenset[str]:
+    """Return the names that the model's forward pass takes."""
+    # PEFT wraps the model whose signature counts.
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(inner.forward).parameters)
+
+
+def is_plain(module: torch.nn.Module) -> bool:
+    """Tell whether a module's weights say all that it does: no hooks, and weights that are in memory."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
+    return not hooked and all(weight.device.type != "meta" for weight in module.parameters())
+
+
+def cache_of(model: Any, output: Any) -> Any:
+    """Return the cache of a forward pass; an error if it cannot follow the beams."""
+    cache = getattr(output, "past_key_values", None)
+    if not hasattr(cache, "reorder_cache"):
+        raise InvalidValueError(
+            f"{type(model).__name__} keeps no cache that beams can share: expected past_key_values with reorder_cache, "
+            f"got {type(cache).__name__}. Use model.generate with a SidLogitsProcessor."
+        )
+    return cache

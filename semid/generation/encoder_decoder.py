@@ -1,0 +1,83 @@
+"""Encoder-decoders: the encoder reads the prompt once, and all beams of a request read one copy of what it wrote."""
+
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from semid.generation.body import Body
+from semid.generation.forward import Forward, reorder
+from semid.generation.inputs import start_token
+from semid.generation.shared_states import share
+
+__all__ = ["EncoderDecoder"]
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@final
+class EncoderDecoder(Forward):
+    """Beams are rows of the decoder alone.
+
+    Parameters
+    ----------
+    body : Body
+    input_ids, attention_mask : torch.Tensor of shape (batch, length)
+    shared : bool
+        Let the beams of a request read one copy of the cross-attention's keys and values, see `SharedStates`; otherwise
+        each beam gets its own, which any model can work with. The cache of the answer, a few tokens, follows the beams.
+    decoder_input_ids : torch.Tensor of shape (batch, start length), optional
+    encoded : torch.Tensor of shape (batch, length, dim), optional
+        What the encoder wrote, if it has run already.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        shared: bool,
+        decoder_input_ids: torch.Tensor | None = None,
+        encoded: torch.Tensor | None = None,
+    ) -> None:
+        self.body = body
+        self.input_ids = input_ids
+        self.mask = attention_mask
+        self.batch = len(attention_mask)
+        self.shared = shared
+        self.width = 1
+        self.cache: Any = None
+        self.encoded = encoded
+        if decoder_input_ids is None:
+            decoder_input_ids = torch.full((self.batch, 1), start_token(body.model))
+        self.decoder_input_ids = decoder_input_ids.to(attention_mask.device)
+
+    def prompt(self) -> torch.Tensor:
+        """Encode the prompts; return the features of the first token of the answer."""
+        if self.encoded is None:
+            encoder = self.body.model.get_encoder()
+            self.encoded = encoder(input_ids=self.input_ids, attention_mask=self.mask, return_dict=True)[0]
+        features = self._run(self.decoder_input_ids)
+        self.shared = self.shared and share(self.cache)
+        return features
+
+    def step(self, rows: IntArray, tokens: IntArray) -> torch.Tensor:
+        """Append a token to each beam."""
+        reorder(self.cache.self_attention_cache if self.shared else self.cache, rows, self.width)
+        width = tokens.shape[1]
+        if width != self.width and self.encoded is not None:
+            # All beams of a request have the same prompt. Its keys and values are in the cache; models read no more
+            # than the shape of the encoding now, but it has to agree.
+            request = torch.arange(self.batch, device=self.mask.device).repeat_interleave(width) * self.width
+            self.mask = self.mask[request]
+            self.encoded = self.encoded[:1].expand(len(request), -1, -1) if self.shared else self.encoded[request]
+            self.width = width
+        return self._run(torch.from_numpy(tokens).reshape(-1, 1).to(self.mask.device))
+
+    def _run(self, decoder_input_ids: torch.Tensor) -> torch.Tensor:
+        features, self.cache = self.body.answer(
+            decoder_input_ids, encoded=self.encoded, attention_mask=self.mask, cache=self.cache
+        )
+        return features

@@ -1,0 +1,168 @@
+"""The output layer, asked for the logits of a few tokens or for the sum over all: never for rows x vocabulary."""
+
+from abc import ABC, abstractmethod
+from typing import Any, final
+
+import torch
+
+from semid.generation.body import is_plain
+
+__all__ = ["Head", "LogitsHead", "WeightHead", "find_head"]
+
+# Logits that the normaliser holds at a time: 4 MiB of float32, which stay in the caches of a core.
+CHUNK = 1 << 20
+
+
+class Head(ABC):
+    """From the features of beams to logits."""
+
+    @abstractmethod
+    def logits(self, features: torch.Tensor, tokens: "Tokens") -> torch.Tensor:
+        """Return the logits of a level's tokens, shape (rows, n_tokens), dtype float32."""
+
+    @abstractmethod
+    def pick(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logit of one token per row, shape (rows,), dtype float32."""
+
+    @abstractmethod
+    def log_normalizer(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the sum of the exponentials of all logits, shape (rows,), dtype float32."""
+
+
+@final
+class Tokens:
+    """The token ids of a level, as a slice where they are consecutive, so that rows of a weight need no copy.
+
+    Attributes
+    ----------
+    ids : torch.Tensor of shape (n_tokens,), dtype int64
+    """
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self.ids = ids
+        first, n = int(ids[0]), len(ids)
+        consecutive = bool((ids == torch.arange(first, first + n, device=ids.device)).all())
+        self._slice = slice(first, first + n) if consecutive else None
+        self._rows: dict[int, torch.Tensor] = {}
+
+    def of(self, table: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
+        """Return the tokens' rows of a table of shape (vocabulary, ...); `keep` copies of scattered rows for later."""
+        if self._slice is not None:
+            return table[self._slice]
+        if not keep:
+            return table[self.ids.to(table.device)]
+        rows = self._rows.get(table.data_ptr())
+        if rows is None:
+            rows = self._rows[table.data_ptr()] = table[self.ids.to(table.device)]
+        return rows
+
+    def columns(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the tokens' columns of logits of shape (rows, vocabulary)."""
+        return logits[:, self._slice] if self._slice is not None else logits[:, self.ids.to(logits.device)]
+
+
+@final
+class LogitsHead(Head):
+    """For a model whose output layer is not plain: its features are the logits that it returned."""
+
+    def logits(self, features: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """Return the logits of a level's tokens."""
+        return tokens.columns(features).float()
+
+    def pick(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logit of one token per row."""
+        return features.gather(1, tokens.to(features.device)[:, None])[:, 0].float()
+
+    def log_normalizer(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the sum of the exponentials of all logits."""
+        return features.float().logsumexp(dim=1)
+
+
+@final
+class WeightHead(Head):
+    """A linear layer over the hidden state, with what some families do before and after it.
+
+    Parameters
+    ----------
+    layer : torch.nn.Linear
+    scale : float
+        Factor of the hidden state; T5 with tied embeddings has ``d_model ** -0.5``.
+    factor : float
+        Factor of the logits.
+    softcap : float, optional
+        Gemma 2 bends logits into ``softcap * tanh(logits / softcap)``.
+    shift : torch.Tensor of shape (vocabulary,), optional
+        Added to the logits; BART's ``final_logits_bias``.
+    """
+
+    def __init__(
+        self,
+        layer: torch.nn.Linear,
+        *,
+        scale: float = 1.0,
+        factor: float = 1.0,
+        softcap: float | None = None,
+        shift: torch.Tensor | None = None,
+    ) -> None:
+        self.layer = layer
+        self.scale = scale
+        self.factor = factor
+        self.softcap = softcap
+        self.shift = shift
+
+    def logits(self, features: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+        """Return the logits of a level's tokens."""
+        weight = tokens.of(self.layer.weight, keep=True)
+        bias = None if self.layer.bias is None else tokens.of(self.layer.bias)
+        raw = torch.nn.functional.linear(self._before(features), weight, bias)
+        return self._after(raw, None if self.shift is None else tokens.of(self.shift))
+
+    def pick(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logit of one token per row."""
+        hidden, tokens = self._before(features), tokens.to(self.layer.weight.device)
+        raw = torch.linalg.vecdot(hidden.float(), self.layer.weight[tokens].float())
+        if self.layer.bias is not None:
+            raw = raw + self.layer.bias[tokens]
+        return self._after(raw, None if self.shift is None else self.shift[tokens])
+
+    def log_normalizer(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the sum of the exponentials of all logits, a block of the vocabulary at a time."""
+        hidden, weight, bias = self._before(features), self.layer.weight, self.layer.bias
+        total = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+        block = max(256, CHUNK // len(hidden))
+        for first in range(0, len(weight), block):
+            part = slice(first, first + block)
+            raw = torch.nn.functional.linear(hidden, weight[part], None if bias is None else bias[part])
+            logits = self._after(raw, None if self.shift is None else self.shift[part])
+            total = torch.logaddexp(total, logits.logsumexp(dim=1))
+        return total
+
+    def _before(self, features: torch.Tensor) -> torch.Tensor:
+        features = features.to(self.layer.weight.device)
+        return features if self.scale == 1.0 else features * self.scale
+
+    def _after(self, raw: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+        if self.factor != 1.0:
+            raw = raw * self.factor
+        if shift is not None:
+            raw = raw + shift.to(raw.device)
+        if self.softcap is not None:
+            raw = torch.tanh(raw / self.softcap) * self.softcap
+        return raw.float()
+
+
+def find_head(model: Any) -> WeightHead | None:
+    """Return the output layer of a model if it is a plain linear one; `probe.abilities` checks it against the model."""
+    layer = model.get_output_embeddings() if callable(getattr(model, "get_output_embeddings", None)) else None
+    if type(layer) is not torch.nn.Linear or not is_plain(layer):
+        return None
+    config = model.config.get_text_config(decoder=True)
+    scaled = bool(getattr(config, "scale_decoder_outputs", False))
+    bias = getattr(model, "final_logits_bias", None)
+    return WeightHead(
+        layer,
+        scale=config.d_model**-0.5 if scaled else 1.0,
+        factor=(getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        shift=None if bias is None else bias.reshape(-1),
+    )

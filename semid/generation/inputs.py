@@ -1,0 +1,111 @@
+"""What a model and its prompts must be before a search begins: every check, with the message that a user reads."""
+
+import operator
+from collections.abc import Mapping, Set
+from typing import Any
+
+import torch
+
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "start_token"]
+
+
+def check_model(model: Any, *, last_token: int) -> None:
+    """Raise unless `model` is a transformers model in evaluation mode whose vocabulary has `last_token`."""
+    if getattr(model, "config", None) is None or not callable(getattr(model, "get_input_embeddings", None)):
+        raise InvalidTypeError(
+            f"model has a wrong type: expected a transformers model, got {type(model).__name__}. "
+            "Pass the model whose generate you would call."
+        )
+    if model.training:
+        raise InvalidValueError(
+            "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
+        )
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    if last_token >= n_rows:
+        raise InvalidValueError(
+            f"the vocabulary does not fit the model: expected token ids below {n_rows}, got {last_token}. "
+            "Call vocab.extend(tokenizer, model)."
+        )
+
+
+def check_inputs(
+    inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool, unused: Set[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``input_ids`` and ``attention_mask``, or raise an error that says what is wrong with the inputs."""
+    known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
+    if isinstance(inputs, Mapping) and "past_key_values" in inputs:
+        raise InvalidValueError(
+            f"a cache cannot be passed: expected prompts, got a {type(inputs['past_key_values']).__name__}. "
+            "Pass whole prompts: the search keeps its own cache, one row per request."
+        )
+    if not isinstance(inputs, Mapping) or "input_ids" not in inputs or set(inputs) - known - unused:
+        got = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs).__name__
+        raise InvalidValueError(
+            f"inputs are wrong: expected a mapping with input_ids and others of {sorted(known)}, got {got}. "
+            "Pass what the tokenizer returns, less the entries that generate does not use."
+        )
+    input_ids = inputs["input_ids"]
+    for name, value in inputs.items():
+        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        if not isinstance(value, torch.Tensor) or value.ndim != 2 or len(value) != len(input_ids) or not value.numel():
+            raise InvalidValueError(
+                f"{name} is wrong: expected a tensor of shape (batch, length), got {shape}. "
+                "Call the tokenizer with return_tensors='pt' and padding=True."
+            )
+    attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
+    if attention_mask.shape != input_ids.shape:
+        raise InvalidValueError(
+            f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(attention_mask.shape)}. "
+            "Pass the one that came with input_ids."
+        )
+    if not encoder_decoder and not attention_mask[:, -1].all():
+        raise InvalidValueError(
+            "prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. "
+            "Set tokenizer.padding_side = 'left'."
+        )
+    return input_ids, attention_mask
+
+
+def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
+    """Raise if a prompt and the `n_new` tokens read after it need more positions than the model has."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = int(attention_mask.sum(dim=1).max()) + n_new
+    if most is not None and longest > most:
+        raise InvalidValueError(
+            f"a prompt is longer than the model's positions: expected at most {most - n_new} tokens before the answer, "
+            f"got {longest - n_new}. Truncate the prompts."
+        )
+
+
+def start_token(model: Any) -> int:
+    """Return the token that an encoder-decoder's answers begin with."""
+    for config in (getattr(model, "generation_config", None), model.config):
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            token = getattr(config, name, None)
+            if token is not None:
+                return int(token)
+    raise InvalidValueError(
+        "the decoder has no start token: expected decoder_start_token_id in the model's configuration, got none. "
+        "Pass decoder_input_ids in inputs."
+    )
+
+
+def check_count(value: int, name: str, *, at_most: int | None = None) -> int:
+    """Return a count as an int, or raise unless it lies in ``1 .. at_most``."""
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Pass a count.") from error
+    if count < 1 or (at_most is not None and count > at_most):
+        limit = "1 or more" if at_most is None else f"1 .. {at_most}"
+        remedy = "Search at least one beam." if at_most is None else "Raise num_beams to return more items."
+        raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
+    return count
+
+
+def batch_of(inputs: Any) -> int:
+    """Return the number of rows, or 1 where the inputs are wrong, which `check_inputs` says better."""
+    input_ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
+    return max(1, len(input_ids)) if isinstance(input_ids, torch.Tensor) and input_ids.ndim else 1

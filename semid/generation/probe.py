@@ -1,0 +1,146 @@
+"""What a model can do, found out by trying it once on a tiny prompt and comparing with the plain way."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from semid.generation.body import Body, accepted_arguments
+from semid.generation.decoder_only import RowDecoder, TreeDecoder, can_read_trees
+from semid.generation.encoder_decoder import EncoderDecoder
+from semid.generation.forward import Forward
+from semid.generation.head import Head, LogitsHead, Tokens, find_head
+from semid.generation.inputs import check_inputs, check_length
+
+__all__ = ["Abilities", "abilities", "head_of", "open_forward"]
+
+
+class Abilities(NamedTuple):
+    """Which of the fast ways give what the plain way gives, for one model.
+
+    Attributes
+    ----------
+    split : bool
+        The decoder and the output layer may be run one after the other, so that `WeightHead` computes only the logits
+        that are asked for; otherwise the whole model runs, and its logits are used.
+    shared : bool
+        Decoder-only: tree attention (`TreeDecoder`); encoder-decoder: one copy of the cross-attention's keys and
+        values (`SharedStates`); otherwise each beam has a row of the cache of its own.
+    """
+
+    split: bool
+    shared: bool
+
+
+_known: WeakKeyDictionary[Any, dict[tuple[str, str], Abilities]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def abilities(model: Any) -> Abilities:
+    """Return what a model can do; tried when it is first met, and again when its dtype or attention has changed."""
+    kind = (str(model.dtype), str(getattr(model.config, "_attn_implementation", None)))
+    with _lock:
+        found = _known.setdefault(model, {}).get(kind)
+    if found is None:
+        found = examine(model)
+        with _lock:
+            _known[model][kind] = found
+    return found
+
+
+def head_of(model: Any, found: Abilities) -> Head:
+    """Return the head that reads what ``open_forward(model, ...)`` returns."""
+    head = find_head(model) if found.split else None
+    return LogitsHead() if head is None else head
+
+
+def open_forward(
+    model: Any, inputs: Mapping[str, torch.Tensor], *, n_levels: int, found: Abilities | None = None
+) -> Forward:
+    """Check inputs and return the forward passes that a model's abilities allow.
+
+    Parameters
+    ----------
+    model : transformers model
+        Checked before by `check_model`.
+    inputs : mapping of str to torch.Tensor of shape (batch, length)
+    n_levels : int
+        Tokens of an answer.
+    found : Abilities, optional
+        Default: ``abilities(model)``.
+    """
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    # Tokenizers add token_type_ids to every text; a model that has no use for them loses nothing.
+    unused = {"token_type_ids"} - accepted_arguments(model)
+    input_ids, attention_mask = check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused)
+    input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
+    check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
+    found = abilities(model) if found is None else found
+    return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"))
+
+
+def _open(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    found: Abilities,
+    decoder_input_ids: torch.Tensor | None = None,
+) -> Forward:
+    body = Body(model, split=found.split)
+    if model.config.is_encoder_decoder:
+        start = None if decoder_input_ids is None else decoder_input_ids
+        return EncoderDecoder(body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=start)
+    return (TreeDecoder if found.shared else RowDecoder)(body, input_ids, attention_mask)
+
+
+@torch.inference_mode()
+def examine(model: Any) -> Abilities:
+    """Try the fast ways on two tiny prompts; a way is open if the logits of all steps agree with the plain way."""
+    plain = _walk(model, Abilities(split=False, shared=False))
+    if plain is None:
+        return Abilities(split=False, shared=False)
+    split = find_head(model) is not None and _agree(_walk(model, Abilities(split=True, shared=False)), plain)
+    may_share = bool(model.config.is_encoder_decoder) or can_read_trees(model)
+    shared = may_share and _agree(_walk(model, Abilities(split=split, shared=True)), plain)
+    return Abilities(split=split, shared=shared)
+
+
+# Two prompts, one padded, that are followed by three beams and then by four with crossed parents; the beams of the last
+# step end in the same token, so that what tells them apart is what they descend from.
+INPUT_IDS = ((3, 4, 5, 6), (0, 0, 4, 3))
+ROWS = (np.zeros((2, 3), np.int64), np.array([[2, 0, 0, 1], [1, 1, 2, 0]]))
+TOKENS = (np.array([[3, 4, 5], [6, 4, 3]]), np.full((2, 4), 6))
+
+
+def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
+    """Return the logits of all steps, shape (rows, vocabulary); None if the model does not take the way at all."""
+    n_rows = model.get_input_embeddings().weight.shape[0]
+    input_ids = torch.tensor(INPUT_IDS, device=model.device)
+    mask = (input_ids > 0).long()
+    start = None
+    if model.config.is_encoder_decoder:
+        start = torch.full((2, 1), 3 % n_rows, device=model.device)
+    try:
+        forward = _open(model, input_ids % n_rows, mask, found, start)
+        features = [forward.prompt()]
+        features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError):
+        # Whatever a model objects to, the plain way is left; what that objects to, the search itself will say.
+        return None
+    head = head_of(model, found)
+    every = torch.arange(n_rows, device=model.device)
+    return torch.cat([head.logits(part, Tokens(every)) for part in features])
+
+
+def _agree(logits: torch.Tensor | None, plain: torch.Tensor) -> bool:
+    """Tell whether logits are the plain ones up to rounding: closer than beams that differ only in their ancestors."""
+    if logits is None or logits.shape != plain.shape or not torch.isfinite(plain).all():
+        return False
+    error = float((logits - plain).abs().max())
+    last = plain[-8:].view(2, 4, -1)
+    apart = min(float((beams[one] - beams[other]).abs().max()) for beams, one, other in
+                ((last[0], 0, 1), (last[0], 1, 3), (last[1], 0, 2), (last[1], 2, 3)))  # fmt: skip
+    return error <= 1e-4 * float(plain.abs().max()) or error < 0.1 * apart

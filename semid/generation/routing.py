@@ -1,0 +1,170 @@
+"""Which trie each request of a batch searches: one for all, one per row, or the candidates of each row."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.processor import check_pair
+from semid.trie import Trie
+from semid.vocabulary import SidVocabulary
+
+__all__ = ["Part", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
+
+IntArray = npt.NDArray[np.integer[Any]]
+Ranks = Sequence[Iterable[int] | None]
+
+
+class Part(NamedTuple):
+    """The requests that share a trie and a vocabulary.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_requests,), dtype int64
+        Their rows in the batch.
+    trie : Trie
+    vocab : SidVocabulary
+    ranks : ndarray of shape (trie.n_items,), dtype int64, or None
+        The rank that each item of `trie` has in the trie that the caller gave; None if it is that trie.
+    excluded : list of ndarray, or None
+        Ranks in `trie`, one array per request.
+    """
+
+    rows: IntArray
+    trie: Trie
+    vocab: SidVocabulary
+    ranks: IntArray | None
+    excluded: list[IntArray] | None
+
+    def given(self, ranks: IntArray) -> IntArray:
+        """Return ranks as the caller knows them; -1 stays -1."""
+        return ranks if self.ranks is None else np.where(ranks >= 0, self.ranks[ranks], -1)
+
+
+def check_tries(
+    trie: Trie | Sequence[Trie], vocab: SidVocabulary | Sequence[SidVocabulary], batch: int
+) -> tuple[list[Trie], list[SidVocabulary]]:
+    """Return a trie and a vocabulary for each row, or raise an error that says what does not fit."""
+    tries, vocabs = _per_row(trie, Trie, "trie", batch), _per_row(vocab, SidVocabulary, "vocab", batch)
+    for pair in dict.fromkeys(zip(map(id, tries), map(id, vocabs), strict=True)):
+        row = next(row for row in range(batch) if (id(tries[row]), id(vocabs[row])) == pair)
+        check_pair(tries[row], vocabs[row])
+        if tries[row].n_levels != tries[0].n_levels:
+            raise InvalidValueError(
+                f"tries have different depths: expected {tries[0].n_levels} levels in all rows, got "
+                f"{tries[row].n_levels} in row {row}. Search IDs of different lengths in separate calls."
+            )
+    return tries, vocabs
+
+
+def route(
+    tries: list[Trie], vocabs: list[SidVocabulary], *, candidates: Ranks | None, exclude: Ranks | None
+) -> list[Part]:
+    """Group the rows of a batch by what they search.
+
+    Parameters
+    ----------
+    tries, vocabs : list of batch
+        From `check_tries`.
+    candidates : sequence of batch sequences of int, optional
+        Ranks that a row may return, -1 for none; None in place of a sequence allows all items. A row without candidates
+        belongs to no part.
+    exclude : sequence of batch sequences of int, optional
+        Ranks that a row must not return.
+    """
+    batch = len(tries)
+    wanted = check_lists(candidates, batch, "candidates")
+    unwanted = check_lists(exclude, batch, "exclude")
+    groups: dict[tuple[int, int, bytes | None], list[int]] = {}
+    for row in range(batch):
+        own = wanted[row] if wanted else None
+        check_ranks(own, tries[row], "candidates")
+        # An error about ranks that do not exist, also where they would be no candidates.
+        check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
+        key = (id(tries[row]), id(vocabs[row]), None if own is None else np.unique(own).tobytes())
+        if own is None or own.size:
+            groups.setdefault(key, []).append(row)
+    return [_part(rows, tries[rows[0]], vocabs[rows[0]], wanted, unwanted) for rows in groups.values()]
+
+
+def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | None] | None:
+    """Return one array of ranks per request, less its -1 entries; None for a request that gives None."""
+    if lists is None:
+        return None
+    arrays = [None if ranks is None else as_ranks(ranks, name) for ranks in lists]
+    if len(arrays) != batch or any(ranks is not None and ranks.ndim != 1 for ranks in arrays):
+        shapes = [None if ranks is None else ranks.shape for ranks in arrays[:3]]
+        raise InvalidValueError(
+            f"{name} is wrong: expected {batch} sequences of ranks, got {len(arrays)} of shapes {shapes}. "
+            "Give one sequence per request."
+        )
+    return [None if ranks is None else ranks[ranks != -1] for ranks in arrays]
+
+
+def _part(
+    rows: list[int],
+    trie: Trie,
+    vocab: SidVocabulary,
+    wanted: list[IntArray | None] | None,
+    unwanted: list[IntArray | None] | None,
+) -> Part:
+    own = wanted[rows[0]] if wanted else None
+    ranks = None if own is None else np.unique(own)
+    excluded = None
+    if unwanted is not None:
+        excluded = [np.empty(0, np.int64) if (ranks_ := unwanted[row]) is None else ranks_ for row in rows]
+    if ranks is not None:
+        # Ranks follow the order of codes, so that an item's rank among the candidates is its place in the sorted ranks.
+        trie = Trie.from_codes(trie.codes_of(ranks), codebook_sizes=trie.codebook_sizes)
+        if excluded is not None:
+            excluded = [np.flatnonzero(np.isin(ranks, gone)) for gone in excluded]
+    return Part(np.asarray(rows, np.int64), trie, vocab, ranks, excluded)
+
+
+def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:
+    if isinstance(value, kind):
+        return [value] * batch
+    if not isinstance(value, list | tuple) or not value:
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected one semid.{kind.__name__} or a list of them, got "
+            f"{'an empty ' if isinstance(value, list | tuple) else ''}{type(value).__name__}. "
+            "Give one for all rows or one per row."
+        )
+    if len(value) != batch:
+        raise InvalidValueError(
+            f"{name} has a wrong length: expected {batch}, one per row, got {len(value)}. "
+            f"Give one {kind.__name__} for all rows or one per row."
+        )
+    for row, one in enumerate(value):
+        if not isinstance(one, kind):
+            raise InvalidTypeError(
+                f"{name} has a wrong type: expected a semid.{kind.__name__} in row {row}, got {type(one).__name__}. "
+                "Give one for all rows or one per row."
+            )
+    return list(value)
+
+
+def as_ranks(ranks: Any, name: str) -> IntArray:
+    """Return the ranks of one request as an array of int64, or raise an error."""
+    if isinstance(ranks, torch.Tensor):
+        ranks = ranks.cpu().numpy()
+    elif isinstance(ranks, Iterable) and not isinstance(ranks, np.ndarray):
+        ranks = list(ranks)  # a set, too
+    array = np.asarray(ranks)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InvalidTypeError(
+            f"{name} has a wrong dtype: expected integers, got {array.dtype}. Pass ranks, not item ids."
+        )
+    return array.astype(np.int64)
+
+
+def check_ranks(ranks: IntArray | None, trie: Trie, name: str) -> None:
+    """Raise unless all ranks are those of items."""
+    if ranks is not None and ranks.size and (ranks.min() < 0 or ranks.max() >= trie.n_items):
+        raise InvalidValueError(
+            f"{name} holds a rank out of range: expected 0 .. {trie.n_items - 1}, got {ranks.min()} .. {ranks.max()}. "
+            "Take ranks from Trie.rank or SemanticIds.ranks_of."
+        )
