@@ -11,6 +11,7 @@ from .backbone import Backbone, Batch
 from .dataset import History, Task
 from .events import draw_forms, event_parts, prompt
 from .language import Language
+from .recent import past_events
 
 __all__ = ["Pair", "T5Backbone"]
 
@@ -56,7 +57,10 @@ class T5Backbone(Backbone):
             for event in history.train_events():
                 task: Task = "search" if forms[event] else "recommendation"
                 _, sid = event_parts(language, history, event, as_search=bool(forms[event]))
-                asked = prompt(language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens)
+                asked = prompt(
+                    language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens,
+                    past=past_events(history, int(event), task=task, recipe=self.recipe),
+                )  # fmt: skip
                 pairs.append(Pair(asked, sid))
         return pairs
 
