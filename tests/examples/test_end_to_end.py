@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from gensar.evaluation import Evaluator
 from gensar_end_to_end import main
@@ -15,32 +14,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 import semid
 
-N_ITEMS, N_USERS, N_EVENTS = 100, 20, 12
-GENRES = ("Action", "Drama", "Comedy", "War")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder in the neutral format: items of four categories, users who like one of them."""
-    folder = tmp_path_factory.mktemp("toydata")
-    rng = np.random.default_rng(0)
-    with (folder / "items.jsonl").open("w") as file:
-        for item in range(N_ITEMS):
-            categories = [f"Movies > {GENRES[item % 4]}"]
-            file.write(json.dumps({"item_id": item, "title": f"Film {item}", "categories": categories}) + "\n")
-    with (folder / "interactions.csv").open("w") as file:
-        file.write("user_id,item_id,position,timestamp\n")
-        for user in range(N_USERS):
-            items = rng.permutation(np.arange(user % 4, N_ITEMS, 4))[:N_EVENTS]
-            for position, item in enumerate(items):
-                file.write(f"{user},{item},{position},{position // 2}\n")
-    return folder
+N_ITEMS, N_USERS = 100, 20  # of the fixture `data`
 
 
 @pytest.fixture(autouse=True)
-def cached_embeddings(tmp_path_factory, monkeypatch):
-    cache = tmp_path_factory.getbasetemp() / "embeddings"
-    monkeypatch.setenv("SEMID_CACHE", str(cache))
+def cached(cached_embeddings):
+    """All tests here embed the same texts."""
 
 
 @pytest.fixture
