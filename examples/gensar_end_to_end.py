@@ -18,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from gensar.alignment import TRAINING_TASKS
 from gensar.decoding import DECODERS
 from gensar.evaluation import LIST_LENGTH
 from gensar.identifiers import IDENTIFIERS, POLICIES
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backbone", choices=BACKBONES, default="causal")
     parser.add_argument("--identifier", choices=IDENTIFIERS, default=IDENTIFIERS[0], help="how the IDs are made")
     parser.add_argument("--tasks", choices=TASKS, default="both", help="train and evaluate one task alone")
+    parser.add_argument("--training-tasks", choices=TRAINING_TASKS, default="two", help="six: the paper's; t5 only")
     parser.add_argument("--policy", choices=POLICIES, default="nearest", help="how IDs are made unique")
     parser.add_argument(
         "--history", choices=HISTORIES, default="strict", help="published: as in GenSAR's code; t5 only"
@@ -79,6 +81,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
     return replace(
         recipe,
         identifier=asked.identifier,
+        training_tasks=asked.training_tasks,
         policy=asked.policy,
         history=asked.history,
         n_recent=asked.recent,

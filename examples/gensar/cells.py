@@ -20,6 +20,7 @@ class Cell:
     backbone: str | None = None
     identifier: str | None = None
     tasks: str | None = None
+    training_tasks: str | None = None
     history: str | None = None
     recent: int | None = None
     policy: str | None = None
@@ -29,7 +30,7 @@ class Cell:
     def switches(self) -> list[str]:
         """Return the arguments for the program."""
         turned = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return [word for name, value in turned if value is not None for word in (f"--{name}", str(value))]
+        return [w for name, value in turned if value is not None for w in (f"--{name.replace('_', '-')}", str(value))]
 
     def name(self, seed: int) -> str:
         """Return the name of the result file: the switches that were turned, and the seed."""
@@ -73,6 +74,11 @@ GROUPS = (
             "strict, last 5 + 5": Cell(backbone="t5", recent=5),
             "published, last 5 + 5 (leaks)": Cell(backbone="t5", history="published", recent=5),
         },
+    ),
+    Group(
+        "training-tasks",
+        "training tasks, T5",
+        {"two": Cell(backbone="t5"), "six": Cell(backbone="t5", training_tasks="six")},
     ),
     Group("policy", "policy", {policy: Cell(policy=_or_default(policy, POLICIES[0])) for policy in POLICIES}),
     Group("beams", "beams", {"the preset's": Cell(), **{str(beams): Cell(beams=beams) for beams in BEAMS}}),

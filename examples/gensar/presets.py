@@ -42,6 +42,8 @@ class Recipe:
         How often the model is validated, and on how many users, to keep the best one.
     tasks : {"both", "recommendation", "search"}
         What is trained and evaluated; see `only_tasks`.
+    training_tasks : str
+        One of `gensar.alignment.TRAINING_TASKS`: the two that are evaluated, or the paper's six.
     history : str
         One of `gensar.recent.HISTORIES`: what a prompt may tell.
     n_recent : int or None
@@ -76,6 +78,7 @@ class Recipe:
     n_validations: int = 5
     n_valid_users: int = 250
     tasks: str = "both"
+    training_tasks: str = "two"
     history: str = "strict"
     n_recent: int | None = None
     policy: str = "nearest"

@@ -23,8 +23,8 @@ from .ranking import CUTOFFS, metrics, ranks_of
 
 __all__ = ["Als", "Dense", "Rivals", "check_implicit", "tune_als"]
 
-FACTORS = (32, 64, 128)
-ALPHAS = (1.0, 10.0)
+FACTORS = (16, 32, 64, 128, 256)
+ALPHAS = (1.0, 10.0, 40.0)
 REGULARIZATION = 0.05
 N_ITERATIONS = 15
 

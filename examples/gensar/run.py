@@ -18,6 +18,7 @@ import transformers
 import semid
 from semid.errors import InvalidValueError
 
+from .alignment import check_training_tasks
 from .backbone import Backbone
 from .baselines import measure_floors
 from .candidates import candidates_for
@@ -112,6 +113,7 @@ def run(options: Options) -> dict[str, Any]:
     """
     recipe = options.recipe
     check_history(recipe, options.backbone)
+    check_training_tasks(recipe, options.backbone)
     if options.baselines == "all":
         check_implicit()
     device = check_device(options.device)
@@ -140,9 +142,10 @@ def run(options: Options) -> dict[str, Any]:
 
     torch.manual_seed(options.seed)
     backbone = BACKBONE_OF[options.backbone](recipe)
-    tokenizer = make_tokenizer(dataset.query_texts)
+    item_texts = dataset.item_texts if recipe.training_tasks == "six" else ()
+    tokenizer = make_tokenizer(dataset.query_texts, item_texts=item_texts)
     model = backbone.build(tokenizer)
-    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts)
+    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts, item_texts=item_texts)
     model.to(device)
     evaluator = Evaluator(dataset, identifiers, language, recipe, decoder=options.decoder)
     asked = {
@@ -231,6 +234,7 @@ def default_folder(dataset: Dataset, options: Options) -> Path:
         f"{prefix}{value}"
         for prefix, value, usual in (
             ("", recipe.tasks, plain.tasks),
+            ("", recipe.training_tasks, plain.training_tasks),
             ("", recipe.history, plain.history),
             ("recent", recipe.n_recent, plain.n_recent),
             ("", recipe.policy, plain.policy),

@@ -92,13 +92,16 @@ def test_candidates_alone(tiny, tmp_path):
 
 def test_one_task_alone_with_the_papers_history(tiny, tmp_path):
     """Switches that change the recipe, which the result file tells."""
-    switches = "--backbone t5 --tasks search --history published --recent 3 --policy suffix --normalize window".split()
+    switches = (
+        "--backbone t5 --training-tasks six --tasks search --history published --recent 3 "
+        "--policy suffix --normalize window"
+    ).split()
     assert tiny(*switches, "--identifier", "separate-kmeans") == 0
     results = results_of(tmp_path / "run")
     assert list(results["metrics"]) == ["search"]
     wanted = {
-        "tasks": "search", "search_share": 1.0, "history": "published", "n_recent": 3, "policy": "suffix",
-        "normalize": "window", "identifier": "separate-kmeans",
+        "training_tasks": "six", "tasks": "search", "search_share": 1.0, "history": "published",
+        "n_recent": 3, "policy": "suffix", "normalize": "window", "identifier": "separate-kmeans",
     }  # fmt: skip
     assert {key: results["recipe"][key] for key in wanted} == wanted
 

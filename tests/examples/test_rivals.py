@@ -78,6 +78,7 @@ def test_rows_of_both_protocols(toy, embeddings, monkeypatch):
 def test_the_best_of_the_validation_is_taken(toy, monkeypatch):
     pytest.importorskip("implicit")
     monkeypatch.setattr(rivals, "FACTORS", (8, 16))
+    monkeypatch.setattr(rivals, "ALPHAS", (1.0, 10.0))
     scores = iter([0.1, 0.4, 0.3, 0.4])
     monkeypatch.setattr(rivals, "_measure", lambda *_, **__: {"NDCG@10": next(scores)})
     assert tune_als(toy, seed=0) == {"factors": 8, "alpha": 10.0}
