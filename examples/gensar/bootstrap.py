@@ -56,11 +56,12 @@ def intervals(
     _, user = np.unique(users, return_inverse=True)
     n_users = int(user.max()) + 1
     n_requests = np.bincount(user, minlength=n_users)
+    found = gains(ranks, cutoffs=cutoffs)
+    sums = np.array([np.bincount(user, weights=values, minlength=n_users) for values in found.values()])
     rng = np.random.default_rng(seed)
-    drawn = np.array([np.bincount(rng.integers(n_users, size=n_users), minlength=n_users) for _ in range(n_draws)])
-    found = {}
-    for name, values in gains(ranks, cutoffs=cutoffs).items():
-        means = drawn @ np.bincount(user, weights=values, minlength=n_users) / (drawn @ n_requests)
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-        found[name] = (float(low), float(high))
-    return found
+    means = np.empty((n_draws, len(sums)))
+    for draw in range(n_draws):
+        times = np.bincount(rng.integers(n_users, size=n_users), minlength=n_users)
+        means[draw] = sums @ times / (n_requests @ times)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {name: (float(low), float(high)) for name, (low, high) in zip(found, ends.T, strict=True)}

@@ -175,22 +175,7 @@ def run(options: Options) -> dict[str, Any]:
     name = f"semid, {options.backbone}"
     found: dict[str, Any] = {}
     if options.evaluation != "candidates":
-        with watch("evaluate"):
-            answers = _evaluate(evaluator, model, split=TEST)
-            spread = intervals_of(answers, cutoffs=CUTOFFS)
-        with watch("floors"):
-            floors = measure_floors(dataset, split=TEST)
-            if rivals is not None:
-                floors = {task: {**rows, **rivals.measure()[task]} for task, rows in floors.items()}
-        metrics = {task: answer.metrics for task, answer in answers.items()}
-        found = {
-            "metrics": metrics,
-            "intervals": spread,
-            "floors": floors,
-            "table": format_table(metrics, floors, name=name, below=interval_rows(spread)),
-            "validity": {task: _counts(answer) for task, answer in answers.items()},
-        }
-        print(f"\n{found['table']}\n\n{_validity(answers)}")
+        found = _rank_catalogue(dataset, evaluator, model, watch, name=name, rivals=rivals)
     if candidates is not None:
         with watch("rank candidates"):
             ranked = rank_candidates(
@@ -217,6 +202,30 @@ def run(options: Options) -> dict[str, Any]:
     folder.save_results(results)
     print(f"wrote {folder.path}: IDs, model, pictures, results.json")
     return results
+
+
+def _rank_catalogue(
+    dataset: Dataset, evaluator: Evaluator, model: Any, watch: Stopwatch, *, name: str, rivals: Rivals | None
+) -> dict[str, Any]:
+    """Evaluate on the full catalogue; returns metrics, intervals, floors, table and validity, and prints them."""
+    with watch("evaluate"):
+        answers = _evaluate(evaluator, model, split=TEST)
+        spread = intervals_of(answers, cutoffs=CUTOFFS)
+    with watch("floors"):
+        floors = measure_floors(dataset, split=TEST)
+        if rivals is not None:
+            more = rivals.measure()
+            floors = {task: {**rows, **more[task]} for task, rows in floors.items()}
+    metrics = {task: answer.metrics for task, answer in answers.items()}
+    table = format_table(metrics, floors, name=name, below=interval_rows(spread))
+    print(f"\n{table}\n\n{_validity(answers)}")
+    return {
+        "metrics": metrics,
+        "intervals": spread,
+        "floors": floors,
+        "table": table,
+        "validity": {task: _counts(answer) for task, answer in answers.items()},
+    }
 
 
 def _use_threads() -> None:
