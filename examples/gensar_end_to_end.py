@@ -18,9 +18,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gensar.identifiers import IDENTIFIERS
-from gensar.presets import BACKBONES, PRESETS, recipe_for
-from gensar.run import Options, run
+from gensar.alignment import TRAINING_TASKS
+from gensar.decoding import DECODERS
+from gensar.evaluation import LIST_LENGTH
+from gensar.identifiers import IDENTIFIERS, POLICIES
+from gensar.presets import BACKBONES, NORMALIZERS, PRESETS, TASKS, Recipe, only_tasks, recipe_for
+from gensar.recent import HISTORIES
+from gensar.run import BASELINES, EVALUATIONS, Options, run
 from gensar.training import TrainingInterrupted
 
 from semid.errors import SemidError
@@ -33,17 +37,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--backbone", choices=BACKBONES, default="causal")
     parser.add_argument("--identifier", choices=IDENTIFIERS, default=IDENTIFIERS[0], help="how the IDs are made")
+    parser.add_argument("--tasks", choices=TASKS, default="both", help="train and evaluate one task alone")
+    parser.add_argument("--training-tasks", choices=TRAINING_TASKS, default="two", help="six: the paper's; t5 only")
+    parser.add_argument("--policy", choices=POLICIES, default="nearest", help="how IDs are made unique")
+    parser.add_argument(
+        "--history", choices=HISTORIES, default="strict", help="published: as in GenSAR's code; t5 only"
+    )
+    parser.add_argument("--recent", type=int, metavar="N", help="prompts tell the last N events of each form; t5 only")
+    parser.add_argument("--evaluation", choices=EVALUATIONS, default="full", help="candidates: the paper's 1 + 99")
+    parser.add_argument("--decoder", choices=DECODERS, default="semid", help="hf: the beam search of transformers")
+    parser.add_argument("--baselines", choices=BASELINES, default="floors", help="all: ALS and dense retrieval as well")
+    parser.add_argument("--beams", type=int, metavar="N", help="beams of the full catalogue (default: the preset's)")
+    parser.add_argument("--normalize", choices=NORMALIZERS, default="full", help="see semid.generate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/DATA-...-seedSEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, if there is one")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     asked = parser.parse_args(arguments)
+    if asked.beams is not None and asked.beams < LIST_LENGTH:
+        parser.error(f"--beams is too small: expected {LIST_LENGTH} or more, the length of a list, got {asked.beams}.")
     if asked.seed < 0:
         parser.error(f"--seed is negative: expected 0 or more, got {asked.seed}.")
     try:
-        options = vars(asked)
-        recipe = replace(recipe_for(asked.preset, asked.backbone), identifier=options.pop("identifier"))
-        run(Options(**options, recipe=recipe))
+        run(
+            Options(
+                data=asked.data, preset=asked.preset, backbone=asked.backbone, recipe=_recipe(asked), seed=asked.seed,
+                out=asked.out, resume=asked.resume, device=asked.device, evaluation=asked.evaluation,
+                decoder=asked.decoder, baselines=asked.baselines,
+            )
+        )  # fmt: skip
     except KeyboardInterrupt as stopped:
         kept = "the checkpoint is written" if isinstance(stopped, TrainingInterrupted) else "what was finished is kept"
         print(f"\ninterrupted; {kept}. Go on with the same command and --resume.", file=sys.stderr)
@@ -52,6 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _recipe(asked: argparse.Namespace) -> Recipe:
+    recipe = only_tasks(recipe_for(asked.preset, asked.backbone), asked.tasks)
+    return replace(
+        recipe,
+        identifier=asked.identifier,
+        training_tasks=asked.training_tasks,
+        policy=asked.policy,
+        history=asked.history,
+        n_recent=asked.recent,
+        normalize=asked.normalize,
+        num_beams=recipe.num_beams if asked.beams is None else asked.beams,
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Scores of a request use `History.before`, so nothing of the target's own second;
 ranking, as they do for the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import bm25s
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .dataset import TEST, Dataset, History, Task, seen, targets
 from .history import IntArray
 from .queries import words
-from .ranking import metrics, ranks_of
+from .ranking import CUTOFFS, metrics, ranks_of
 
 __all__ = ["Bm25", "ItemCF", "measure_floors", "popularity", "rank_requests", "top_items"]
 
@@ -66,13 +66,13 @@ class ItemCF:
 
 @final
 class Bm25:
-    """BM25 over item texts, k1 = 1.2 and b = 0.75 (Lucene's defaults and formula), by the bm25s package.
+    """BM25 over item texts by Lucene's formula, by the bm25s package; k1 and b are Lucene's defaults.
 
     Words are lower-case; the final s of a word of four letters or more is dropped, so that "creams" finds "cream".
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.index = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
+    def __init__(self, texts: Sequence[str], *, k1: float = 1.2, b: float = 0.75) -> None:
+        self.index = bm25s.BM25(k1=k1, b=b, method="lucene")
         self.index.index([_terms(text) for text in texts], show_progress=False)
 
     def scores(self, query: str) -> FloatArray:
@@ -110,9 +110,21 @@ def top_items(scores: FloatArray, ties: FloatArray, allowed: npt.NDArray[np.bool
 
 
 def rank_requests(
-    dataset: Dataset, requests: IntArray, scores: Scores, *, ties: FloatArray, within_query: bool, k: int, name: str
+    dataset: Dataset,
+    requests: IntArray,
+    scores: Scores,
+    *,
+    ties: FloatArray,
+    within_query: bool,
+    k: int,
+    name: str,
+    candidates: IntArray | None = None,
 ) -> IntArray:
-    """Return the k best items per (user, event) request, shape (n_requests, k), dtype int64, padded with -1."""
+    """Return the k best items per (user, event) request, shape (n_requests, k), dtype int64, padded with -1.
+
+    With `candidates`, of shape (n_requests, n_candidates) and padded with -1, only these are ranked, and all of them:
+    also those that the user has.
+    """
     ranked = np.empty((len(requests), k), dtype=np.int64)
     for row, (user, event) in enumerate(tqdm(requests, desc=f"floor: {name}", leave=False, disable=None)):
         history = dataset.histories[user]
@@ -121,15 +133,25 @@ def rank_requests(
             allowed[dataset.query_items[history.query[event]]] = True
         else:
             allowed = np.ones(dataset.n_items, dtype=bool)
-        allowed[seen(history, event)] = False
+        if candidates is None:
+            allowed[seen(history, event)] = False
+        else:
+            allowed &= np.isin(np.arange(dataset.n_items), candidates[row])
         ranked[row] = top_items(scores(history, event), ties, allowed, k=k)
     return ranked
 
 
-def measure_floors(dataset: Dataset, *, split: int = TEST, k: int = 10) -> dict[Task, dict[str, dict[str, float]]]:
+def measure_floors(
+    dataset: Dataset,
+    *,
+    split: int = TEST,
+    cutoffs: Sequence[int] = CUTOFFS,
+    candidates: Mapping[Task, IntArray] | None = None,
+) -> dict[Task, dict[str, dict[str, float]]]:
     """Return the metrics of every floor: task -> name of the floor -> metric -> value.
 
-    A task without targets in this split has no rows.
+    A task without targets in this split has no rows. With `candidates`, the items of each request of each task, these
+    are ranked instead of the catalogue; see `rank_requests`.
     """
     known = known_items(dataset, split=split)
     popular = popularity(known, n_items=dataset.n_items)
@@ -157,7 +179,10 @@ def measure_floors(dataset: Dataset, *, split: int = TEST, k: int = 10) -> dict[
     for task, name, scores, within_query in floors:
         requests = targets(dataset.histories, task=task, split=split)
         if len(requests):
-            ranked = rank_requests(dataset, requests, scores, ties=popular, within_query=within_query, k=k, name=name)
+            ranked = rank_requests(
+                dataset, requests, scores, ties=popular, within_query=within_query, k=max(cutoffs), name=name,
+                candidates=None if candidates is None else candidates[task],
+            )  # fmt: skip
             relevant = np.array([dataset.histories[user].item[event] for user, event in requests])
-            results[task][name] = metrics(ranks_of(ranked, relevant))
+            results[task][name] = metrics(ranks_of(ranked, relevant), cutoffs=cutoffs)
     return results

@@ -7,16 +7,18 @@ import numpy as np
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from .backbone import Backbone, Batch
+from .alignment import auxiliary_samples
+from .backbone import IGNORED, Backbone, Batch
 from .dataset import History, Task
 from .events import draw_forms, event_parts, prompt
 from .language import Language
+from .recent import past_events
 
 __all__ = ["Pair", "T5Backbone"]
 
 
 class Pair(NamedTuple):
-    """A prompt and the ID that answers it, as token ids."""
+    """A prompt and the ID (or the words) that answer it, as token ids."""
 
     prompt: list[int]
     sid: list[int]
@@ -49,15 +51,24 @@ class T5Backbone(Backbone):
         )
 
     def draw(self, histories: Sequence[History], language: Language, rng: np.random.Generator) -> list[Pair]:
-        """Return one sample per training event, of either task; a history is written as in the evaluation."""
+        """Return one sample per training event, of either task; a history is written as in the evaluation.
+
+        The other four tasks come behind, where the recipe has them.
+        """
         pairs = []
         for history in histories:
             forms = draw_forms(history, rng, search_share=self.recipe.search_share)
             for event in history.train_events():
                 task: Task = "search" if forms[event] else "recommendation"
                 _, sid = event_parts(language, history, event, as_search=bool(forms[event]))
-                asked = prompt(language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens)
+                asked = prompt(
+                    language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens,
+                    past=past_events(history, int(event), task=task, recipe=self.recipe),
+                )  # fmt: skip
                 pairs.append(Pair(asked, sid))
+        if self.recipe.training_tasks == "six":
+            more = auxiliary_samples(histories, language, rng, recipe=self.recipe, n_samples=len(pairs))
+            pairs += [Pair(*sample) for sample in more]
         return pairs
 
     def n_tokens(self, sample: Pair) -> int:
@@ -65,16 +76,17 @@ class T5Backbone(Backbone):
         return len(sample.prompt) + len(sample.sid)
 
     def collate(self, samples: Sequence[Pair], *, pad: int) -> Batch:
-        """Return input_ids and attention_mask (batch, length) and labels (batch, n_levels), dtype int64."""
+        """Return input_ids and attention_mask (batch, length) and labels (batch, answer), dtype int64."""
+        longest = max(len(pair.sid) for pair in samples)
         width = max(len(pair.prompt) for pair in samples)
         lengths = torch.tensor([len(pair.prompt) for pair in samples])
         return {
             "input_ids": torch.tensor([pair.prompt + [pad] * (width - len(pair.prompt)) for pair in samples]),
             "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
-            "labels": torch.tensor([pair.sid for pair in samples]),
+            "labels": torch.tensor([pair.sid + [IGNORED] * (longest - len(pair.sid)) for pair in samples]),
         }
 
     def loss(self, model: Any, batch: Batch) -> torch.Tensor:
-        """Return the mean cross-entropy of the ID tokens."""
+        """Return the mean cross-entropy of the tokens of the answers."""
         loss: torch.Tensor = model(**batch).loss
         return loss

@@ -1,6 +1,10 @@
-"""Leave-one-out evaluation over the full catalogue, by beams that can only write the IDs of items."""
+"""Leave-one-out evaluation, of the full catalogue by beams that can only write the IDs of items, and of the candidates.
 
-from collections.abc import Sequence
+The paper ranks 1 + 99 candidates of each request, with 30 beams that are held to them. A beam that is given up early
+takes its candidates along. `semid.score_items` scores every candidate, so that nothing is lost; both are here.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,16 +14,21 @@ from tqdm import tqdm
 
 import semid
 
-from .dataset import Dataset, IntArray, Task, seen, targets
+from .candidates import Candidates
+from .dataset import TEST, Dataset, IntArray, Task, seen, targets
+from .decoding import DECODERS
 from .events import draw_forms, prompt
 from .identifiers import VIEW_OF, Identifiers
 from .language import Language
 from .presets import Recipe
-from .ranking import metrics, ranks_of
+from .ranking import CUTOFFS, metrics, ranks_of
+from .recent import past_events
 
-__all__ = ["Evaluator", "TaskResult"]
+__all__ = ["CANDIDATE_BEAMS", "CANDIDATE_CUTOFFS", "Evaluator", "TaskResult"]
 
 LIST_LENGTH = 10
+CANDIDATE_BEAMS = 30
+CANDIDATE_CUTOFFS = (1, 5, 10, 20)
 
 
 @final
@@ -30,9 +39,12 @@ class TaskResult:
     Attributes
     ----------
     metrics : dict of str to float
-        HR@5, NDCG@5, HR@10, NDCG@10.
-    ranked : ndarray of shape (n_requests, 10), dtype int64
+        HR and NDCG at 5 and 10; of candidates at 1, 5, 10 and 20.
+    ranked : ndarray of shape (n_requests, list_length), dtype int64
         Items, best first; -1 pads lists that ran out of items.
+    ranks : ndarray of shape (n_requests,), dtype int64
+        Place of the target in its list, -1 where it is not.
+    users : ndarray of shape (n_requests,), dtype int64
     n_generated : int
         Rows that the beams returned.
     n_real : int
@@ -43,6 +55,8 @@ class TaskResult:
 
     metrics: dict[str, float]
     ranked: IntArray
+    ranks: IntArray
+    users: IntArray
     n_generated: int
     n_real: int
     n_repeated: int
@@ -50,10 +64,13 @@ class TaskResult:
 
 @final
 class Evaluator:
-    """Asks the model for the held-out events of a data set."""
+    """Asks the model for the held-out events of a data set; `decoder` is one of `gensar.decoding.DECODERS`."""
 
-    def __init__(self, dataset: Dataset, identifiers: Identifiers, language: Language, recipe: Recipe) -> None:
+    def __init__(
+        self, dataset: Dataset, identifiers: Identifiers, language: Language, recipe: Recipe, *, decoder: str = "semid"
+    ) -> None:
         self.dataset, self.language, self.recipe = dataset, language, recipe
+        self.decode = DECODERS[decoder]
         self.tries = {task: identifiers.sids.trie(view) for task, view in VIEW_OF.items()}
         self.rank_of_item = {
             task: np.asarray(identifiers.sids.ranks_of(dataset.item_keys, view=view)) for task, view in VIEW_OF.items()
@@ -81,49 +98,122 @@ class Evaluator:
         requests = targets(self.dataset.histories, task=task, split=split)
         if n_users is not None and len(requests) > n_users:
             requests = requests[np.sort(np.random.default_rng(0).choice(len(requests), n_users, replace=False))]
-        if not len(requests):
-            return None
+        answers = _Answers(requests, list_length=LIST_LENGTH)
+        for rows, inputs in self._batches(task, requests):
+            out = self.decode(
+                model,
+                _on(model, inputs),
+                trie=self.tries[task],
+                vocab=self.language.vocabs[VIEW_OF[task]],
+                num_beams=self.recipe.num_beams,
+                num_return=LIST_LENGTH,
+                normalize=self.recipe.normalize,
+                exclude=[self.rank_of_item[task][self._seen(user, event)] for user, event in requests[rows]],
+            )
+            answers.read(rows, out, self.item_of_codes[task])
+        return answers.result(self.dataset, cutoffs=CUTOFFS)
+
+    def score_candidates(self, model: Any, *, task: Task, candidates: Candidates) -> TaskResult | None:
+        """Rank the candidates of the test targets by the exact probability of their IDs; None when there are none."""
+        requests = targets(self.dataset.histories, task=task, split=TEST)
+        answers = _Answers(requests, list_length=max(CANDIDATE_CUTOFFS))
+        for rows, inputs in self._batches(task, requests):
+            items = candidates.items[task][rows]
+            ranks = np.where(items >= 0, self.rank_of_item[task][items], -1)
+            scores = semid.score_items(
+                model,
+                _on(model, inputs),
+                trie=self.tries[task],
+                vocab=self.language.vocabs[VIEW_OF[task]],
+                candidates=list(ranks),
+            )
+            # Equal scores go by the rank in the trie: the target stands first and must not win for it.
+            order = np.lexsort((ranks, -scores))[:, : answers.ranked.shape[1]]
+            answers.ranked[rows, : order.shape[1]] = np.take_along_axis(items, order, axis=1)
+        return answers.result(self.dataset, cutoffs=CANDIDATE_CUTOFFS)
+
+    def generate_candidates(self, model: Any, *, task: Task, candidates: Candidates) -> TaskResult | None:
+        """Rank the candidates of the test targets by the paper's 30 beams; None when there are none."""
+        requests = targets(self.dataset.histories, task=task, split=TEST)
+        answers = _Answers(requests, list_length=max(CANDIDATE_CUTOFFS))
+        for rows, inputs in self._batches(task, requests):
+            wanted = [own[own >= 0] for own in candidates.items[task][rows]]
+            out = self.decode(
+                model,
+                _on(model, inputs),
+                trie=self.tries[task],
+                vocab=self.language.vocabs[VIEW_OF[task]],
+                num_beams=CANDIDATE_BEAMS,
+                num_return=answers.ranked.shape[1],
+                normalize=self.recipe.normalize,
+                candidates=[self.rank_of_item[task][own] for own in wanted],
+            )
+            answers.read(rows, out, self.item_of_codes[task])
+        return answers.result(self.dataset, cutoffs=CANDIDATE_CUTOFFS)
+
+    def _seen(self, user: int, event: int) -> IntArray:
+        return seen(self.dataset.histories[user], event)
+
+    def _batches(self, task: Task, requests: IntArray) -> Iterator[tuple[IntArray, dict[str, torch.Tensor]]]:
+        """Yield the rows of `requests` of a batch, and its inputs."""
         prompts = [self._prompt(user, event, task) for user, event in requests]
-        ranked = np.full((len(requests), LIST_LENGTH), -1, dtype=np.int64)
-        n_generated = n_real = n_repeated = 0
         # Long prompts first, so that prompts of a batch have like lengths and memory is short at once or never.
         order = np.argsort([-len(tokens) for tokens in prompts], kind="stable")
         starts = range(0, len(order), self.recipe.eval_batch)
         for start in tqdm(starts, desc=f"evaluate {task}", unit="batch", leave=False, disable=None):
             rows = order[start : start + self.recipe.eval_batch]
-            out = self._generate(model, task, [prompts[row] for row in rows], requests[rows])
-            for row, listed, n_valid in zip(rows, out.codes, out.n_valid, strict=True):
-                written = [tuple(codes) for codes in listed[:n_valid].tolist()]
-                real = [self.item_of_codes[task][codes] for codes in written if codes in self.item_of_codes[task]]
-                n_generated += len(written)
-                n_real += len(real)
-                n_repeated += len(real) - len(set(real))
-                ranked[row, : len(real)] = real
-        relevant = np.array([self.dataset.histories[user].item[event] for user, event in requests])
-        return TaskResult(metrics(ranks_of(ranked, relevant)), ranked, n_generated, n_real, n_repeated)
+            yield rows, self._inputs([prompts[row] for row in rows])
 
     def _prompt(self, user: int, event: int, task: Task) -> list[int]:
         history = self.dataset.histories[user]
         # The forms of the past events are drawn as in training, with a seed of their own, so that a request has one
         # prompt, always. All of them as recommendations: test NDCG@10 .0794 instead of .0865 (ML-100K).
         forms = draw_forms(history, np.random.default_rng([user, event]), search_share=self.recipe.search_share)
-        return prompt(self.language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens)
+        return prompt(
+            self.language, history, event, task=task, forms=forms, max_tokens=self.recipe.max_tokens,
+            past=past_events(history, event, task=task, recipe=self.recipe),
+        )  # fmt: skip
 
-    def _generate(self, model: Any, task: Task, prompts: Sequence[list[int]], requests: IntArray) -> Any:
+    def _inputs(self, prompts: Sequence[list[int]]) -> dict[str, torch.Tensor]:
         pad = self.language.tokenizer.pad_token_id
         width = max(len(tokens) for tokens in prompts)
         missing = [width - len(tokens) for tokens in prompts]
         # Padded on the left, where a decoder-only model expects it; an encoder's relative positions do not mind.
-        inputs = {
+        return {
             "input_ids": torch.tensor([[pad] * gap + tokens for gap, tokens in zip(missing, prompts, strict=True)]),
             "attention_mask": (torch.arange(width) >= torch.tensor(missing)[:, None]).long(),
         }
-        return semid.generate(
-            model,
-            {name: tensor.to(model.device) for name, tensor in inputs.items()},
-            trie=self.tries[task],
-            vocab=self.language.vocabs[VIEW_OF[task]],
-            num_beams=self.recipe.num_beams,
-            num_return=LIST_LENGTH,
-            exclude=[self.rank_of_item[task][seen(self.dataset.histories[user], event)] for user, event in requests],
-        )
+
+
+class _Answers:
+    """The lists of all requests of a task, filled batch by batch."""
+
+    def __init__(self, requests: IntArray, *, list_length: int) -> None:
+        self.requests = requests
+        self.ranked: IntArray = np.full((len(requests), list_length), -1, dtype=np.int64)
+        self.n_generated = self.n_real = self.n_repeated = 0
+
+    def read(self, rows: IntArray, out: Any, item_of_codes: dict[tuple[int, ...], int]) -> None:
+        """Note what the beams wrote for some rows, and whether it is an item."""
+        for row, listed, n_valid in zip(rows, out.codes, out.n_valid, strict=True):
+            written = [tuple(codes) for codes in listed[:n_valid].tolist()]
+            real = [item_of_codes[codes] for codes in written if codes in item_of_codes]
+            self.n_generated += len(written)
+            self.n_real += len(real)
+            self.n_repeated += len(real) - len(set(real))
+            self.ranked[row, : len(real)] = real
+
+    def result(self, dataset: Dataset, *, cutoffs: Sequence[int]) -> TaskResult | None:
+        """Return all of it with its metrics; None if nothing was asked."""
+        if not len(self.requests):
+            return None
+        relevant = np.array([dataset.histories[user].item[event] for user, event in self.requests])
+        ranks = ranks_of(self.ranked, relevant)
+        return TaskResult(
+            metrics(ranks, cutoffs=cutoffs), self.ranked, ranks, self.requests[:, 0], self.n_generated, self.n_real,
+            self.n_repeated,
+        )  # fmt: skip
+
+
+def _on(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}

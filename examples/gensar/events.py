@@ -8,6 +8,7 @@ An event is written in one of two forms:
 A history merges both. What a target may see are the events of earlier seconds, and of the target itself the head alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,19 +46,28 @@ def event_parts(
 
 
 def prompt(
-    language: Language, history: History, event: int, *, task: Task, forms: BoolArray, max_tokens: int
+    language: Language,
+    history: History,
+    event: int,
+    *,
+    task: Task,
+    forms: BoolArray,
+    max_tokens: int,
+    past: Sequence[tuple[int, bool]] | None = None,
 ) -> list[int]:
     """Write the history of an event and its head: everything the model may know of the target.
 
     Parameters
     ----------
     event : int
-        The target; the history holds only events of earlier seconds.
+        The target; without `past`, the history holds only events of earlier seconds.
     task : {"recommendation", "search"}
     forms : ndarray of shape (n_events,), dtype bool
         Which events of the history are written as searches.
     max_tokens : int
         The oldest events go, until no more tokens are left than that.
+    past : sequence of (event, as_search), optional
+        What to tell instead of all earlier events in the drawn forms, oldest first.
 
     Returns
     -------
@@ -66,8 +76,9 @@ def prompt(
     head, _ = event_parts(language, history, event, as_search=task == "search")
     parts: list[list[int]] = []
     room = max_tokens - len(head)
-    for past in history.before(event)[::-1]:
-        past_head, sid = event_parts(language, history, past, as_search=bool(forms[past]))
+    told = [(int(e), bool(forms[e])) for e in history.before(event)] if past is None else past
+    for earlier, as_search in reversed(told):
+        past_head, sid = event_parts(language, history, earlier, as_search=as_search)
         room -= len(past_head) + len(sid)
         if room < 0:
             break

@@ -2,18 +2,25 @@
 
 An item has two views, the embedding of its text and a collaborative one. The paper's identifier (arXiv 2504.05730)
 gives it two IDs that begin with the same codes: a semantic one for search, a collaborative one for recommendation.
-Beside it stands the plain alternative, one ID for both tasks from the joined views. Then the resolver makes the IDs
-unique.
+Beside it stand the alternatives:
+
+    separate-kmeans                          two IDs that share nothing, each from its view alone
+    residual-kmeans, rqvae                   fused: one ID for both tasks from the standardised views side by side
+    semantic-kmeans, collaborative-kmeans    one ID for both tasks from one of the views
+
+A fused ID here joins what it is given; it is not the fine-tuned bi-encoder of arXiv 2508.10478. Then the resolver makes
+the IDs unique.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 import semid
+from semid.errors import InvalidValueError
 
 from .dataset import Task
 from .presets import Recipe
@@ -23,8 +30,18 @@ __all__ = ["IDENTIFIERS", "VIEW_OF", "IdentifierName", "Identifiers", "codebook_
 # Which ID a task generates; both of the paper's choices.
 VIEW_OF: dict[Task, str] = {"recommendation": "collaborative", "search": "semantic"}
 
-IdentifierName = Literal["shared-specific-kmeans", "gensar-rqvae", "residual-kmeans", "rqvae"]
-IDENTIFIERS: tuple[IdentifierName, ...] = ("shared-specific-kmeans", "gensar-rqvae", "residual-kmeans", "rqvae")
+IdentifierName = Literal[
+    "shared-specific-kmeans",
+    "gensar-rqvae",
+    "separate-kmeans",
+    "residual-kmeans",
+    "rqvae",
+    "semantic-kmeans",
+    "collaborative-kmeans",
+]
+IDENTIFIERS: tuple[IdentifierName, ...] = get_args(IdentifierName)
+# How `semid.resolve` makes IDs unique.
+POLICIES = ("nearest", "suffix")
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -91,24 +108,39 @@ def make_identifiers(
     size = codebook_size_for(len(item_keys), n_levels=n_levels, at_least=recipe.codebook_size)
     two: dict[str, Any] = {"n_shared": recipe.n_shared, "n_specific": recipe.n_specific, "views": tuple(views)}
     quantizer: Any
+    X: Any = views
     match recipe.identifier:
         case "shared-specific-kmeans":
             quantizer = semid.SharedSpecificKMeans(codebook_size=size, seed=seed, progress=True, **two)
         case "gensar-rqvae":
             quantizer = semid.SharedSpecificRQVAE(codebook_size=size, recipe="gensar", seed=seed, progress=True, **two)
+        case "separate-kmeans":
+            two |= {"n_shared": 0, "n_specific": n_levels}
+            quantizer = semid.SharedSpecificKMeans(codebook_size=size, seed=seed, progress=True, **two)
         case "residual-kmeans":
-            quantizer = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True)
+            quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), joined(views)
         case "rqvae":
-            quantizer = semid.RQVAE(n_levels, size, seed=seed, progress=True)
+            quantizer, X = semid.RQVAE(n_levels, size, seed=seed, progress=True), joined(views)
+        case "semantic-kmeans" | "collaborative-kmeans":
+            view = recipe.identifier.removesuffix("-kmeans")
+            quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), views[view]
+        case _:
+            raise InvalidValueError(
+                f"--identifier is unknown: expected one of {IDENTIFIERS}, got {recipe.identifier!r}."
+            )
     one_id = not hasattr(quantizer, "views")
-    X = joined(views) if one_id else views
-    resolution: Any = semid.resolve(quantizer.fit(X), X)
+    resolution: Any = semid.resolve(quantizer.fit(X), X, policy=recipe.policy)
     codes = dict.fromkeys(views, resolution.codes) if one_id else resolution.codes
+    codebooks = dict.fromkeys(views, quantizer.codebooks) if one_id else quantizer.codebooks
+    if recipe.policy == "suffix":
+        # The numbers of a group mean nothing: as centroids they are all equally far from each other.
+        suffix = np.eye(resolution.codebook_sizes[-1], dtype=np.float32)
+        codebooks = {view: [*books, suffix] for view, books in codebooks.items()}
     return Identifiers(
         quantizer=quantizer,
         resolution=resolution,
         codes=codes,
-        codebooks=dict.fromkeys(views, quantizer.codebooks) if one_id else quantizer.codebooks,
-        n_shared=n_levels if one_id else quantizer.n_shared,
+        codebooks=codebooks,
+        n_shared=len(resolution.codebook_sizes) if one_id else quantizer.n_shared,
         sids=semid.SemanticIds(item_keys, codes, codebook_sizes=resolution.codebook_sizes),
     )

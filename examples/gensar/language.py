@@ -5,7 +5,7 @@ every behaviour is one token. The vocabulary of semantic IDs is added to it, wit
 of both views.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,11 +18,15 @@ import semid
 
 from .dataset import Task
 from .identifiers import VIEW_OF, Identifiers
+from .queries import words
 
-__all__ = ["REC_ITEM", "SRC_ITEM", "SRC_QUERY", "Language", "make_tokenizer", "teach_ids"]
+__all__ = ["ITEM_TEXT", "MARKERS", "REC_ITEM", "SRC_ITEM", "SRC_QUERY", "Language", "make_tokenizer", "teach_ids"]
 
 # The paper's behaviour tokens: what the next tokens are, an item that was recommended, a query, an item that was found.
 REC_ITEM, SRC_QUERY, SRC_ITEM = "<rec_item>", "<src_query>", "<src_item>"
+# For `alignment`: that the text of an item follows, and which of its IDs is asked for.
+ITEM_TEXT = "<item_text>"
+MARKERS: dict[Task, str] = {"search": "<semantic_id>", "recommendation": "<collaborative_id>"}
 
 
 @final
@@ -40,6 +44,8 @@ class Language:
         What stands in front of an item's ID in a recommendation event.
     search_heads : tuple of tuples of int
         The same for a search event, per query: the query's words between two behaviour tokens.
+    item_words : tuple of tuples of int
+        The words of each item's text; empty where only histories are learnt from.
     """
 
     tokenizer: Any
@@ -47,6 +53,7 @@ class Language:
     id_tokens: Mapping[Task, npt.NDArray[np.int64]]
     rec_head: tuple[int, ...]
     search_heads: tuple[tuple[int, ...], ...]
+    item_words: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_levels(self) -> int:
@@ -54,12 +61,18 @@ class Language:
         return int(self.id_tokens["search"].shape[1])
 
 
-def make_tokenizer(texts: Iterable[str]) -> Any:
-    """Return a Hugging Face tokenizer whose vocabulary is the words of the texts and the behaviour tokens."""
-    words = sorted({word for text in texts for word in text.lower().split()})
-    special = ["<pad>", "</s>", "<unk>", REC_ITEM, SRC_QUERY, SRC_ITEM]
+def make_tokenizer(texts: Iterable[str], *, item_texts: Sequence[str] = ()) -> Any:
+    """Return a Hugging Face tokenizer whose vocabulary is the words of the texts and the behaviour tokens.
+
+    With `item_texts`, it knows their words as well (see `words`), and the tokens that ask for them.
+    """
+    known = {word for text in texts for word in text.lower().split()}
+    asking = [ITEM_TEXT, *MARKERS.values()] if item_texts else []
+    vocabulary = sorted(known.union(*map(words, item_texts)))
+    behaviours = [REC_ITEM, SRC_QUERY, SRC_ITEM, *asking]
+    special = ["<pad>", "</s>", "<unk>", *behaviours]
     tokenizer = Tokenizer(
-        models.WordLevel({token: index for index, token in enumerate([*special, *words])}, unk_token="<unk>")
+        models.WordLevel({token: index for index, token in enumerate([*special, *vocabulary])}, unk_token="<unk>")
     )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -68,11 +81,18 @@ def make_tokenizer(texts: Iterable[str]) -> Any:
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-        additional_special_tokens=[REC_ITEM, SRC_QUERY, SRC_ITEM],
+        additional_special_tokens=behaviours,
     )
 
 
-def teach_ids(tokenizer: Any, model: Any, identifiers: Identifiers, query_texts: tuple[str, ...]) -> Language:
+def teach_ids(
+    tokenizer: Any,
+    model: Any,
+    identifiers: Identifiers,
+    query_texts: tuple[str, ...],
+    *,
+    item_texts: Sequence[str] = (),
+) -> Language:
     """Add the IDs' tokens to tokenizer and model, their rows initialised from the codebooks, and write out all parts.
 
     Parameters
@@ -88,11 +108,12 @@ def teach_ids(tokenizer: Any, model: Any, identifiers: Identifiers, query_texts:
     for view, vocab in vocabs.items():
         vocab.extend(tokenizer, model, codebooks=identifiers.codebooks[view])
     rec_item, src_query, src_item = tokenizer.convert_tokens_to_ids([REC_ITEM, SRC_QUERY, SRC_ITEM])
-    words = tokenizer(list(query_texts), add_special_tokens=False)["input_ids"] if query_texts else []
+    queries = tokenizer(list(query_texts), add_special_tokens=False)["input_ids"] if query_texts else []
     return Language(
         tokenizer=tokenizer,
         vocabs=vocabs,
         id_tokens={task: vocabs[view].to_tokens(identifiers.codes[view]) for task, view in VIEW_OF.items()},
         rec_head=(rec_item,),
-        search_heads=tuple((src_query, *query, src_item) for query in words),
+        search_heads=tuple((src_query, *query, src_item) for query in queries),
+        item_words=tuple(tuple(tokenizer.convert_tokens_to_ids(words(text))) for text in item_texts),
     )

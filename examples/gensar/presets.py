@@ -1,11 +1,13 @@
 """All numbers of a run in one place: a recipe per preset (tiny, small, paper) and backbone (causal, t5)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
-__all__ = ["BACKBONES", "PRESETS", "BackboneName", "Recipe", "recipe_for"]
+__all__ = ["BACKBONES", "NORMALIZERS", "PRESETS", "TASKS", "BackboneName", "Recipe", "only_tasks", "recipe_for"]
 
 BackboneName = Literal["causal", "t5"]
+TASKS = ("both", "recommendation", "search")
+NORMALIZERS = ("full", "window", "allowed")
 
 
 @final
@@ -38,6 +40,18 @@ class Recipe:
         Share of the events with a query that are written as searches, drawn anew in every epoch.
     n_validations, n_valid_users : int
         How often the model is validated, and on how many users, to keep the best one.
+    tasks : {"both", "recommendation", "search"}
+        What is trained and evaluated; see `only_tasks`.
+    training_tasks : str
+        One of `gensar.alignment.TRAINING_TASKS`: the two that are evaluated, or the paper's six.
+    history : str
+        One of `gensar.recent.HISTORIES`: what a prompt may tell.
+    n_recent : int or None
+        Tell the last interactions and the last searches only, so many of each; None: as much as `max_tokens` hold.
+    policy : str
+        One of `gensar.identifiers.POLICIES`: how IDs are made unique.
+    normalize : {"full", "window", "allowed"}
+        Which probabilities a beam sums up; see `semid.generate`.
     num_beams : int
         On ML-100K, 20 find what 50 find (NDCG@10 within 0.0003) in less than half the time.
     eval_batch : int
@@ -63,6 +77,12 @@ class Recipe:
     search_share: float = 0.35
     n_validations: int = 5
     n_valid_users: int = 250
+    tasks: str = "both"
+    training_tasks: str = "two"
+    history: str = "strict"
+    n_recent: int | None = None
+    policy: str = "nearest"
+    normalize: str = "full"
     num_beams: int = 20
     eval_batch: int = 16
 
@@ -97,3 +117,12 @@ BACKBONES: tuple[BackboneName, ...] = ("causal", "t5")
 def recipe_for(preset: str, backbone: BackboneName) -> Recipe:
     """Return the recipe of a preset and a backbone."""
     return PRESETS[preset][backbone]
+
+
+def only_tasks(recipe: Recipe, tasks: str) -> Recipe:
+    """Return the recipe for one task alone ("both": as it is): every event is written in the form of that task.
+
+    An event without a query stays a recommendation, also where search alone is evaluated.
+    """
+    share = {"both": recipe.search_share, "recommendation": 0.0, "search": 1.0}[tasks]
+    return replace(recipe, tasks=tasks, search_share=share)

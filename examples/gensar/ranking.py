@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 
 from .history import IntArray
 
-__all__ = ["CUTOFFS", "metrics", "ranks_of"]
+__all__ = ["CUTOFFS", "gains", "metrics", "ranks_of"]
 
 CUTOFFS = (5, 10)
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def ranks_of(ranked: IntArray, relevant: IntArray) -> IntArray:
@@ -40,11 +43,23 @@ def ranks_of(ranked: IntArray, relevant: IntArray) -> IntArray:
     return np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
 
 
-def metrics(ranks: IntArray, *, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
-    """Return the mean HR@k and NDCG@k over the requests, in the order of the cutoffs.
+def gains(ranks: IntArray, *, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, FloatArray]:
+    """Return HR@k and NDCG@k of each request, shape (n_requests,), dtype float64, in the order of the cutoffs.
 
     With one relevant item at 0-based rank r: HR@k = [r < k] and NDCG@k = [r < k] / log2(r + 2), since the ideal list
     has it first and a gain of one. A rank of -1 counts 0.
+    """
+    gain = np.where(ranks >= 0, 1 / np.log2(np.maximum(ranks, 0) + 2), 0)
+    result = {}
+    for k in cutoffs:
+        within = (ranks >= 0) & (ranks < k)
+        result[f"HR@{k}"] = within.astype(np.float64)
+        result[f"NDCG@{k}"] = np.where(within, gain, 0)
+    return result
+
+
+def metrics(ranks: IntArray, *, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """Return the mean HR@k and NDCG@k over the requests, in the order of the cutoffs; see `gains`.
 
     Raises
     ------
@@ -53,10 +68,4 @@ def metrics(ranks: IntArray, *, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, f
     """
     if not len(ranks):
         raise InvalidValueError("no requests to average over: expected at least one rank, got none. Check the split.")
-    gain = np.where(ranks >= 0, 1 / np.log2(np.maximum(ranks, 0) + 2), 0)
-    result = {}
-    for k in cutoffs:
-        within = (ranks >= 0) & (ranks < k)
-        result[f"HR@{k}"] = float(within.mean())
-        result[f"NDCG@{k}"] = float(np.where(within, gain, 0).mean())
-    return result
+    return {name: float(values.mean()) for name, values in gains(ranks, cutoffs=cutoffs).items()}

@@ -18,8 +18,10 @@ import transformers
 import semid
 from semid.errors import InvalidValueError
 
+from .alignment import check_training_tasks
 from .backbone import Backbone
 from .baselines import measure_floors
+from .candidates import candidates_for
 from .causal import CausalBackbone
 from .collaborative import collaborative_embeddings
 from .dataset import TEST, VALID, Dataset, Task, load_dataset
@@ -29,20 +31,26 @@ from .evaluation import Evaluator, TaskResult
 from .identifiers import VIEW_OF, Identifiers, make_identifiers
 from .language import make_tokenizer, teach_ids
 from .output import RunFolder
-from .presets import BackboneName, Recipe
-from .table import format_table
+from .presets import BackboneName, Recipe, recipe_for
+from .ranking import CUTOFFS
+from .recent import check_history
+from .rivals import Rivals, check_implicit
+from .sampled import intervals_of, rank_candidates
+from .table import format_table, interval_rows
 from .training import train
 
-__all__ = ["Options", "Stopwatch", "check_device", "default_folder", "first_users", "run"]
+__all__ = ["BASELINES", "EVALUATIONS", "Options", "Stopwatch", "check_device", "default_folder", "first_users", "run"]
 
 BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
 MAX_THREADS = 8
+BASELINES = ("floors", "all")
+EVALUATIONS = ("full", "candidates", "both")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line asks for; see ``--help``."""
+    """What the command line asks for; see ``--help``. The words for what is measured stand in the tuples above."""
 
     data: Path | None
     preset: str
@@ -52,6 +60,9 @@ class Options:
     out: Path | None
     resume: bool
     device: str
+    evaluation: str = "full"
+    decoder: str = "semid"
+    baselines: str = "floors"
 
 
 @final
@@ -101,6 +112,10 @@ def run(options: Options) -> dict[str, Any]:
         After Ctrl-C, when the run can be resumed.
     """
     recipe = options.recipe
+    check_history(recipe, options.backbone)
+    check_training_tasks(recipe, options.backbone)
+    if options.baselines == "all":
+        check_implicit()
     device = check_device(options.device)
     _use_threads()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # files of a megabyte need none
@@ -114,6 +129,7 @@ def run(options: Options) -> dict[str, Any]:
         print(f"{folder.path} is finished; its table again:\n\n{results['table']}")
         return results
     _print_dataset(dataset)
+    candidates = None if options.evaluation == "full" else candidates_for(dataset, options.data)
 
     with watch("embed items"):
         views = {
@@ -126,13 +142,15 @@ def run(options: Options) -> dict[str, Any]:
 
     torch.manual_seed(options.seed)
     backbone = BACKBONE_OF[options.backbone](recipe)
-    tokenizer = make_tokenizer(dataset.query_texts)
+    item_texts = dataset.item_texts if recipe.training_tasks == "six" else ()
+    tokenizer = make_tokenizer(dataset.query_texts, item_texts=item_texts)
     model = backbone.build(tokenizer)
-    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts)
+    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts, item_texts=item_texts)
     model.to(device)
-    evaluator = Evaluator(dataset, identifiers, language, recipe)
+    evaluator = Evaluator(dataset, identifiers, language, recipe, decoder=options.decoder)
     asked = {
         "data": dataset.name, "preset": options.preset, "backbone": options.backbone, "seed": options.seed,
+        "evaluation": options.evaluation, "decoder": options.decoder, "baselines": options.baselines,
         "recipe": dataclasses.asdict(recipe), "ids": identifiers.sids.fingerprint, "histories": _fingerprint(dataset),
     }  # fmt: skip
     folder.open(asked, identifiers, language)
@@ -149,21 +167,28 @@ def run(options: Options) -> dict[str, Any]:
     watch.seconds["train"] = round(state.seconds, 1)
     watch.seconds["validate"] = round(time.perf_counter() - begin - state.seconds, 1)
 
-    with watch("evaluate"):
-        answers = _evaluate(evaluator, model, split=TEST)
-    with watch("floors"):
-        floors = measure_floors(dataset, split=TEST)
-    metrics = {task: answer.metrics for task, answer in answers.items()}
+    rivals = None
+    if options.baselines == "all":
+        with watch("baselines"):
+            queries = embed_texts(dataset.query_texts)
+            rivals = Rivals(dataset, views["semantic"], queries, seed=options.seed)
     name = f"semid, {options.backbone}"
-    table = format_table(metrics, floors, name=name)
-    print(f"\n{table}\n\n{_validity(answers)}")
+    found: dict[str, Any] = {}
+    if options.evaluation != "candidates":
+        found = _rank_catalogue(dataset, evaluator, model, watch, name=name, rivals=rivals)
+    if candidates is not None:
+        with watch("rank candidates"):
+            ranked = rank_candidates(
+                dataset, evaluator, model, candidates, tasks=_tasks(recipe), name=name, rivals=rivals
+            )
+        print(f"\n{ranked['table']}")
+        table = "\n\n".join(part["table"] for part in (found, ranked) if part)
+        found = {**(found or {key: ranked[key] for key in ("metrics", "floors")}), "candidates": ranked, "table": table}
 
     results = {
         **asked,
-        "metrics": metrics,
-        "floors": floors,
-        "table": table,
-        "validity": {task: _counts(answer) for task, answer in answers.items()},
+        **found,
+        **({} if rivals is None else {"als": rivals.als_options}),
         "query_note": dataset.query_note,
         "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
         "training": {"steps": state.step, "best_step": state.best_step, "validations": state.validations},
@@ -173,10 +198,34 @@ def run(options: Options) -> dict[str, Any]:
         "circumstances": _circumstances(device),
     }
     folder.save_model(model, tokenizer)
-    folder.draw(dataset, identifiers, state, metrics, floors, name=name)
+    folder.draw(dataset, identifiers, state, found["metrics"], found["floors"], name=name)
     folder.save_results(results)
     print(f"wrote {folder.path}: IDs, model, pictures, results.json")
     return results
+
+
+def _rank_catalogue(
+    dataset: Dataset, evaluator: Evaluator, model: Any, watch: Stopwatch, *, name: str, rivals: Rivals | None
+) -> dict[str, Any]:
+    """Evaluate on the full catalogue; returns metrics, intervals, floors, table and validity, and prints them."""
+    with watch("evaluate"):
+        answers = _evaluate(evaluator, model, split=TEST)
+        spread = intervals_of(answers, cutoffs=CUTOFFS)
+    with watch("floors"):
+        floors = measure_floors(dataset, split=TEST)
+        if rivals is not None:
+            more = rivals.measure()
+            floors = {task: {**rows, **more[task]} for task, rows in floors.items()}
+    metrics = {task: answer.metrics for task, answer in answers.items()}
+    table = format_table(metrics, floors, name=name, below=interval_rows(spread))
+    print(f"\n{table}\n\n{_validity(answers)}")
+    return {
+        "metrics": metrics,
+        "intervals": spread,
+        "floors": floors,
+        "table": table,
+        "validity": {task: _counts(answer) for task, answer in answers.items()},
+    }
 
 
 def _use_threads() -> None:
@@ -188,13 +237,36 @@ def _use_threads() -> None:
 
 def default_folder(dataset: Dataset, options: Options) -> Path:
     """Return where a run without --out writes."""
-    parts = (dataset.name, options.preset, options.backbone, options.recipe.identifier, f"seed{options.seed}")
+    plain, recipe = recipe_for(options.preset, options.backbone), options.recipe
+    # What is as the preset has it is not told.
+    switches = [
+        f"{prefix}{value}"
+        for prefix, value, usual in (
+            ("", recipe.tasks, plain.tasks),
+            ("", recipe.training_tasks, plain.training_tasks),
+            ("", recipe.history, plain.history),
+            ("recent", recipe.n_recent, plain.n_recent),
+            ("", recipe.policy, plain.policy),
+            ("beams", recipe.num_beams, plain.num_beams),
+            ("", recipe.normalize, plain.normalize),
+            ("", options.evaluation, "full"),
+            ("", options.decoder, "semid"),
+        )
+        if value != usual
+    ]
+    parts = (dataset.name, options.preset, options.backbone, recipe.identifier, *switches, f"seed{options.seed}")
     return Path("runs") / "-".join(parts)
 
 
 def _evaluate(evaluator: Evaluator, model: Any, *, split: int, n_users: int | None = None) -> dict[Task, TaskResult]:
-    found = {task: evaluator.evaluate(model, task=task, split=split, n_users=n_users) for task in VIEW_OF}
+    found = {
+        task: evaluator.evaluate(model, task=task, split=split, n_users=n_users) for task in _tasks(evaluator.recipe)
+    }
     return {task: result for task, result in found.items() if result is not None}
+
+
+def _tasks(recipe: Recipe) -> tuple[Task, ...]:
+    return tuple(task for task in VIEW_OF if recipe.tasks in ("both", task))
 
 
 def _print_dataset(dataset: Dataset) -> None:

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 
+from .bootstrap import LEVEL
 from .history import Task
 
-__all__ = ["format_table", "unbeaten_floors"]
+__all__ = ["format_table", "interval_rows", "unbeaten_floors"]
 
 Metrics = Mapping[str, float]
 
 
 def format_table(
-    model: Mapping[Task, Metrics], floors: Mapping[Task, Mapping[str, Metrics]], *, name: str = "ours"
+    model: Mapping[Task, Metrics],
+    floors: Mapping[Task, Mapping[str, Metrics]],
+    *,
+    name: str = "ours",
+    below: Mapping[Task, Mapping[str, Metrics]] | None = None,
 ) -> str:
     """Return the table as text, without a final newline; tasks without model metrics are left out.
 
@@ -22,17 +27,31 @@ def format_table(
         Task -> name of the floor -> metric -> value, as `measure_floors` returns it.
     name : str
         The model's name in the table.
+    below : mapping, optional
+        Task -> label -> metric -> value: rows that belong to the model, such as `interval_rows`, and are not judged.
     """
+    below = below or {}
     columns = next(iter(model.values())).keys() if model else ()
-    labels = [name, *(floor for task in model for floor in floors.get(task, {}))]
+    labels = [name, *(label for task in model for label in [*below.get(task, {}), *floors.get(task, {})])]
     width = max(len(label) for label in labels) + 2
     rule = "-" * (width + 10 * len(columns))
     lines = [" " * width + "".join(f"{column:>10}" for column in columns)]
     for task, metrics in model.items():
         lines += [rule, task]
-        for label, values in {name: metrics, **floors.get(task, {})}.items():
+        for label, values in {name: metrics, **below.get(task, {}), **floors.get(task, {})}.items():
             lines.append(f"  {label:<{width - 2}}" + "".join(f"{values[column]:10.4f}" for column in columns))
     return "\n".join([*lines, rule, *_verdict(model, floors, name=name)])
+
+
+def interval_rows(
+    intervals: Mapping[Task, Mapping[str, tuple[float, float]]],
+) -> dict[Task, dict[str, dict[str, float]]]:
+    """Return two rows for the ends of the intervals, as `format_table` takes them below the model."""
+    labels = f"  {LEVEL:.0%} from", f"  {LEVEL:.0%} to"
+    return {
+        task: {label: {metric: ends[side] for metric, ends in found.items()} for side, label in enumerate(labels)}
+        for task, found in intervals.items()
+    }
 
 
 def unbeaten_floors(

@@ -1,6 +1,7 @@
 """A toy catalogue for the GenSAR example: two groups of items, users who stay within one, many same-second events."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -80,3 +81,28 @@ def teach(toy, identifiers):
 def with_recipe(recipe):
     """Return the toy recipe with some fields changed."""
     return lambda **changes: dataclasses.replace(recipe, **changes)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A folder in the neutral format: 100 items of four categories, 20 users who like one of them."""
+    folder = tmp_path_factory.mktemp("data") / "toydata"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with (folder / "items.jsonl").open("w") as file:
+        for item in range(100):
+            categories = [f"Movies > {('Action', 'Drama', 'Comedy', 'War')[item % 4]}"]
+            file.write(json.dumps({"item_id": item, "title": f"Film {item}", "categories": categories}) + "\n")
+    with (folder / "interactions.csv").open("w") as file:
+        file.write("user_id,item_id,position,timestamp\n")
+        for user in range(20):
+            items = rng.permutation(np.arange(user % 4, 100, 4))[:12]
+            for position, item in enumerate(items):
+                file.write(f"{user},{item},{position},{position // 2}\n")
+    return folder
+
+
+@pytest.fixture
+def cached_embeddings(tmp_path_factory, monkeypatch):
+    """Embed the texts of `data` once for all tests."""
+    monkeypatch.setenv("SEMID_CACHE", str(tmp_path_factory.getbasetemp() / "embeddings"))

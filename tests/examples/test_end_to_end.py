@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from gensar.evaluation import Evaluator
 from gensar_end_to_end import main
@@ -15,32 +14,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 import semid
 
-N_ITEMS, N_USERS, N_EVENTS = 100, 20, 12
-GENRES = ("Action", "Drama", "Comedy", "War")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder in the neutral format: items of four categories, users who like one of them."""
-    folder = tmp_path_factory.mktemp("toydata")
-    rng = np.random.default_rng(0)
-    with (folder / "items.jsonl").open("w") as file:
-        for item in range(N_ITEMS):
-            categories = [f"Movies > {GENRES[item % 4]}"]
-            file.write(json.dumps({"item_id": item, "title": f"Film {item}", "categories": categories}) + "\n")
-    with (folder / "interactions.csv").open("w") as file:
-        file.write("user_id,item_id,position,timestamp\n")
-        for user in range(N_USERS):
-            items = rng.permutation(np.arange(user % 4, N_ITEMS, 4))[:N_EVENTS]
-            for position, item in enumerate(items):
-                file.write(f"{user},{item},{position},{position // 2}\n")
-    return folder
+N_ITEMS, N_USERS = 100, 20  # of the fixture `data`
 
 
 @pytest.fixture(autouse=True)
-def cached_embeddings(tmp_path_factory, monkeypatch):
-    cache = tmp_path_factory.getbasetemp() / "embeddings"
-    monkeypatch.setenv("SEMID_CACHE", str(cache))
+def cached(cached_embeddings):
+    """All tests here embed the same texts."""
 
 
 @pytest.fixture
@@ -86,6 +65,47 @@ def test_a_run_leaves_everything_and_is_printed_again(backbone, tiny, tmp_path, 
     assert results["table"] in capsys.readouterr().out
 
 
+def test_both_protocols_stand_in_the_results(tiny, tmp_path, capsys):
+    assert tiny("--evaluation", "both", "--decoder", "hf", "--beams", "10") == 0
+    results = results_of(tmp_path / "run")
+    ranked = results["candidates"]
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in results["table"].split("\n\n"))
+    assert results["table"].endswith(ranked["table"])
+    for task in ("recommendation", "search"):
+        for spread, metrics in (
+            (results["intervals"], results["metrics"]),
+            (ranked["intervals"], ranked["metrics"]),
+        ):
+            assert all(low <= metrics[task][name] <= high for name, (low, high) in spread[task].items())
+        names = {f"{name}@{k}" for k in (1, 5, 10, 20) for name in ("HR", "NDCG")}
+        assert names == set(ranked["metrics"][task]) == set(ranked["beams"][task])
+        assert "drawn by the rules of the paper" in ranked["notes"][task]
+
+
+def test_candidates_alone(tiny, tmp_path):
+    assert tiny("--evaluation", "candidates") == 0
+    results = results_of(tmp_path / "run")
+    assert results["metrics"] == results["candidates"]["metrics"]
+    assert "validity" not in results and results["table"].startswith("1 + 99 candidates (")
+
+
+def test_one_task_alone_with_the_papers_history(tiny, tmp_path):
+    """Switches that change the recipe, which the result file tells."""
+    switches = (
+        "--backbone t5 --training-tasks six --tasks search --history published --recent 3 "
+        "--policy suffix --normalize window"
+    ).split()
+    assert tiny(*switches, "--identifier", "separate-kmeans") == 0
+    results = results_of(tmp_path / "run")
+    assert list(results["metrics"]) == ["search"]
+    wanted = {
+        "training_tasks": "six", "tasks": "search", "search_share": 1.0, "history": "published",
+        "n_recent": 3, "policy": "suffix", "normalize": "window", "identifier": "separate-kmeans",
+    }  # fmt: skip
+    assert {key: results["recipe"][key] for key in wanted} == wanted
+
+
 def test_same_seed_same_table_also_after_ctrl_c(tiny, tmp_path, monkeypatch, capsys):
     assert tiny(out="whole") == 0
     evaluate = Evaluator.evaluate
@@ -129,6 +149,7 @@ def test_a_run_in_the_way_is_refused(tiny, tmp_path, capsys):
             ["--device", "quantum"],
             "--device cannot be used: expected auto, cpu or a GPU that torch sees, got 'quantum'",
         ),
+        (["--history", "published"], "the causal backbone learns from whole histories: expected --history strict"),
     ],
 )
 def test_bad_input_leaves_no_folder(arguments, message, tiny, tmp_path, capsys):
@@ -153,6 +174,10 @@ def test_wrong_usage_exits_with_two(capsys):
         main(["--seed", "-1"])
     assert caught.value.code == 2
     assert "--seed is negative: expected 0 or more, got -1." in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--beams", "5"])
+    assert caught.value.code == 2
+    assert "--beams is too small: expected 10 or more, the length of a list, got 5." in capsys.readouterr().err
 
 
 def test_help_names_presets_and_backbones():

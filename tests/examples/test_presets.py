@@ -3,7 +3,7 @@
 import pytest
 import torch
 from gensar.language import make_tokenizer
-from gensar.presets import BACKBONES, PRESETS, recipe_for
+from gensar.presets import BACKBONES, PRESETS, TASKS, only_tasks, recipe_for
 from gensar.run import BACKBONE_OF
 
 
@@ -24,3 +24,9 @@ def test_the_paper_preset_has_the_papers_sizes():
     config = model.config
     assert (config.d_model, config.d_ff, config.num_layers, config.num_decoder_layers) == (512, 2048, 6, 6)
     assert (recipe.n_shared, recipe.n_specific, recipe.codebook_size, recipe.num_beams) == (2, 2, 256, 30)
+
+
+def test_one_task_alone_is_written_in_its_own_form():
+    recipe = recipe_for("tiny", "causal")
+    assert only_tasks(recipe, "both") == recipe
+    assert [only_tasks(recipe, task).search_share for task in TASKS] == [recipe.search_share, 0.0, 1.0]

@@ -12,7 +12,8 @@ def test_ranks():
     assert ranks_of(ranked, np.array([3, 2, 8])).tolist() == [0, 1, -1]
 
 
-def test_metrics_agree_with_ir_measures(rng):
+@pytest.mark.parametrize("cutoffs", [(5, 10), (1, 5, 10, 20)])
+def test_metrics_agree_with_ir_measures(cutoffs, rng):
     n_requests, n_items, length = 40, 30, 20
     ranked = np.array([rng.permutation(n_items)[:length] for _ in range(n_requests)])
     relevant = rng.integers(0, n_items, n_requests)
@@ -22,10 +23,10 @@ def test_metrics_agree_with_ir_measures(rng):
         for row, items in enumerate(ranked)
         for place, item in enumerate(items)
     ]
-    expected = ir_measures.calc_aggregate([Success @ 5, Success @ 10, nDCG @ 5, nDCG @ 10], qrels, run)
-    ours = metrics(ranks_of(ranked, relevant))
-    assert list(ours) == ["HR@5", "NDCG@5", "HR@10", "NDCG@10"]
-    for k in (5, 10):
+    expected = ir_measures.calc_aggregate([measure @ k for k in cutoffs for measure in (Success, nDCG)], qrels, run)
+    ours = metrics(ranks_of(ranked, relevant), cutoffs=cutoffs)
+    assert list(ours) == [f"{name}@{k}" for k in cutoffs for name in ("HR", "NDCG")]
+    for k in cutoffs:
         assert ours[f"HR@{k}"] == pytest.approx(expected[Success @ k], abs=1e-12)
         assert ours[f"NDCG@{k}"] == pytest.approx(expected[nDCG @ k], abs=1e-12)
 

@@ -1,5 +1,6 @@
 """The small parts of a run: which device, which users, which folder."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_the_folder_tells_what_was_run(toy):
         device="cpu",
     )  # fmt: skip
     assert default_folder(toy, options) == Path("runs/toy-tiny-t5-shared-specific-kmeans-seed3")
+
+
+def test_the_folder_tells_the_switches_that_were_turned(toy):
+    recipe = dataclasses.replace(recipe_for("tiny", "t5"), tasks="search", n_recent=5, num_beams=30, policy="suffix")
+    options = Options(
+        data=None, preset="tiny", backbone="t5", recipe=recipe, seed=3, out=None, resume=False, device="cpu",
+        evaluation="candidates", decoder="hf",
+    )  # fmt: skip
+    name = "toy-tiny-t5-shared-specific-kmeans-search-recent5-suffix-beams30-candidates-hf-seed3"
+    assert default_folder(toy, options) == Path("runs") / name
 
 
 def test_parts_of_one_name_add_up(capsys):

@@ -1,4 +1,4 @@
-from gensar.table import format_table, unbeaten_floors
+from gensar.table import format_table, interval_rows, unbeaten_floors
 
 MODEL = {"recommendation": {"HR@10": 0.15, "NDCG@10": 0.0779}, "search": {"HR@10": 0.6, "NDCG@10": 0.4}}
 FLOORS = {
@@ -39,3 +39,16 @@ def test_a_tie_is_not_a_win():
     assert unbeaten_floors(MODEL, floors) == [("search", "BM25", ["HR@10"])]
     zero = {"search": {"HR@10": 0.0, "NDCG@10": 0.0}}
     assert "none: HR@10 both 0, NDCG@10 both 0" in format_table(zero, {"search": {"none": zero["search"]}})
+
+
+def test_rows_below_the_model_are_shown_and_not_judged():
+    spread = {"search": {"HR@10": (0.55, 0.65), "NDCG@10": (0.35, 0.45)}}
+    below = {"search": {**interval_rows(spread)["search"], "with beams": {"HR@10": 0.7, "NDCG@10": 0.5}}}
+    table = format_table({"search": MODEL["search"]}, FLOORS, below=below).splitlines()
+    assert table[3:7] == [
+        "  ours          0.6000    0.4000",
+        "    95% from    0.5500    0.3500",
+        "    95% to      0.6500    0.4500",
+        "  with beams    0.7000    0.5000",
+    ]
+    assert table[-1] == "Every floor is beaten by ours, on every metric."

@@ -1,0 +1,175 @@
+"""Baselines beside the floors, on the same targets: matrix factorisation, and retrieval by the sentence model.
+
+ALS is implicit's (Hu, Koren and Volinsky 2008), fitted on what the floors know, its size and weight chosen on the
+validation targets. A request is answered with factors that are solved for its own history, so that nothing of the
+target's own second is known, as for every other row. Dense retrieval ranks items by the cosine of their text with the
+query; the model is the one that the semantic IDs come from, and is not tuned.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any, final
+
+import numpy as np
+import scipy.sparse as sp
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from semid.errors import OptionalDependencyError
+
+from .baselines import FloatArray, Scores, known_items, popularity, rank_requests
+from .dataset import TEST, VALID, Dataset, History, IntArray, Task, targets
+from .ranking import CUTOFFS, metrics, ranks_of
+
+__all__ = ["Als", "Dense", "Rivals", "check_implicit", "tune_als"]
+
+FACTORS = (16, 32, 64, 128, 256)
+ALPHAS = (1.0, 10.0, 40.0)
+REGULARIZATION = 0.05
+N_ITERATIONS = 15
+
+
+def check_implicit() -> Any:
+    """Return the class of implicit.
+
+    Raises
+    ------
+    OptionalDependencyError
+        If the package is not installed.
+    """
+    try:
+        return importlib.import_module("implicit.als").AlternatingLeastSquares
+    except ImportError as error:
+        raise OptionalDependencyError(
+            f"cannot import implicit: expected it for --baselines all, got {error}. Run pip install implicit."
+        ) from error
+
+
+@final
+class Als:
+    """Alternating least squares on the matrix of users and items, an interaction weighing `alpha`, all else 1."""
+
+    def __init__(
+        self, known: Sequence[IntArray], *, n_items: int, factors: int, alpha: float, seed: int, n_threads: int = 1
+    ) -> None:
+        self.n_items = n_items
+        self.model = check_implicit()(
+            factors=factors, regularization=REGULARIZATION, alpha=alpha, iterations=N_ITERATIONS, random_state=seed,
+            num_threads=n_threads,
+        )  # fmt: skip
+        users = np.repeat(np.arange(len(known)), [len(items) for items in known])
+        taken = self._matrix(users, np.concatenate(known), n_users=len(known))
+        # implicit has its own threads; those of the BLAS would wait for them, and it warns of them.
+        with threadpool_limits(1, "blas"):
+            self.model.fit(taken, show_progress=False)
+
+    def scores(self, history: IntArray) -> FloatArray:
+        """Return the scores of all items, shape (n_items,), dtype float32, for a history of items."""
+        row = self._matrix(np.zeros(len(history), dtype=np.int64), history, n_users=1)
+        user = self.model.recalculate_user(0, row).reshape(-1)
+        total: FloatArray = self.model.item_factors @ user
+        return total
+
+    def _matrix(self, users: IntArray, items: IntArray, *, n_users: int) -> Any:
+        taken = sp.csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=(n_users, self.n_items))
+        taken.data[:] = 1  # an item taken twice counts once
+        return taken
+
+
+@final
+class Dense:
+    """Cosine of query and item text; both embeddings have unit length."""
+
+    def __init__(self, items: FloatArray, queries: FloatArray) -> None:
+        self.items, self.queries = items, queries
+
+    def scores(self, query: int) -> FloatArray:
+        """Return the scores of all items, shape (n_items,), dtype float32."""
+        total: FloatArray = self.items @ self.queries[query]
+        return total
+
+
+def tune_als(dataset: Dataset, *, seed: int) -> dict[str, Any]:
+    """Return factors and alpha with the best NDCG@10 on the validation targets of recommendation.
+
+    A data set without such targets gets the first of each.
+    """
+    requests = targets(dataset.histories, task="recommendation", split=VALID)
+    known = known_items(dataset, split=VALID)
+    best: dict[str, Any] = {"factors": FACTORS[0], "alpha": ALPHAS[0]}
+    best_score = -1.0
+    for factors, alpha in product(FACTORS, ALPHAS) if len(requests) else ():
+        als = Als(known, n_items=dataset.n_items, factors=factors, alpha=alpha, seed=seed)
+        found = _measure(
+            dataset, requests, _by_history(als), popularity(known, n_items=dataset.n_items), cutoffs=CUTOFFS, name="ALS"
+        )
+        if found["NDCG@10"] > best_score:
+            best, best_score = {"factors": factors, "alpha": alpha}, found["NDCG@10"]
+    return best
+
+
+@final
+class Rivals:
+    """The baselines of a data set, fitted once and measured under any protocol.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    items : ndarray of shape (n_items, dim), dtype float32
+        Embeddings of the item texts, of unit length.
+    queries : ndarray of shape (n_queries, dim), dtype float32
+        The same of the query texts.
+    seed : int
+        Of ALS.
+    """
+
+    def __init__(self, dataset: Dataset, items: FloatArray, queries: FloatArray, *, seed: int) -> None:
+        self.dataset = dataset
+        self.als_options = tune_als(dataset, seed=seed)
+        known = known_items(dataset, split=TEST)
+        self.popular = popularity(known, n_items=dataset.n_items)
+        als = Als(known, n_items=dataset.n_items, seed=seed, **self.als_options)
+        dense = Dense(items, queries)
+
+        def by_text(history: History, event: int) -> FloatArray:
+            return dense.scores(int(history.query[event]))
+
+        self.rows: list[tuple[Task, str, Scores]] = [
+            ("recommendation", "ALS, implicit", _by_history(als)),
+            ("search", "MiniLM, dense", by_text),
+        ]
+
+    def measure(
+        self, *, cutoffs: Sequence[int] = CUTOFFS, candidates: Mapping[Task, IntArray] | None = None
+    ) -> dict[Task, dict[str, dict[str, float]]]:
+        """Return task -> name -> metric -> value on the test targets, as `measure_floors` does."""
+        results: dict[Task, dict[str, dict[str, float]]] = {"recommendation": {}, "search": {}}
+        for task, name, scores in self.rows:
+            requests = targets(self.dataset.histories, task=task, split=TEST)
+            if len(requests):
+                own = None if candidates is None else candidates[task]
+                results[task][name] = _measure(
+                    self.dataset, requests, scores, self.popular, cutoffs=cutoffs, name=name, candidates=own
+                )
+        return results
+
+
+def _by_history(als: Als) -> Scores:
+    return lambda history, event: als.scores(history.item[history.before(event)])
+
+
+def _measure(
+    dataset: Dataset,
+    requests: IntArray,
+    scores: Scores,
+    ties: FloatArray,
+    *,
+    cutoffs: Sequence[int],
+    name: str,
+    candidates: IntArray | None = None,
+) -> dict[str, float]:
+    ranked = rank_requests(
+        dataset, requests, scores, ties=ties, within_query=False, k=max(cutoffs), name=name, candidates=candidates
+    )
+    relevant = np.array([dataset.histories[user].item[event] for user, event in requests])
+    return metrics(ranks_of(ranked, relevant), cutoffs=cutoffs)
