@@ -239,7 +239,7 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         ----------
         X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
         count : int
-            Rows of codes wanted per item. The search finds at most ``beam * codebook_sizes[-1]``.
+            Rows of codes wanted per item. The search finds at most ``(beam + beam // 2) * codebook_sizes[-1]``.
         beam : int
             As in `ResidualKMeans.candidates`.
 
