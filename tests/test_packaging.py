@@ -63,6 +63,6 @@ def test_the_c_code_compiles_without_warnings(tmp_path):
         pytest.skip("no C compiler or no Python headers")
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-fPIC", "-c"]
     command += ["-DPy_LIMITED_API=0x030B0000", f"-I{sysconfig.get_paths()['include']}"]
-    command += [str(ROOT / "semid_ext" / "_core.c"), "-o", str(tmp_path / "core.o")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    command += map(str, sorted((ROOT / "semid_ext").glob("*.c")))
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -30,7 +30,7 @@ NUMBA_MODULES = {
     "fill_bitmask": "semid.kernels.mask",
     "select": "semid.kernels.select",
 }
-IN_EXT = frozenset({"walk"})
+IN_EXT = frozenset(NUMBA_MODULES) - {"pack_keys", "unpack_keys", "count_forks", "fill_levels"}
 
 _forced: ContextVar[str | None] = ContextVar("semid_backend", default=None)
 
