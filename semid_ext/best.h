@@ -3,20 +3,31 @@
 #ifndef SEMID_BEST_H
 #define SEMID_BEST_H
 
-#include <math.h>
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "nodes.h"
 
 /* Keys are pushed in blocks of at most so many. */
-enum { BLOCK = 256 };
+enum { BLOCK = 128 };
 
 typedef struct {
     uint64_t *keys, *scratch; /* room of most + BLOCK each */
     int64_t n, k, most;       /* more than `most` keys are cut down to k */
-    float threshold;          /* the score of the k-th; -inf while there are not as many */
+    float threshold;          /* what a score must reach; never -inf, which no candidate has */
+    int is_all;               /* no key was lost, and no score was stopped */
 } Best;
+
+INLINED void
+begin(Best *best, int64_t k, float threshold)
+{
+    best->n = 0;
+    best->k = k;
+    best->most = 2 * k;
+    best->is_all = !(threshold >= -FLT_MAX);
+    best->threshold = best->is_all ? -FLT_MAX : threshold;
+}
 
 /* A key orders candidates by score, and equal scores by what is lower, its beam or else its code. */
 INLINED uint64_t
@@ -74,27 +85,19 @@ keep_largest(uint64_t *keys, int64_t n, int64_t k)
     }
 }
 
-/* Keep the k best keys and raise the threshold to the score of the last of them. */
-static inline void
-cut(Best *best)
+/* Make room for a block: keep the k best keys and raise the threshold to the score of the last of them. */
+INLINED void
+make_room(Best *best)
 {
-    if (best->n < best->k)
+    if (best->n <= best->most)
         return;
-    if (best->n > best->k)
-        keep_largest(best->keys, best->n, best->k);
+    keep_largest(best->keys, best->n, best->k);
     best->n = best->k;
+    best->is_all = 0;
     uint64_t least = best->keys[0];
     for (int64_t at = 1; at < best->n; at++)
         least = best->keys[at] < least ? best->keys[at] : least;
     best->threshold = score_of(least);
-}
-
-/* Make room for a block. */
-INLINED void
-make_room(Best *best)
-{
-    if (best->n > best->most)
-        cut(best);
 }
 
 /* Sort keys that all differ, the largest first: runs of eight by counting who is larger, then merged, neither of which

@@ -95,18 +95,17 @@ count_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, 
     return low;
 }
 
-/* The same for ranks. */
+/* The same for ranks, without a branch to guess wrong. */
 INLINED int64_t
-count_ranks_below(const int64_t *ranks, int64_t low, int64_t high, int64_t wanted)
+count_ranks_below(const int64_t *ranks, int64_t n, int64_t wanted)
 {
-    while (low < high) {
-        const int64_t middle = (low + high) >> 1;
-        if (ranks[middle] < wanted)
-            low = middle + 1;
-        else
-            high = middle;
+    int64_t first = 0;
+    while (n > 0) {
+        const int64_t half = (n + 1) >> 1;
+        first += ranks[first + half - 1] < wanted ? half : 0;
+        n -= half;
     }
-    return low;
+    return first;
 }
 
 /* The first rank behind `rank` where a node begins; n_items if none does. */
@@ -156,12 +155,21 @@ alive_before(const Trie *trie, int64_t rank)
     return trie->alive_counts[rank >> 6] + popcount(trie->alive[rank >> 6] & ~(~UINT64_C(0) << (rank & 63)));
 }
 
+/* 1 where a rank is alive. */
+INLINED int
+is_alive(const Trie *trie, int64_t rank)
+{
+    return (int)(trie->alive[rank >> 6] >> (rank & 63) & 1);
+}
+
 /* How many of the ranks low .. high - 1 are alive. */
 INLINED int64_t
 alive_below(const Trie *trie, int64_t low, int64_t high)
 {
     if (!trie->alive)
         return high - low;
+    if (low >> 6 == high >> 6) /* one word says it, without the counts */
+        return popcount(trie->alive[low >> 6] & (~UINT64_C(0) << (low & 63)) & ~(~UINT64_C(0) << (high & 63)));
     return alive_before(trie, high) - alive_before(trie, low);
 }
 
