@@ -3,16 +3,64 @@
 
 #include "arguments.h"
 
-/* Fill a row with one value: its first piece value by value, the rest as copies of it that stay in the cache. */
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+/* Scores of so many bytes leave the caches before anybody reads them: they are written around the caches, which need
+ * not read the memory first then (194 MB: 4.5 ms instead of 5.9). */
+enum { STREAMED_BYTES = 1 << 25 };
+
+/* Fill a row with one value; the loops of a constant size become vector stores. */
 INLINED void
-fill_row(char *row, int64_t n_bytes, const void *value, int size)
+fill_row(char *row, int64_t width, const void *value, int size)
 {
-    enum { PIECE = 4096 };
-    const int64_t n_first = n_bytes < PIECE ? n_bytes : PIECE;
-    for (int64_t at = 0; at < n_first; at += size)
+    if (size == 8) {
+        const uint64_t eight = *(const uint64_t *)value;
+        for (int64_t at = 0; at < width; at++)
+            ((uint64_t *)row)[at] = eight;
+    }
+    else if (size == 4) {
+        const uint32_t four = *(const uint32_t *)value;
+        for (int64_t at = 0; at < width; at++)
+            ((uint32_t *)row)[at] = four;
+    }
+    else if (size == 2) {
+        const uint16_t two = *(const uint16_t *)value;
+        for (int64_t at = 0; at < width; at++)
+            ((uint16_t *)row)[at] = two;
+    }
+    else
+        memset(row, *(const unsigned char *)value, (size_t)width);
+}
+
+/* The same around the caches, where the processor can. */
+INLINED void
+stream_row(char *row, int64_t width, const void *value, int size)
+{
+#if defined(__SSE2__)
+    char pattern[16];
+    const int64_t n_bytes = width * size;
+    int64_t at = 0;
+    for (int first = 0; first < 16; first += size)
+        memcpy(pattern + first, value, (size_t)size);
+    const __m128i both = _mm_loadu_si128((const __m128i *)pattern);
+    if ((uintptr_t)row % (size_t)size == 0) {
+        for (; at < n_bytes && (uintptr_t)(row + at) % 16; at += size)
+            memcpy(row + at, value, (size_t)size);
+        for (; at + 64 <= n_bytes; at += 64) {
+            _mm_stream_si128((__m128i *)(row + at), both);
+            _mm_stream_si128((__m128i *)(row + at + 16), both);
+            _mm_stream_si128((__m128i *)(row + at + 32), both);
+            _mm_stream_si128((__m128i *)(row + at + 48), both);
+        }
+        _mm_sfence();
+    }
+    for (; at < n_bytes; at += size)
         memcpy(row + at, value, (size_t)size);
-    for (int64_t at = n_first; at < n_bytes; at += PIECE)
-        memcpy(row + at, row, (size_t)(n_bytes - at < PIECE ? n_bytes - at : PIECE));
+#else
+    fill_row(row, width, value, size);
+#endif
 }
 
 INLINED void
@@ -24,7 +72,10 @@ mask_rows(const Trie *trie, int64_t depth, const int64_t *nodes, const int64_t *
         const int64_t n = nodes[row] < 0 ? 0 : list_children(trie, depth, nodes[row], codes, code_size);
         for (int64_t child = 0; child < n; child++)
             memcpy(kept + child * size, of_row + tokens[code_at(codes, child, code_size)] * size, (size_t)size);
-        fill_row(of_row, width * size, neg_inf, size);
+        if (n_rows * width * size < STREAMED_BYTES)
+            fill_row(of_row, width, neg_inf, size);
+        else
+            stream_row(of_row, width, neg_inf, size);
         for (int64_t child = 0; child < n; child++)
             memcpy(of_row + tokens[code_at(codes, child, code_size)] * size, kept + child * size, (size_t)size);
     }

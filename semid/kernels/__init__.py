@@ -73,9 +73,13 @@ def active() -> str:
 
 def kernel(name: str) -> Callable[..., None]:
     """Return one kernel of the back end in use."""
-    if active() == "ext" and name in IN_EXT:
-        return getattr(importlib.import_module("semid_ext._core"), name)  # type: ignore[no-any-return]
-    return getattr(importlib.import_module(NUMBA_MODULES[name]), name)  # type: ignore[no-any-return]
+    return _load(active(), name)
+
+
+@functools.cache  # looking a module up costs as much as a small step
+def _load(backend: str, name: str) -> Callable[..., None]:
+    module = "semid_ext._core" if backend == "ext" and name in IN_EXT else NUMBA_MODULES[name]
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 @contextmanager
