@@ -23,10 +23,11 @@ typedef struct {
     float *scores;
     int64_t *rows, *codes, *children; /* k each */
     /* Room for one request: where the children of each beam are, the beams of dense nodes, the scores of all others'
-     * children with their places, lanes. */
-    int64_t *firsts, *lasts, *dense;
+     * children with their places, the codes of a row that reach the threshold, lanes, and the first excluded rank that is
+     * below each beam or behind it, -1 while nobody asked. */
+    int64_t *firsts, *lasts, *dense, *first_excluded;
     float *values, *lanes;
-    uint32_t *places;
+    uint32_t *places, *reached;
     int64_t n_dense, n_values, n_children, values_room, lanes_room, most_wanted;
     Best best;
 } Step;
@@ -137,6 +138,7 @@ score_request(Step *step, const void *codes, int code_size)
     step->n_dense = step->n_values = step->n_children = 0;
     for (int64_t beam = 0; beam < step->n_beams; beam++) {
         step->firsts[beam] = step->lasts[beam] = 0;
+        step->first_excluded[beam] = -1;
         if (step->nodes[beam] < 0)
             continue;
         child_range(&step->trie, step->depth, step->nodes[beam], &step->firsts[beam], &step->lasts[beam]);
@@ -187,16 +189,23 @@ likely_threshold(Step *step, int64_t wanted)
     if (n_codes > step->n_children)
         wanted = wanted * n_codes / step->n_children + wanted / 16 + 1;
     const int64_t width = (3 * wanted + GROUP - 1) / GROUP * GROUP;
-    if (width > step->lanes_room || step->n_children < 2 * width)
+    if (width > step->lanes_room)
         return -INFINITY;
     float *lanes = step->lanes;
     for (int64_t lane = 0; lane < width; lane++)
         lanes[lane] = -INFINITY;
     int64_t first = 0;
+    /* Rows that are fewer than the groups of lanes are taken in pieces, so that each lane has some of the scores. */
+    const int64_t n_pieces = step->n_dense ? (width / GROUP + step->n_dense - 1) / step->n_dense : 1;
+    const int64_t length = ((step->size + n_pieces - 1) / n_pieces + GROUP - 1) / GROUP * GROUP;
     for (int64_t dense = 0; dense < step->n_dense; dense++) {
         const int64_t beam = step->dense[dense];
-        raise_lanes(lanes + first, step->log_probs + beam * step->size, step->start[beam], step->size);
-        first = first + GROUP == width ? 0 : first + GROUP;
+        const float *log_probs = step->log_probs + beam * step->size;
+        for (int64_t at = 0; at < step->size; at += length) {
+            const int64_t n = step->size - at < length ? step->size - at : length;
+            raise_lanes(lanes + first, log_probs + at, step->start[beam], n);
+            first = first + GROUP == width ? 0 : first + GROUP;
+        }
     }
     for (int64_t at = 0; at < step->n_values; at += GROUP) {
         raise_lanes(lanes + first, step->values + at, 0.0f, step->n_values - at < GROUP ? step->n_values - at : GROUP);
@@ -214,17 +223,13 @@ push_reaching(Step *step, const void *codes, int code_size)
         const int64_t beam = step->dense[dense];
         const float *log_probs = step->log_probs + beam * step->size, base = step->start[beam];
         const int is_full = step->lasts[beam] - step->firsts[beam] == step->size;
-        for (int64_t first = 0; first < step->size; first += GROUP) {
-            const int64_t n = step->size - first < GROUP ? step->size - first : GROUP;
-            unsigned bits = reaching(log_probs + first, base, best->threshold, n);
-            if (!bits)
-                continue;
-            make_room(best);
-            for (; bits; bits &= bits - 1) {
-                const uint32_t code = (uint32_t)(first + lowest_bit(bits));
-                if (is_full || find_child(step, codes, beam, code, code_size) >= 0)
-                    best->keys[best->n++] = key_of(base + log_probs[code], (uint32_t)(beam * step->size) + code);
-            }
+        const int64_t n = list_reaching(log_probs, base, best->threshold, step->size, step->reached);
+        for (int64_t at = 0; at < n; at++) {
+            const uint32_t code = step->reached[at];
+            if (at % BLOCK == 0)
+                make_room(best);
+            if (is_full || find_child(step, codes, beam, code, code_size) >= 0)
+                best->keys[best->n++] = key_of(base + log_probs[code], (uint32_t)(beam * step->size) + code);
         }
     }
     for (int64_t first = 0; first < step->n_values; first += BLOCK) {
@@ -248,9 +253,11 @@ is_child_dead(const Step *step, int64_t beam, int64_t child)
 {
     int64_t low, high;
     if (step->depth >= step->trie.n_explicit) { /* the dead ones were not scored */
-        const int64_t at = count_ranks_below(step->excluded, step->n_excluded, child);
-        if (at == step->n_excluded || step->excluded[at] >= step->lasts[beam])
-            return 0; /* nothing below its parent from here on is excluded */
+        int64_t *at = &step->first_excluded[beam]; /* winners often are siblings */
+        if (*at < 0)
+            *at = count_ranks_below(step->excluded, step->n_excluded, step->firsts[beam]);
+        if (*at == step->n_excluded || step->excluded[*at] >= step->lasts[beam])
+            return 0; /* nothing below its parent is excluded */
     }
     node_range(&step->trie, step->depth + 1, child, &low, &high);
     return is_dead(step, low, high);
@@ -343,10 +350,12 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
 
     int failed = 0;
     Py_BEGIN_ALLOW_THREADS
-    step.firsts = malloc((size_t)(3 * step.n_beams + 1) * sizeof(int64_t));
-    failed = !step.firsts;
+    step.firsts = malloc((size_t)(4 * step.n_beams + 1) * sizeof(int64_t));
+    step.reached = malloc((size_t)(step.size + 1) * sizeof(uint32_t));
+    failed = !step.firsts || !step.reached;
     step.lasts = step.firsts + step.n_beams;
     step.dense = step.lasts + step.n_beams;
+    step.first_excluded = step.dense + step.n_beams;
     for (int64_t request = 0; request < n_requests && !failed; request++) {
         const int64_t *exclude_starts = ARRAY(int64_t, EXCLUDE_STARTS) + request;
         const int64_t *candidate_starts = ARRAY(int64_t, CANDIDATE_STARTS) + request;
@@ -368,6 +377,7 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
     free(step.firsts);
     free(step.values);
     free(step.places);
+    free(step.reached);
     free(step.lanes);
     free(step.best.keys);
     free(step.best.scratch);
