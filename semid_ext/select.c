@@ -1,8 +1,8 @@
 /* One step of a beam search over the trie: the best children of all beams of a request; semid/kernels/select.py.
  *
  * The same children win with the same float32 scores and the same ties as in Numba, with less looking. The children of
- * a sparse node are scored one by one. Of a dense node, which has most of the codes, the scores of all codes are read as
- * they lie in memory, and only those that reach the threshold are looked up among the children.
+ * a sparse node are scored one by one. Of a dense node, which has most of the codes, the scores of all codes are read
+ * as they lie in memory, and only those that reach the threshold are looked up among the children.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -22,9 +22,9 @@ typedef struct {
     int is_limited, is_filtered;
     float *scores;
     int64_t *rows, *codes, *children; /* k each */
-    /* Room for one request: where the children of each beam are, the beams of dense nodes, the scores of all others'
-     * children with their places, the codes of a row that reach the threshold, lanes, and the first excluded rank that is
-     * below each beam or behind it, -1 while nobody asked. */
+    /* Room for one request: where the children of each beam are, the beams of dense nodes, the first excluded rank at
+     * or behind each beam's first (-1 while nobody asked), the scores of all other children with their places, the
+     * codes of a row that reach the threshold, lanes. */
     int64_t *firsts, *lasts, *dense, *first_excluded;
     float *values, *lanes;
     uint32_t *places, *reached;

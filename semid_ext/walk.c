@@ -102,8 +102,8 @@ count_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t
 }
 
 INLINED void
-gather_rows(const Trie *trie, int64_t depth, const int64_t *nodes, int64_t n_rows, const int64_t *row_starts, char *codes,
-            int code_size)
+gather_rows(const Trie *trie, int64_t depth, const int64_t *nodes, int64_t n_rows, const int64_t *row_starts,
+            char *codes, int code_size)
 {
     for (int64_t row = 0; row < n_rows; row++)
         if (nodes[row] >= 0)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_require_makes_a_failed_build_fatal(tmp_path, compiler):
     pytest.importorskip("setuptools")
     result = build(tmp_path, CC=compiler, SEMID_EXT="require")
     assert result.returncode != 0 and built(tmp_path) == []
+
+
+def test_a_source_distribution_can_be_compiled(tmp_path):
+    """It holds every C file and every header."""
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["sdist", "--dist-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        held = {Path(name).name for name in tar.getnames() if "/semid_ext/" in name}
+    assert held >= {path.name for path in (ROOT / "semid_ext").glob("*.[ch]")}
 
 
 def test_off_does_not_compile(tmp_path):

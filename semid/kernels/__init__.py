@@ -16,7 +16,8 @@ from semid.errors import InvalidValueError, OptionalDependencyError
 __all__ = ["BACKENDS", "available", "kernel", "show_backends", "use_backend"]
 
 BACKENDS = ("ext", "numba")
-# Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well.
+# Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well: all that a
+# server needs, which loads a trie and decodes. Building one may wait for a compiler.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
     "ranges": "semid.kernels.walk",
@@ -101,7 +102,7 @@ def show_backends() -> None:
     >>> import semid
     >>> semid.show_backends()  # doctest: +SKIP
     back end   state      why
-    ext        in use     SEMID_BACKEND=auto; kernels: walk
+    ext        in use     SEMID_BACKEND=auto; kernels: count_children, fill_bitmask, ...
     numba      in use     for the kernels that ext does not have: count_forks, fill_levels, ...
     """
     used = active()
