@@ -201,7 +201,15 @@ list_children(const Trie *trie, int64_t depth, int64_t node, void *out, int code
                 put_code(out, n++, code_at(codes, child, code_size), code_size);
         return n;
     }
-    while (first < last) { /* items that share a child are neighbours */
+    if (!trie->alive) { /* items that share a child are neighbours: the next one overwrites it */
+        for (int64_t child = first; child < last; child++) {
+            const uint32_t code = code_at(codes, child, code_size);
+            put_code(out, n, code, code_size);
+            n += child + 1 == last || code_at(codes, child + 1, code_size) != code;
+        }
+        return n;
+    }
+    while (first < last) {
         const uint32_t code = code_at(codes, first, code_size);
         int64_t behind = first + 1;
         while (behind < last && code_at(codes, behind, code_size) == code)
