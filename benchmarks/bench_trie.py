@@ -88,8 +88,8 @@ def test_bench_children(benchmark, codes, depth):
     for name in backends():
         row_starts, flat = calls[f"semid ({name})"]()
         assert [part.tolist() for part in np.split(flat, row_starts[1:-1])] == expected
-    rounds = 1 if benchmark.disabled else 61
-    benchmark.extra_info |= {"n_items": len(codes), "seconds": side_by_side(calls, rounds=rounds)}
+    seconds = side_by_side(calls, rounds=1 if benchmark.disabled else 61, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
     benchmark(step)
 
 
@@ -117,13 +117,16 @@ def test_bench_select(benchmark, million, shape, depth):
     # The padded trie counts the nodes of a level; a trie's node is the number of its prefix or its first rank.
     order = np.unique(trie.walk(million[:, :depth]))
     tensors = [torch.from_numpy(a) for a in (log_probs, start, np.searchsorted(order, nodes))]
-    filtered = {
-        "semid, 1000 seen items each and half of the items dead": lambda: live.select(
-            log_probs, start, nodes, depth=depth, k=beams, exclude=seen
-        )
-    }
-    calls = {"semid": lambda: trie.select(log_probs, start, nodes, depth=depth, k=beams)}
-    calls |= {"padded gather (torch)": lambda: padded.select(*tensors, depth, beams)} | filtered
+
+    def plain():
+        return trie.select(log_probs, start, nodes, depth=depth, k=beams)
+
+    def filtered():
+        return live.select(log_probs, start, nodes, depth=depth, k=beams, exclude=seen)
+
+    calls = {"semid": plain, "padded gather (torch)": lambda: padded.select(*tensors, depth, beams)}
+    calls |= {"semid, 1000 seen items each and half of the items dead": filtered}
+    calls |= {"semid (numba)": on("numba", plain), "semid (numba), seen and dead items": on("numba", filtered)}
     if (nodes >= 0).all():
         assert np.array_equal(calls["semid"]().scores, calls["padded gather (torch)"]()[0].numpy())
     rounds = 1 if benchmark.disabled else 61
@@ -149,9 +152,13 @@ def test_bench_mask(benchmark, million, vocabulary):
     def allowed(_, row):
         return [vocabulary - 256 + code for code in rival.allowed(row.numpy()[None])[0]]
 
+    def mask():
+        trie.mask_inplace(array, nodes, depth=1, tokens=tokens)
+
     hugging_face = PrefixConstrainedLogitsProcessor(allowed, num_beams=1)
     calls = {
-        "semid": lambda: trie.mask_inplace(array, nodes, depth=1, tokens=tokens),
+        "semid": mask,
+        "semid (numba)": on("numba", mask),
         "fill a warm tensor": lambda: scores.fill_(-torch.inf),
         "Hugging Face, dict": lambda: hugging_face(ids, scores),
     }
@@ -179,11 +186,18 @@ def test_bench_memory(benchmark, n_million, sizes):
 
 
 @pytest.mark.benchmark(group="trie: growth, all steps of 320 beams")
-@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0, 10.0])
 def test_bench_growth(benchmark, n_million, share):
     """The cost of a search's steps against the number of items."""
     codes = clustered_codes(int(n_million * share), SIZES)
     trie = semid.Trie.from_codes(codes, codebook_sizes=SIZES)
     steps = list(searched(trie, 16, 20))
-    benchmark.extra_info |= {"n_items": len(codes)}
-    benchmark(lambda: [trie.select(a, b, c, depth=depth, k=20) for depth, a, b, c in steps])
+
+    def search():
+        return [trie.select(a, b, c, depth=depth, k=20) for depth, a, b, c in steps]
+
+    rounds = 1 if benchmark.disabled else 301
+    calls = {f"semid ({name})": on(name, search) for name in backends()}
+    seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
+    benchmark(search)

@@ -1,4 +1,6 @@
-"""Picture of how the cost of fitting and encoding grows with the number of items."""
+"""Pictures of how a cost grows with the number of items: of fitting and encoding, and of the steps of a search."""
+
+import statistics
 
 from semid.plots.style import GREY, PALETTE, axes_or_new
 
@@ -7,15 +9,45 @@ __all__ = ["draw_growth"]
 
 def draw_growth(report, path):
     """Draw the growth benchmark of a report into a PNG file; nothing where the report has none."""
-    entries = [entry for entry in report["benchmarks"] if entry["group"] == "quantizers: growth"]
-    if not entries:
-        return
+    infos = _infos(report, "trie: growth")
+    if infos:
+        _draw_steps(infos, path)
+    infos = _infos(report, "quantizers: growth")
+    if infos:
+        _draw_fitting(infos, path)
+
+
+def _infos(report, group):
+    infos = [entry["extra_info"] for entry in report["benchmarks"] if entry["group"].startswith(group)]
+    return sorted(infos, key=lambda info: info["n_items"])
+
+
+def _axes():
     import matplotlib
 
     matplotlib.use("Agg")
-    infos = sorted((entry["extra_info"] for entry in entries), key=lambda info: info["n_items"])
-    n_items = [info["n_items"] for info in infos]
     ax = axes_or_new(None, size=(6.4, 4.2))
+    ax.spines[["right", "top"]].set_visible(False)
+    return ax
+
+
+def _draw_steps(infos, path):
+    ax = _axes()
+    n_items = [info["n_items"] for info in infos]
+    for color, name, marker in zip(PALETTE, infos[0]["seconds"], "os", strict=False):
+        microseconds = [1e6 * statistics.median(info["seconds"][name]) for info in infos]
+        ax.plot(n_items, microseconds, marker=marker, color=color, label=name)
+    ax.set_xscale("log")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("items (4 levels of 256 codes)")
+    ax.set_ylabel("CPU microseconds, 4 steps of 16 x 20 beams")
+    ax.legend(frameon=False)
+    ax.figure.savefig(path, dpi=120)
+
+
+def _draw_fitting(infos, path):
+    ax = _axes()
+    n_items = [info["n_items"] for info in infos]
     fit, encode = ([info["seconds"][name][0] for info in infos] for name in ("semid fit", "semid encode"))
     both = [one + other for one, other in zip(fit, encode, strict=True)]
     series = {"fit and encode": (both, "-", "o"), "fit": (fit, "--", "s"), "encode": (encode, ":", "^")}
@@ -26,6 +58,5 @@ def draw_growth(report, path):
     ax.set_yscale("log")
     ax.set_xlabel("items (384 dimensions, 3 levels of 256 codes)")
     ax.set_ylabel("CPU seconds, one thread")
-    ax.spines[["right", "top"]].set_visible(False)
     ax.legend(frameon=False)
     ax.figure.savefig(path, dpi=120)

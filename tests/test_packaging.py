@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,17 +32,35 @@ def built(tmp_path):
     return sorted(path.name for path in (tmp_path / "semid_ext").glob("*.so"))
 
 
-def test_a_machine_without_a_compiler_builds_quietly(tmp_path):
+NO_COMPILER = pytest.mark.parametrize("compiler", ["/no/such/compiler", "/bin/false"])
+
+
+@NO_COMPILER
+def test_a_machine_without_a_compiler_builds_quietly(tmp_path, compiler):
     pytest.importorskip("setuptools")
-    result = build(tmp_path, CC="/no/such/compiler")
+    result = build(tmp_path, CC=compiler)
     assert result.returncode == 0, result.stderr
     assert built(tmp_path) == []
 
 
-def test_require_makes_a_failed_build_fatal(tmp_path):
+@NO_COMPILER
+def test_require_makes_a_failed_build_fatal(tmp_path, compiler):
     pytest.importorskip("setuptools")
-    result = build(tmp_path, CC="/no/such/compiler", SEMID_EXT="require")
+    result = build(tmp_path, CC=compiler, SEMID_EXT="require")
     assert result.returncode != 0 and built(tmp_path) == []
+
+
+def test_a_source_distribution_can_be_compiled(tmp_path):
+    """It holds every C file and every header."""
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["sdist", "--dist-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        held = {Path(name).name for name in tar.getnames() if "/semid_ext/" in name}
+    assert held >= {path.name for path in (ROOT / "semid_ext").glob("*.[ch]")}
 
 
 def test_off_does_not_compile(tmp_path):
@@ -63,6 +82,6 @@ def test_the_c_code_compiles_without_warnings(tmp_path):
         pytest.skip("no C compiler or no Python headers")
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-fPIC", "-c"]
     command += ["-DPy_LIMITED_API=0x030B0000", f"-I{sysconfig.get_paths()['include']}"]
-    command += [str(ROOT / "semid_ext" / "_core.c"), "-o", str(tmp_path / "core.o")]
-    result = subprocess.run(command, capture_output=True, text=True)
+    command += map(str, sorted((ROOT / "semid_ext").glob("*.c")))
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

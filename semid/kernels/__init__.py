@@ -16,7 +16,8 @@ from semid.errors import InvalidValueError, OptionalDependencyError
 __all__ = ["BACKENDS", "available", "kernel", "show_backends", "use_backend"]
 
 BACKENDS = ("ext", "numba")
-# Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well.
+# Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well: all that a
+# server needs, which loads a trie and decodes. Building one may wait for a compiler.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
     "ranges": "semid.kernels.walk",
@@ -30,7 +31,7 @@ NUMBA_MODULES = {
     "fill_bitmask": "semid.kernels.mask",
     "select": "semid.kernels.select",
 }
-IN_EXT = frozenset({"walk"})
+IN_EXT = frozenset(NUMBA_MODULES) - {"pack_keys", "unpack_keys", "count_forks", "fill_levels"}
 
 _forced: ContextVar[str | None] = ContextVar("semid_backend", default=None)
 
@@ -73,9 +74,13 @@ def active() -> str:
 
 def kernel(name: str) -> Callable[..., None]:
     """Return one kernel of the back end in use."""
-    if active() == "ext" and name in IN_EXT:
-        return getattr(importlib.import_module("semid_ext._core"), name)  # type: ignore[no-any-return]
-    return getattr(importlib.import_module(NUMBA_MODULES[name]), name)  # type: ignore[no-any-return]
+    return _load(active(), name)
+
+
+@functools.cache  # looking a module up costs as much as a small step
+def _load(backend: str, name: str) -> Callable[..., None]:
+    module = "semid_ext._core" if backend == "ext" and name in IN_EXT else NUMBA_MODULES[name]
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -97,7 +102,7 @@ def show_backends() -> None:
     >>> import semid
     >>> semid.show_backends()  # doctest: +SKIP
     back end   state      why
-    ext        in use     SEMID_BACKEND=auto; kernels: walk
+    ext        in use     SEMID_BACKEND=auto; kernels: count_children, fill_bitmask, ...
     numba      in use     for the kernels that ext does not have: count_forks, fill_levels, ...
     """
     used = active()

@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_code_rows", "check_depth", "check_nodes", "check_prefixes", "check_ranks", "check_sizes"]
+__all__ = [
+    "are_nodes",
+    "check_code_rows",
+    "check_depth",
+    "check_nodes",
+    "check_prefixes",
+    "check_ranks",
+    "check_sizes",
+]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -67,10 +75,15 @@ def check_depth(depth: int, *, n_levels: int) -> None:
         )
 
 
+def are_nodes(nodes: IntArray, n_nodes: int) -> bool:
+    """Tell whether all nodes, int64, are in ``-1 .. n_nodes - 1``; one pass, as what is below -1 becomes large."""
+    return not nodes.size or bool((nodes + 1).view(np.uint64).max() <= n_nodes)
+
+
 def check_nodes(nodes: Any, *, depth: int, n_nodes: int) -> IntArray:
     """Return nodes as an int64 array of shape (rows,), or raise an error."""
     nodes = np.ascontiguousarray(nodes, np.int64)
-    if nodes.ndim != 1 or (nodes.size and (nodes.min() < -1 or nodes.max() >= n_nodes)):
+    if nodes.ndim != 1 or not are_nodes(nodes, n_nodes):
         got = f"{nodes.min()} .. {nodes.max()}" if nodes.size else "none"
         raise InvalidValueError(
             f"nodes out of range: expected -1 .. {n_nodes - 1} at depth {depth} in one row, got {got} in shape "

@@ -1,5 +1,6 @@
 """Ranks per request: what it must not reach, or all that it may reach."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -74,7 +75,7 @@ class RankLists(NamedTuple):
     def check(cls, lists: Any, *, batch: int, n_items: int, name: str) -> "RankLists":
         """Return lists of the right length, made from whatever a caller may pass; None is no lists."""
         if lists is None:
-            return cls(np.empty(0, np.int64), np.zeros(batch + 1, np.int64), np.zeros(batch, np.uint8), n_items)
+            return _no_lists(batch, n_items)
         if len(lists.given if isinstance(lists, RankLists) else lists) != batch:
             raise InvalidValueError(
                 f"{name} has a wrong length: expected {batch} lists of ranks, got "
@@ -95,6 +96,14 @@ class RankLists(NamedTuple):
         starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in lists], dtype=np.int64)])
         joined = np.concatenate([np.empty(0, np.int64), *lists])
         return RankLists(joined, starts, self.given[rows], self.n_items)
+
+
+@functools.lru_cache(maxsize=64)  # the same batch comes at every step
+def _no_lists(batch: int, n_items: int) -> RankLists:
+    lists = RankLists(np.empty(0, np.int64), np.zeros(batch + 1, np.int64), np.zeros(batch, np.uint8), n_items)
+    for array in lists[:3]:
+        array.setflags(write=False)
+    return lists
 
 
 def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
+from semid.trie.checks import are_nodes
 from semid.trie.levels import IntArray, Levels
 from semid.trie.rank_lists import RankLists
 from semid.trie.restriction import Alive
@@ -44,8 +45,8 @@ class Selection(NamedTuple):
     @classmethod
     def empty(cls, batch: int, k: int) -> "Selection":
         """Return arrays without values."""
-        shape = (batch, k)
-        return cls(np.empty(shape, np.float32), *(np.empty(shape, np.int64) for _ in range(3)))
+        rows, codes, nodes = np.empty((3, batch, k), np.int64)
+        return cls(np.empty((batch, k), np.float32), rows, codes, nodes)
 
 
 def select(
@@ -75,7 +76,7 @@ def select(
             f"start has a wrong shape: expected {nodes.shape}, got {start.shape}. Give one score per beam."
         )
     n_nodes = levels.n_nodes(depth)
-    if nodes.size and (nodes.min() < -1 or nodes.max() >= n_nodes):
+    if not are_nodes(nodes, n_nodes):
         raise InvalidValueError(
             f"nodes out of range: expected -1 .. {n_nodes - 1} at depth {depth}, got {nodes.min()} .. {nodes.max()}. "
             "Take them from walk or select."

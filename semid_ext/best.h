@@ -1,0 +1,142 @@
+/* The k largest of a stream of keys: a buffer that is cut down to them whenever it is full, and the threshold which
+ * that gives for what follows. */
+#ifndef SEMID_BEST_H
+#define SEMID_BEST_H
+
+#include <float.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "nodes.h"
+
+/* Keys are pushed in blocks of at most so many. */
+enum { BLOCK = 128 };
+
+typedef struct {
+    uint64_t *keys, *scratch; /* room of most + BLOCK each */
+    int64_t n, k, most;       /* more than `most` keys are cut down to k */
+    float threshold;          /* what a score must reach; never -inf, which no candidate has */
+    int is_all;               /* no key was lost, and no score was stopped */
+} Best;
+
+INLINED void
+begin(Best *best, int64_t k, float threshold)
+{
+    best->n = 0;
+    best->k = k;
+    best->most = 2 * k;
+    best->is_all = !(threshold >= -FLT_MAX);
+    best->threshold = best->is_all ? -FLT_MAX : threshold;
+}
+
+/* A key orders candidates by score, and equal scores by what is lower, its beam or else its code. */
+INLINED uint64_t
+key_of(float score, uint32_t place)
+{
+    uint32_t bits;
+    score += 0.0f; /* -0.0 ties with 0.0 */
+    memcpy(&bits, &score, sizeof bits);
+    bits = bits & UINT32_C(0x80000000) ? ~bits : bits | UINT32_C(0x80000000);
+    return (uint64_t)bits << 32 | (uint32_t)~place;
+}
+
+INLINED uint32_t
+place_of(uint64_t key)
+{
+    return ~(uint32_t)key;
+}
+
+INLINED float
+score_of(uint64_t key)
+{
+    uint32_t bits = (uint32_t)(key >> 32);
+    float score;
+    bits = bits & UINT32_C(0x80000000) ? bits & UINT32_C(0x7FFFFFFF) : ~bits;
+    memcpy(&score, &bits, sizeof score);
+    return score;
+}
+
+/* Bring the k largest of n > k keys, which all differ, to the front: Hoare's quickselect. */
+static inline void
+keep_largest(uint64_t *keys, int64_t n, int64_t k)
+{
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        const uint64_t a = keys[low], b = keys[(low + high) >> 1], c = keys[high];
+        const uint64_t pivot = a > b ? (b > c ? b : a > c ? c : a) : (a > c ? a : b > c ? c : b);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (keys[i] > pivot)
+                i++;
+            while (pivot > keys[j])
+                j--;
+            if (i <= j) {
+                const uint64_t swapped = keys[i];
+                keys[i++] = keys[j];
+                keys[j--] = swapped;
+            }
+        }
+        if (k - 1 <= j)
+            high = j;
+        else if (k - 1 >= i)
+            low = i;
+        else
+            break;
+    }
+}
+
+/* Make room for a block: keep the k best keys and raise the threshold to the score of the last of them. */
+INLINED void
+make_room(Best *best)
+{
+    if (best->n <= best->most)
+        return;
+    keep_largest(best->keys, best->n, best->k);
+    best->n = best->k;
+    best->is_all = 0;
+    uint64_t least = best->keys[0];
+    for (int64_t at = 1; at < best->n; at++)
+        least = best->keys[at] < least ? best->keys[at] : least;
+    best->threshold = score_of(least);
+}
+
+/* Sort keys that all differ, the largest first: runs of eight by counting who is larger, then merged, neither of which
+ * has branches to guess wrong. */
+static inline void
+sort_keys(Best *best)
+{
+    enum { RUN = 8 };
+    uint64_t *from = best->keys, *to = best->scratch;
+    const int64_t n = best->n;
+    for (int64_t first = 0; first < n; first += RUN) {
+        const int64_t length = n - first < RUN ? n - first : RUN;
+        for (int64_t one = 0; one < length; one++) {
+            int64_t slot = 0;
+            for (int64_t other = 0; other < length; other++)
+                slot += from[first + other] > from[first + one];
+            to[first + slot] = from[first + one];
+        }
+    }
+    for (int64_t width = RUN; width < n; width *= 2) {
+        uint64_t *merged = from;
+        from = to;
+        to = merged;
+        for (int64_t first = 0; first < n; first += 2 * width) {
+            const int64_t middle = first + width < n ? first + width : n;
+            const int64_t end = middle + width < n ? middle + width : n;
+            int64_t left = first, right = middle, at = first;
+            while (left < middle && right < end) {
+                const int take_left = from[left] > from[right];
+                to[at++] = take_left ? from[left] : from[right];
+                left += take_left;
+                right += !take_left;
+            }
+            memcpy(to + at, from + left, (size_t)(middle - left) * sizeof *to);
+            memcpy(to + at + middle - left, from + right, (size_t)(end - right) * sizeof *to);
+        }
+    }
+    best->scratch = from;
+    best->keys = to;
+}
+
+#endif
