@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from semid.catalog import SemanticIds as SemanticIds
     from semid.collisions import resolve as resolve
     from semid.collisions import suggest_sizes as suggest_sizes
+    from semid.generation import Generator as Generator
     from semid.generation import SidLogitsProcessor as SidLogitsProcessor
     from semid.generation import generate as generate
     from semid.generation import prefix_allowed_tokens_fn as prefix_allowed_tokens_fn
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
+    "Generator": "semid.generation",
     "KMeans": "semid.quantizers",
     "ProductKMeans": "semid.quantizers",
     "RQVAE": "semid.quantizers",
@@ -51,6 +53,7 @@ _MODULE_OF = {
 
 __all__ = [
     "RQVAE",
+    "Generator",
     "KMeans",
     "ProductKMeans",
     "ResidualKMeans",

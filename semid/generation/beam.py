@@ -1,7 +1,7 @@
 """Beam search over the trie: the prompt once per request, then only beams that lead to items."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
 from semid.generation.inputs import batch_of, check_count, check_model
 from semid.generation.output import BeamOutput
-from semid.generation.probe import abilities, head_of, open_forward
+from semid.generation.probe import Abilities, abilities, head_of, open_forward
+from semid.generation.processor import check_vocab
 from semid.generation.routing import Part, check_tries, route
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["check_normalize", "check_numbers", "generate", "last_token", "search", "tokens_of"]
+__all__ = ["check_normalize", "check_numbers", "generate", "last_token", "prepare", "run", "search"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
@@ -86,19 +87,69 @@ def generate(
         If an argument is wrong, the model is in training mode or keeps no cache, the vocabulary does not fit it, a
         prompt is too long for it, or its logits are not numbers.
     """
+    prepared = prepare(model, vocab)
+    return run(
+        model, inputs, prepared, trie=trie, vocab=vocab, num_beams=num_beams, normalize=normalize, exclude=exclude,
+        candidates=candidates, num_return=num_return, outside=outside,
+    )  # fmt: skip
+
+
+class Prepared(NamedTuple):
+    """What a search needs of a model and its vocabularies, whatever the prompts are.
+
+    Attributes
+    ----------
+    found : Abilities
+    head : Head
+    tokens : dict of int to list of Tokens
+        The tokens of each level, by the `id` of the vocabulary.
+    """
+
+    found: Abilities
+    head: Head
+    tokens: dict[int, list[Tokens]]
+
+
+def prepare(model: Any, vocab: SidVocabulary | Sequence[SidVocabulary]) -> Prepared:
+    """Check that a model has the tokens of vocabularies, find out what it can do, and lay out its output layer."""
+    vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) else [vocab]
+    different: dict[int, SidVocabulary] = {id(one): one for one in vocabs}
+    for one in different.values():
+        check_vocab(one)
+    check_model(model, last_token=last_token(list(different.values())))
+    found = abilities(model)
+    tokens = {
+        at: [Tokens(torch.from_numpy(level.copy())) for level in one.level_tokens] for at, one in different.items()
+    }
+    return Prepared(found, head_of(model, found), tokens)
+
+
+def run(
+    model: Any,
+    inputs: Mapping[str, torch.Tensor],
+    prepared: Prepared,
+    *,
+    trie: Trie | Sequence[Trie],
+    vocab: SidVocabulary | Sequence[SidVocabulary],
+    num_beams: int,
+    normalize: str = "full",
+    exclude: Sequence[Iterable[int] | None] | None = None,
+    candidates: Sequence[Iterable[int] | None] | None = None,
+    num_return: int | None = None,
+    outside: bool = False,
+    encoded: torch.Tensor | None = None,
+) -> BeamOutput:
+    """Check the arguments of one call of `generate` and run its search; `encoded` is what the encoder wrote already."""
     num_beams = check_count(num_beams, "num_beams")
     num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
     check_normalize(normalize)
-    batch = batch_of(inputs)
-    tries, vocabs = check_tries(trie, vocab, batch)
-    check_model(model, last_token=last_token(vocabs))
+    tries, vocabs = check_tries(trie, vocab, batch_of(inputs))
+    n_levels = tries[0].n_levels
     parts = route(tries, vocabs, candidates=candidates, exclude=exclude)
-    found = abilities(model)
-    forward = open_forward(model, inputs, n_levels=tries[0].n_levels, found=found)
-    tokens = tokens_of(vocabs)
+    forward = open_forward(model, inputs, n_levels=n_levels, found=prepared.found, encoded=encoded)
     return search(
-        forward, head_of(model, found), parts, tokens, num_beams=num_beams, num_return=num_return,
-        normalize=normalize, outside=outside, n_levels=tries[0].n_levels,
+        forward, prepared.head, parts, prepared.tokens, n_levels=n_levels, num_beams=num_beams, num_return=num_return,
+        normalize=normalize, outside=outside,
     )  # fmt: skip
 
 
@@ -232,12 +283,6 @@ def check_numbers(log_probs: FloatArray, depth: int) -> None:
             f"the model's logits are not numbers: expected numbers at level {depth}, got nan. "
             "Check its weights; float16 may overflow where bfloat16 does not."
         )
-
-
-def tokens_of(vocabs: Sequence[SidVocabulary]) -> dict[int, list[Tokens]]:
-    """Return the tokens of each level of each vocabulary, by its `id`."""
-    return {id(vocab): [Tokens(torch.from_numpy(level.copy())) for level in vocab.level_tokens] for vocab in
-            {id(vocab): vocab for vocab in vocabs}.values()}  # fmt: skip
 
 
 def last_token(vocabs: Sequence[SidVocabulary]) -> int:

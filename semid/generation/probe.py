@@ -58,7 +58,12 @@ def head_of(model: Any, found: Abilities) -> Head:
 
 
 def open_forward(
-    model: Any, inputs: Mapping[str, torch.Tensor], *, n_levels: int, found: Abilities | None = None
+    model: Any,
+    inputs: Mapping[str, torch.Tensor],
+    *,
+    n_levels: int,
+    found: Abilities | None = None,
+    encoded: torch.Tensor | None = None,
 ) -> Forward:
     """Check inputs and return the forward passes that a model's abilities allow.
 
@@ -71,6 +76,8 @@ def open_forward(
         Tokens of an answer.
     found : Abilities, optional
         Default: ``abilities(model)``.
+    encoded : torch.Tensor of shape (batch, length, dim), optional
+        What the encoder of an encoder-decoder wrote for these inputs, if it has run already.
     """
     encoder_decoder = bool(model.config.is_encoder_decoder)
     # Tokenizers add token_type_ids to every text; a model that has no use for them loses nothing.
@@ -79,7 +86,7 @@ def open_forward(
     input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
     check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
     found = abilities(model) if found is None else found
-    return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"))
+    return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"), encoded)
 
 
 def _open(
@@ -88,11 +95,13 @@ def _open(
     attention_mask: torch.Tensor,
     found: Abilities,
     decoder_input_ids: torch.Tensor | None = None,
+    encoded: torch.Tensor | None = None,
 ) -> Forward:
     body = Body(model, split=found.split)
     if model.config.is_encoder_decoder:
-        start = None if decoder_input_ids is None else decoder_input_ids
-        return EncoderDecoder(body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=start)
+        return EncoderDecoder(
+            body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=decoder_input_ids, encoded=encoded
+        )
     return (TreeDecoder if found.shared else RowDecoder)(body, input_ids, attention_mask)
 
 

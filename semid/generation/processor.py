@@ -14,7 +14,7 @@ from semid.trie import Trie
 from semid.trie.mask import mask_torch_inplace
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["SidLogitsProcessor", "check_pair", "prefix_allowed_tokens_fn"]
+__all__ = ["SidLogitsProcessor", "check_pair", "check_vocab", "prefix_allowed_tokens_fn"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -171,15 +171,20 @@ def check_pair(trie: Trie, vocab: SidVocabulary) -> None:
         raise InvalidTypeError(
             f"trie has a wrong type: expected one semid.Trie, got {type(trie).__name__}. Build it with Trie.from_codes."
         )
-    if not isinstance(vocab, SidVocabulary):
-        raise InvalidTypeError(
-            f"vocab has a wrong type: expected a semid.SidVocabulary, got {type(vocab).__name__}. Make one first."
-        )
+    check_vocab(vocab)
     sizes = vocab.codebook_sizes
     if trie.n_levels != vocab.n_levels or any(a > b for a, b in zip(trie.codebook_sizes, sizes, strict=True)):
         raise InvalidValueError(
             f"trie and vocabulary have different shapes: expected codebooks of at most {sizes} codes, got "
             f"{trie.codebook_sizes}. Make both from the same codes."
+        )
+
+
+def check_vocab(vocab: SidVocabulary) -> None:
+    """Raise unless `vocab` is a vocabulary that knows its token ids."""
+    if not isinstance(vocab, SidVocabulary):
+        raise InvalidTypeError(
+            f"vocab has a wrong type: expected a semid.SidVocabulary, got {type(vocab).__name__}. Make one first."
         )
     _ = vocab.level_tokens  # raises when it has not been extended
 

@@ -82,6 +82,8 @@ def route(
     for row in range(batch):
         own = wanted[row] if wanted else None
         check_ranks(own, tries[row], "candidates")
+        if own is not None and wanted is not None and tries[row].n_items < tries[row].n_ranks:
+            own = wanted[row] = own[np.isin(own, tries[row].ranks())]  # a candidate out of stock is none
         # An error about ranks that do not exist, also where they would be no candidates.
         check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
         key = (id(tries[row]), id(vocabs[row]), None if own is None else np.unique(own).tobytes())
@@ -163,8 +165,8 @@ def as_ranks(ranks: Any, name: str) -> IntArray:
 
 def check_ranks(ranks: IntArray | None, trie: Trie, name: str) -> None:
     """Raise unless all ranks are those of items."""
-    if ranks is not None and ranks.size and (ranks.min() < 0 or ranks.max() >= trie.n_items):
+    if ranks is not None and ranks.size and (ranks.min() < 0 or ranks.max() >= trie.n_ranks):
         raise InvalidValueError(
-            f"{name} holds a rank out of range: expected 0 .. {trie.n_items - 1}, got {ranks.min()} .. {ranks.max()}. "
+            f"{name} holds a rank out of range: expected 0 .. {trie.n_ranks - 1}, got {ranks.min()} .. {ranks.max()}. "
             "Take ranks from Trie.rank or SemanticIds.ranks_of."
         )

@@ -103,6 +103,21 @@ def test_candidates_equal_the_oracle(any_model, trie, vocab, codes, make_inputs)
         assert (found.items[row, len(expected) :] == -1).all() and (found.codes[row, len(expected) :] == -1).all()
 
 
+def test_a_restricted_trie_keeps_its_ranks(model, trie, vocab, codes, make_inputs):
+    inputs = make_inputs(4)
+    exact = item_scores_oracle(model, inputs, vocab.to_tokens(codes).tolist())
+    alive = trie.restrict(np.arange(10, 50, 3))
+    candidates = [None, [49, 10, 11, 48], [11, 12], range(50)]  # of these 10, 49 and none can be reached
+    exclude = [[49, 48, 10], None, None, [0, 13]]
+    found = semid.generate(model, inputs, trie=alive, vocab=vocab, num_beams=60, candidates=candidates, exclude=exclude)
+    reached = set(range(10, 50, 3))
+    for row, allowed in enumerate([reached - {49, 10}, {49, 10}, set(), reached - {13}]):
+        expected = sorted(allowed, key=lambda rank: -exact[row, rank])
+        assert found.items[row, : found.n_valid[row]].tolist() == expected
+    with pytest.raises(InvalidValueError, match=r"exclude holds a rank out of range: expected 0 \.\. 49, got 50"):
+        semid.generate(model, inputs, trie=alive, vocab=vocab, num_beams=3, exclude=[[50], [], [], []])
+
+
 @pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
 def test_rows_with_tries_and_vocabularies_of_their_own(any_model, trie, vocab, codes, make_inputs, normalize):
     inputs = make_inputs(5)

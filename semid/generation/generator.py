@@ -1,0 +1,140 @@
+"""A model made ready for a server loop: what does not depend on the request is prepared once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from semid._progress import progress_bar
+from semid.errors import InvalidValueError
+from semid.generation.batching import batches, bytes_per_token, padded
+from semid.generation.beam import check_normalize, prepare, run
+from semid.generation.inputs import check_count
+from semid.generation.output import BeamOutput
+from semid.generation.processor import check_pair
+from semid.trie import Trie
+from semid.vocabulary import SidVocabulary
+
+__all__ = ["Generator"]
+
+
+@final
+class Generator:
+    """`semid.generate` for one model and catalogue, request after request.
+
+    Holds what it has found out about the model and the rows of the output layer that belong to the levels. Threads may
+    share it. Make a new one when the model's weights have changed; a new trie of the same shape is given per call.
+
+    Parameters
+    ----------
+    model : transformers model
+    trie : Trie
+    vocab : SidVocabulary
+    num_beams, normalize, num_return
+        As for `generate`.
+    memory_mib : int, default=512
+        What the caches of one batch of `generate_many` may take.
+
+    Examples
+    --------
+    >>> import semid
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> config = GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    >>> model = GPT2LMHeadModel(config).eval()
+    >>> trie = semid.Trie.from_codes([[0, 1], [0, 2], [1, 0]])
+    >>> vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7, 8]])
+    >>> generator = Generator(model, trie=trie, vocab=vocab, num_beams=3)
+    >>> generator.generate_many([[1, 2, 3], [2], [3, 1]]).items.shape
+    (3, 3)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        trie: Trie,
+        vocab: SidVocabulary,
+        num_beams: int,
+        normalize: str = "full",
+        num_return: int | None = None,
+        memory_mib: int = 512,
+    ) -> None:
+        self.model = model
+        self.trie = trie
+        self.vocab = vocab
+        check_pair(trie, vocab)
+        self.num_beams = check_count(num_beams, "num_beams")
+        self.num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
+        check_normalize(normalize)
+        self.normalize = normalize
+        self.memory_mib = check_count(memory_mib, "memory_mib")
+        with torch.inference_mode():
+            self._prepared = prepare(model, vocab)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        *,
+        trie: Trie | Sequence[Trie] | None = None,
+        exclude: Sequence[Iterable[int] | None] | None = None,
+        candidates: Sequence[Iterable[int] | None] | None = None,
+    ) -> BeamOutput:
+        """Return the best items for a batch of prompts; arguments as for `semid.generate`."""
+        return run(
+            self.model, inputs, self._prepared, trie=self.trie if trie is None else trie, vocab=self.vocab,
+            num_beams=self.num_beams, normalize=self.normalize, num_return=self.num_return, exclude=exclude,
+            candidates=candidates,
+        )  # fmt: skip
+
+    def generate_many(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        exclude: Sequence[Iterable[int] | None] | None = None,
+        candidates: Sequence[Iterable[int] | None] | None = None,
+    ) -> BeamOutput:
+        """Return the best items for any number of prompts of any lengths.
+
+        Prompts of similar length run together, as many at a time as `memory_mib` holds; at a terminal a bar shows how
+        far it has come.
+
+        Parameters
+        ----------
+        prompts : sequence of sequences of int
+            Token ids, without padding.
+        exclude, candidates : sequence of n_prompts sequences of int, optional
+
+        Returns
+        -------
+        BeamOutput
+            Its rows in the order of `prompts`.
+        """
+        lengths = [len(prompt) for prompt in prompts]
+        for name, value in (("exclude", exclude), ("candidates", candidates)):
+            if value is not None and len(value) != len(lengths):
+                raise InvalidValueError(
+                    f"{name} has a wrong length: expected {len(lengths)}, got {len(value)}. Give one per prompt."
+                )
+        if not lengths or min(lengths) == 0:
+            raise InvalidValueError(
+                f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
+                f"{min(lengths, default=0)} tokens. Leave empty ones out."
+            )
+        out = BeamOutput.empty(len(lengths), self.num_return, self.trie.n_levels)
+        most = self.memory_mib * 2**20 // bytes_per_token(self.model)
+        with progress_bar("searching", total=len(lengths), unit="prompts") as bar:
+            for rows in batches(lengths, extra=self.num_beams * self.trie.n_levels, most_tokens=most):
+                inputs = padded([prompts[row] for row in rows], self.model)
+                found = self.generate(
+                    inputs,
+                    exclude=None if exclude is None else [exclude[row] for row in rows],
+                    candidates=None if candidates is None else [candidates[row] for row in rows],
+                )
+                at = np.asarray(rows)
+                for whole, part in zip(out[:4], found[:4], strict=True):
+                    assert whole is not None
+                    whole[at] = part
+                bar.update(len(rows))
+        return out

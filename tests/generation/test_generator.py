@@ -1,0 +1,99 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+import semid
+from semid.errors import InvalidTypeError, InvalidValueError
+from tests.generation.conftest import tiny_model
+
+
+@pytest.fixture(params=["gpt2", "qwen2", "t5"])
+def model(request):
+    return tiny_model(request.param)
+
+
+@pytest.fixture
+def prompts():
+    rng = np.random.default_rng(5)
+    return [rng.integers(3, 40, length).tolist() for length in (3, 17, 1, 9, 8, 17, 2, 5)]
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.n_valid, expected.n_valid)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalize", ["full", "window"])
+def test_equal_to_generate(model, trie, vocab, codes, make_inputs, normalize):
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=7, normalize=normalize, num_return=4)
+    options = dict(vocab=vocab, num_beams=7, normalize=normalize, num_return=4)
+    half = semid.Trie.from_codes(codes[::2], codebook_sizes=(8, 8, 8))
+    for seed, arguments in enumerate([
+        {}, {"trie": half}, {"trie": [trie, half, trie]}, {"exclude": [[0, 1], None, range(50)]},
+        {"candidates": [[5, 6, 30], None, []]},
+    ]):  # fmt: skip
+        inputs = make_inputs(3, seed=seed)
+        expected = semid.generate(model, inputs, **{"trie": trie, **options, **arguments})
+        assert_same(generator.generate(inputs, **arguments), expected)
+
+
+@pytest.mark.parametrize("tokens", [30, 80, 10_000])  # one prompt at a time, a few, all of like length
+def test_many_prompts_equal_one_by_one(model, trie, vocab, prompts, monkeypatch, tokens):
+    memory_mib = 1
+    monkeypatch.setattr("semid.generation.generator.bytes_per_token", lambda model: 2**20 // tokens)
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=6, memory_mib=memory_mib)
+    exclude = [[row] if row % 2 else None for row in range(len(prompts))]
+    candidates = [None if row % 3 else range(row, 40) for row in range(len(prompts))]
+    found = generator.generate_many(prompts, exclude=exclude, candidates=candidates)
+    assert found.items.shape == (len(prompts), 6)
+    for row, prompt in enumerate(prompts):
+        alone = generator.generate(
+            {"input_ids": torch.tensor([prompt])}, exclude=exclude[row : row + 1], candidates=candidates[row : row + 1]
+        )
+        assert_same(type(found)(*(None if field is None else field[row : row + 1] for field in found)), alone)
+
+
+def test_prompts_may_be_arrays(model, trie, vocab, prompts):
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=3)
+    expected = generator.generate_many(prompts)
+    assert_same(generator.generate_many([np.array(prompt) for prompt in prompts]), expected)
+    assert_same(generator.generate_many([torch.tensor(prompt) for prompt in prompts]), expected)
+
+
+def test_threads_may_share_a_generator(model, trie, vocab, make_inputs):
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=8)
+    inputs = [make_inputs(2, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(generator.generate, inputs))
+    for one, found in zip(inputs, together, strict=True):
+        assert_same(found, generator.generate(one))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"num_beams": 0}, InvalidValueError, "num_beams is out of range: expected 1 or more, got 0"),
+        ({"num_return": 4}, InvalidValueError, r"num_return is out of range: expected 1 \.\. 3, got 4"),
+        ({"memory_mib": 0}, InvalidValueError, "memory_mib is out of range: expected 1 or more, got 0"),
+        ({"normalize": "no"}, InvalidValueError, "normalize is unknown"),
+        ({"trie": None}, InvalidTypeError, r"trie has a wrong type: expected one semid\.Trie, got NoneType"),
+        ({"vocab": None}, InvalidTypeError, r"vocab has a wrong type: expected a semid\.SidVocabulary, got NoneType"),
+    ],
+)
+def test_wrong_arguments(model, trie, vocab, arguments, error, message):
+    with pytest.raises(error, match=message):
+        semid.Generator(model, **{"trie": trie, "vocab": vocab, "num_beams": 3, **arguments})
+
+
+def test_wrong_prompts(model, trie, vocab):
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=3)
+    with pytest.raises(InvalidValueError, match=r"prompts are wrong: expected 1 or more of 1 or more tokens, got 0"):
+        generator.generate_many([])
+    with pytest.raises(InvalidValueError, match=r"got 2, the shortest of 0 tokens\. Leave empty ones out"):
+        generator.generate_many([[3], []])
+    with pytest.raises(InvalidValueError, match=r"exclude has a wrong length: expected 2, got 1\. Give one per prompt"):
+        generator.generate_many([[3], [4]], exclude=[None])
