@@ -39,6 +39,7 @@ class Placement(NamedTuple):
     gap: float  # how far the part of `total` of items on their candidates can be above the least one for these
     gap_over_all_ids: float  # how far `total` can be above the least one, if no ID outside a list is nearer than inside
     n_beyond_candidates: int  # items placed in the prefix tree, outside their lists
+    n_widened: int  # items whose lists were too short at first, and grew
 
 
 def place_nearest(
@@ -109,6 +110,7 @@ def place_nearest(
         gap=sum(placement.gap for placement in placements),
         gap_over_all_ids=sum(placement.gap_over_all_ids for placement in placements),
         n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
+        n_widened=sum(placement.n_widened for placement in placements),
     )
 
 
@@ -152,7 +154,7 @@ def place_group_by_auction(problem: Problem, space: AdditiveSpace, members: IntA
         weights=problem.weights[members],
         order=np.arange(len(members)),
     )
-    return Placement(codes, total, gap, gap, 0)
+    return Placement(codes, total, gap, gap, 0, 0)
 
 
 def place_on_lists(problem: Problem) -> Placement:
@@ -171,6 +173,7 @@ def place_on_lists(problem: Problem) -> Placement:
     count = n_ids if n_items * n_ids <= COMPLETE_PAIRS else min(max(COUNT, min(ENTRIES // n_items, MOST_COUNT)), n_ids)
     lists.extend(order, count)
     solved = assign_lists(lists, weights, order)
+    widened = np.zeros(n_items, dtype=np.bool_)
     for _ in range(ROUNDS):
         limit = lists.limit(weights)
         placed = solved.choice >= 0
@@ -183,6 +186,7 @@ def place_on_lists(problem: Problem) -> Placement:
         if len(short) == 0 or longer < count:
             break
         count = longer
+        widened[short] = True
         lists.extend(short, count)
         solved = assign_lists(lists, weights, order)
 
@@ -204,6 +208,7 @@ def place_on_lists(problem: Problem) -> Placement:
         gap=solved.gap,
         gap_over_all_ids=max(0.0, total - float(bound)),
         n_beyond_candidates=len(stuck),
+        n_widened=int(widened.sum()),
     )
 
 

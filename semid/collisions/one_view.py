@@ -63,6 +63,7 @@ def resolve_one_view(
             n_collisions_before=count_collisions(codes, sizes),
             n_collisions_after=count_collisions(resolved, sizes),
             n_beyond_candidates=0,
+            n_widened=0,
         )
 
     items = Items.of([X], weights, share=duplicates == "share")
@@ -82,6 +83,7 @@ def resolve_one_view(
         n_collisions_before=count_collisions(items.keep(codes), sizes, capacity=capacity, taken=published),
         n_collisions_after=count_collisions(items.keep(resolved), sizes, capacity=capacity, taken=published),
         n_beyond_candidates=placement.n_beyond_candidates,
+        n_widened=placement.n_widened,
     )
 
 
@@ -103,6 +105,7 @@ def resolve_by_suffix(
         n_collisions_before=count_collisions(codes, sizes, taken=None if published is None else published[:, :-1]),
         n_collisions_after=count_collisions(resolved, longer, taken=published),
         n_beyond_candidates=0,
+        n_widened=0,
     )
 
 

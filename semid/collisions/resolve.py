@@ -69,7 +69,7 @@ def resolve(
     -------
     resolution : Resolution
         With fields `codes`, `codebook_sizes`, `n_moved`, `distortion_before`, `distortion_after`, `optimality_gap`,
-        `gap_over_all_ids`, `n_collisions_before`, `n_collisions_after` and `n_beyond_candidates`.
+        `gap_over_all_ids`, `n_collisions_before`, `n_collisions_after`, `n_beyond_candidates` and `n_widened`.
 
     Raises
     ------

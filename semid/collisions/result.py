@@ -40,6 +40,9 @@ class Resolution:
     n_beyond_candidates : int
         Items that none of their candidates had room for, and that got a free ID near in the prefix tree. Summed over
         views.
+    n_widened : int
+        Items whose first list was too short, and that got a longer one; equal items that share an ID count once. Summed
+        over the assignments. 0 where an auction of all IDs takes the place of the lists.
     """
 
     codes: npt.NDArray[np.unsignedinteger[Any]] | Mapping[str, npt.NDArray[np.unsignedinteger[Any]]]
@@ -52,6 +55,7 @@ class Resolution:
     n_collisions_before: int
     n_collisions_after: int
     n_beyond_candidates: int
+    n_widened: int
 
     def __repr__(self) -> str:
         views = list(self.codes.values()) if isinstance(self.codes, Mapping) else [self.codes]

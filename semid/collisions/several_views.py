@@ -63,6 +63,7 @@ def resolve_several_views(
             n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=None),
             n_collisions_after=count_in_views(resolved, sizes, capacity=1, taken=None),
             n_beyond_candidates=0,
+            n_widened=0,
         )
 
     items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, share=duplicates == "share")
@@ -85,6 +86,7 @@ def resolve_several_views(
         n_collisions_before=count_in_views(each[0], sizes, capacity=capacity, taken=published),
         n_collisions_after=count_in_views(each[1], sizes, capacity=capacity, taken=published),
         n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
+        n_widened=sum(placement.n_widened for placement in placements),
     )
 
 
@@ -107,6 +109,7 @@ def resolve_by_suffix(codes: Views, sizes: tuple[int, ...], published: Views | N
         n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=shorter),
         n_collisions_after=count_in_views(resolved, longer, capacity=1, taken=published),
         n_beyond_candidates=0,
+        n_widened=0,
     )
 
 

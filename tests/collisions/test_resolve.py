@@ -127,6 +127,7 @@ def test_identical_items_beyond_all_lists_get_ids_near_by(short_lists, make_quan
     result = semid.resolve(quantizer, np.repeat(embeddings(1), 64, axis=0))
     assert largest_group(result.codes) == 1
     assert result.n_beyond_candidates == 64 - 8
+    assert result.n_widened == 64
     assert 0 <= result.gap_over_all_ids < 1
 
 
@@ -319,3 +320,38 @@ def test_equal_items_share_an_id_when_asked_to(make_quantizer):
 def test_signed_zeros_are_equal(make_quantizer):
     result = semid.resolve(make_quantizer((2, 2)), np.array([[0.0] * 3, [-0.0] * 3]), duplicates="share")
     assert (result.codes[0] == result.codes[1]).all()
+
+
+def test_only_lists_that_are_too_short_are_widened(short_lists, make_quantizer):
+    quantizer, apart = make_quantizer((4, 4)), np.array([[0, 0], [1, 1], [2, 2]])
+    X = quantizer.decode(apart).astype(np.float32)
+    assert semid.resolve(quantizer, X).n_widened == 0
+    crowded = np.concatenate([X[:1]] * 3)  # three items, two IDs on their first lists
+    result = semid.resolve(quantizer, crowded)
+    assert 1 <= result.n_widened <= 3
+    assert result.n_beyond_candidates == 0
+    assert largest_group(result.codes) == 1
+
+
+def test_no_list_is_widened_where_all_ids_are_listed(make_quantizer):
+    result = semid.resolve(make_quantizer((4, 4)), np.repeat(embeddings(1), 16, axis=0))
+    assert result.n_widened == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_named(quantizer_2x2, bad):
+    X = embeddings(4)
+    X[2, 1] = bad
+    with pytest.raises(InvalidValueError, match=r"row 2"):
+        semid.resolve(quantizer_2x2, X)
+
+
+def test_beyond_the_search_budget_ids_stay_unique_and_the_gap_tells(make_quantizer, monkeypatch):
+    quantizer, X = make_quantizer((6, 6)), np.repeat(embeddings(6), 6, axis=0)
+    exact = semid.resolve(quantizer, X)
+    monkeypatch.setattr("semid.collisions.assignment.LEAST_LOOKS", 0)
+    monkeypatch.setattr("semid.collisions.assignment.LOOKS_PER_ITEM", 1)
+    result = semid.resolve(quantizer, X)
+    assert largest_group(result.codes) == 1
+    assert result.distortion_after > exact.distortion_after
+    assert result.distortion_after * (1 - result.optimality_gap) <= exact.distortion_after * (1 + 1e-6)

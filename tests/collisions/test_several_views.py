@@ -183,3 +183,24 @@ def test_wrong_arguments_are_named(make_views_quantizer, change, error, message)
     arguments = {"X": views_of(3), **change}
     with pytest.raises(error, match=message):
         semid.resolve(make_views_quantizer((2,), (2,)), **arguments)
+
+
+def test_items_equal_in_all_views_share_their_ids_when_asked_to(make_views_quantizer):
+    quantizer = make_views_quantizer((2,), (2,))
+    rng = np.random.default_rng(0)
+    each = {view: rng.standard_normal((4, 2)).astype(np.float32) for view in quantizer.views}
+    X = {view: np.repeat(rows, 3, axis=0) for view, rows in each.items()}
+    result = semid.resolve(quantizer, X, duplicates="share", weights=np.arange(12))
+    alone = semid.resolve(quantizer, each, weights=np.arange(12).reshape(4, 3).sum(axis=1))
+    assert result.n_collisions_after == 0
+    for view in quantizer.views:
+        assert (result.codes[view] == np.repeat(alone.codes[view], 3, axis=0)).all()
+        assert len(np.unique(result.codes[view], axis=0)) == 4
+
+
+def test_items_equal_in_one_view_only_are_different_items(make_views_quantizer):
+    quantizer = make_views_quantizer((2,), (2,))
+    first, second = quantizer.views
+    X = {first: np.zeros((4, 2), dtype=np.float32), second: np.arange(8, dtype=np.float32).reshape(4, 2)}
+    result = semid.resolve(quantizer, X, duplicates="share")
+    assert_resolved(result.codes, 1)
