@@ -1,7 +1,7 @@
 """The constraint as Hugging Face takes it: a logits processor, and a prefix function, that keep no state."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -33,7 +33,9 @@ class SidLogitsProcessor(LogitsProcessor):
 
     Parameters
     ----------
-    trie : Trie
+    trie : Trie or sequence of n_requests tries
+        One for all requests or one for each, such as what each user may see. ``generate`` repeats a request for its
+        beams or samples, and so row r belongs to request ``r // (rows / n_requests)``.
     vocab : SidVocabulary
     prompt_len : int
         Columns of ``input_ids`` before the first generated token: the length of the padded prompt for a decoder-only
@@ -66,15 +68,16 @@ class SidLogitsProcessor(LogitsProcessor):
 
     def __init__(
         self,
-        trie: Trie,
+        trie: Trie | Sequence[Trie],
         vocab: SidVocabulary,
         *,
         prompt_len: int,
         eos_token_id: int | None = None,
         inplace: bool = True,
     ) -> None:
-        check_pair(trie, vocab)
-        self.trie = trie
+        self.trie = tuple(trie) if isinstance(trie, list | tuple) and trie else trie
+        for one in self.trie if isinstance(self.trie, tuple) else (self.trie,):
+            check_pair(one, vocab)
         self.vocab = vocab
         self.prompt_len = _check_prompt_len(prompt_len)
         self.eos_token_id = _check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id)
@@ -97,26 +100,41 @@ class SidLogitsProcessor(LogitsProcessor):
         if not self.inplace:
             scores = scores.clone()
         generated = _generated(input_ids, self.prompt_len)
+        if not isinstance(self.trie, tuple):
+            self._constrain(self.trie, generated, scores)  # type: ignore[arg-type]
+            return scores
+        per_request, left = divmod(len(generated), len(self.trie))
+        if left:
+            raise InvalidValueError(
+                f"tries do not fit the batch: expected a multiple of {len(self.trie)} rows, got {len(generated)}. "
+                "Give one trie per request, or one for all."
+            )
+        for request, trie in enumerate(self.trie):
+            rows = slice(request * per_request, (request + 1) * per_request)
+            self._constrain(trie, generated[rows], scores[rows])
+        return scores
+
+    def _constrain(self, trie: Trie, generated: IntArray, scores: torch.Tensor) -> None:
+        """Overwrite the scores of rows that share a trie."""
         depth = generated.shape[1]
-        if depth >= self.trie.n_levels:
+        if depth >= trie.n_levels:
             kept = _finite(scores[:, _end_token(self.eos_token_id)])
             scores.fill_(-torch.inf)
             scores[:, self.eos_token_id] = kept
-            return scores
-        nodes = self.trie.walk(self.vocab.to_codes(generated, errors="ignore"))
-        tokens = self.vocab.level_tokens[depth][: self.trie.codebook_sizes[depth]]
+            return
+        nodes = trie.walk(self.vocab.to_codes(generated, errors="ignore"))
+        tokens = self.vocab.level_tokens[depth][: trie.codebook_sizes[depth]]
         lost = torch.from_numpy(np.flatnonzero(nodes < 0)).to(scores.device)
         # Without an end token, a lost row goes on with some token of the level; it can never become an item.
         token = int(tokens[0]) if self.eos_token_id is None else self.eos_token_id
         kept = _finite(scores[lost, token])
-        mask_torch_inplace(self.trie, scores, nodes, depth=depth, tokens=tokens)
+        mask_torch_inplace(trie, scores, nodes, depth=depth, tokens=tokens)
         scores[lost, token] = kept
-        self._revive(scores, nodes, depth, tokens)
-        return scores
+        self._revive(trie, scores, nodes, depth, tokens)
 
-    def _revive(self, scores: torch.Tensor, nodes: IntArray, depth: int, tokens: IntArray) -> None:
+    def _revive(self, trie: Trie, scores: torch.Tensor, nodes: IntArray, depth: int, tokens: IntArray) -> None:
         """Give the children of a row a finite score where all of them have -inf."""
-        row_starts, codes = self.trie.allowed(nodes, depth=depth)
+        row_starts, codes = trie.allowed(nodes, depth=depth)
         rows = np.flatnonzero(nodes >= 0)
         first = torch.from_numpy(tokens[codes[row_starts[rows]]]).to(scores.device)
         # One look per row: only a row whose first child is -inf can have nothing else.

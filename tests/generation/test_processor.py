@@ -146,7 +146,7 @@ def test_wrong_arguments(trie, vocab, codes):
         with pytest.raises(InvalidValueError, match="the vocabulary has no token ids yet"):
             make(trie, semid.SidVocabulary([8, 8, 8]), prompt_len=1)
         with pytest.raises(InvalidTypeError, match=r"trie has a wrong type: expected one semid\.Trie, got list"):
-            make([trie], vocab, prompt_len=1)
+            make([] if make is semid.SidLogitsProcessor else [trie], vocab, prompt_len=1)
         with pytest.raises(
             InvalidTypeError, match=r"vocab has a wrong type: expected a semid\.SidVocabulary, got Trie"
         ):
@@ -162,6 +162,38 @@ def test_wrong_arguments(trie, vocab, codes):
     message = "prompt_len is too large: expected at most 3, got 4. It is the padded length of the prompt, or 1 for"
     with pytest.raises(InvalidValueError, match=message):
         semid.SidLogitsProcessor(trie, vocab, prompt_len=4)(torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 70))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_a_trie_for_each_request(trie, vocab, codes, token_rows, depth):
+    parts = [trie, semid.Trie.from_codes(codes[::2]), trie.restrict(np.arange(5, 20))]
+    kept = [token_rows, token_rows[::2], token_rows[5:20]]
+    input_ids = rows_of_depth(token_rows, depth, 12)
+    scores = torch.randn(12, 70, generator=torch.Generator().manual_seed(depth))
+    expected = torch.cat([hf_result(kept[row // 4], 2, input_ids[row : row + 1], scores[row : row + 1])
+                          for row in range(12)])  # fmt: skip
+    assert torch.equal(semid.SidLogitsProcessor(parts, vocab, prompt_len=2)(input_ids, scores), expected)
+
+
+@pytest.mark.parametrize("way", ["greedy", "many samples", "beams", "best beams"])
+def test_generate_with_a_trie_for_each_request(model, trie, vocab, codes, make_inputs, prompt_len, way):
+    inputs = make_inputs(3)
+    start = prompt_len(model, inputs)
+    allowed = [range(50), range(0, 50, 2), range(5, 20)]
+    tries = [trie.restrict(list(ranks)) for ranks in allowed]
+    processor = semid.SidLogitsProcessor(tries, vocab, prompt_len=start)
+    torch.manual_seed(0)
+    sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=3, **WAYS[way])
+    for ranks, found in zip(allowed, items_in(sequences, trie, vocab, start).reshape(3, -1).tolist(), strict=True):
+        assert set(found) <= set(ranks)
+
+
+def test_tries_that_do_not_fit_the_batch(trie, vocab):
+    processor = semid.SidLogitsProcessor([trie, trie], vocab, prompt_len=0)
+    with pytest.raises(InvalidValueError, match="tries do not fit the batch: expected a multiple of 2 rows, got 3"):
+        processor(torch.empty(3, 0, dtype=torch.long), torch.zeros(3, 70))
+    with pytest.raises(InvalidTypeError, match=r"trie has a wrong type: expected one semid\.Trie, got NoneType"):
+        semid.SidLogitsProcessor([trie, None], vocab, prompt_len=0)
 
 
 def test_a_smaller_trie_fits(vocab):
