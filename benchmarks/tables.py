@@ -32,6 +32,13 @@ def table(report):
     for entry in memory:
         for phase, mebibytes in entry["extra_info"]["mebibytes"].items():
             lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {phase} | {mebibytes:,.0f} |")
+    measured = [entry for entry in entries if "measured" in entry["extra_info"]]
+    if measured:
+        lines += ["", "| task | items | reported, not asserted |", "|---|---|---|"]
+    for entry in measured:
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in
+                            entry["extra_info"]["measured"].items())  # fmt: skip
+        lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {figures} |")
     missing = sorted({name for entry in entries for name in entry["extra_info"].get("missing", ())})
     if missing:
         lines += ["", f"Not installed, and so not measured: {', '.join(missing)}."]

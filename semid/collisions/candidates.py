@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid.collisions.keys import IntArray, RowNumbers
 from semid.collisions.protocols import ResolvableQuantizer
+from semid.io.mapped import drop_pages
 
 __all__ = ["CandidateLists", "beam_width"]
 
@@ -76,6 +77,7 @@ class CandidateLists:
         everybody = len(items) == len(self._X)
         X = self._X if everybody else self._X[items]
         codes, cost = self._quantizer.candidates(X, count=count, beam=beam_width(count, self._sizes))
+        drop_pages(self._X)
         if everybody:  # no copy of the embeddings, only of the lists
             codes, cost = codes[items], cost[items]
         if (cost[:, 1:] < cost[:, :-1]).any():  # the assignment relies on it

@@ -15,6 +15,12 @@ IntArray = npt.NDArray[np.int64]
 # Numbers of rows stay below this in any memory there is; it bounds what the next group of levels may be multiplied by.
 MAX_ROWS_BITS = 40
 
+# Rows packed at a time: their keys are int64, three of them per row while in use.
+BLOCK = 2**18
+# Tables grow fourfold up to this many slots of 16 bytes, and twofold beyond: a quarter full, they would be half of all
+# memory that a million items need.
+MANY_SLOTS = 2**22
+
 
 @final
 class KeyNumbers:
@@ -54,7 +60,10 @@ class KeyNumbers:
         used = np.flatnonzero(self._slot_numbers >= 0)
         keys = np.empty(self._n_known, dtype=np.int64)
         keys[self._slot_numbers[used]] = self._slot_keys[used]  # by number, so that numbering again gives the same
-        n_slots = 4 * len(self._slot_keys)
+        del used
+        n_slots = len(self._slot_keys) * (4 if len(self._slot_keys) < MANY_SLOTS else 2)
+        # The old table goes before the new one comes.
+        self._slot_keys = self._slot_numbers = np.empty(0, dtype=np.int64)
         self._slot_keys = np.empty(n_slots, dtype=np.int64)
         self._slot_numbers = np.full(n_slots, -1, dtype=np.int64)
         number_keys(keys, 0, self._slot_keys, self._slot_numbers, 0, np.empty(len(keys), dtype=np.int64))
@@ -103,13 +112,18 @@ class RowNumbers:
         -------
         numbers : ndarray of shape (n_rows,), dtype int64
         """
-        keys = np.zeros(len(rows), dtype=np.int64) if groups is None else groups.copy()
-        for pack, table in zip(self._packs, self._tables, strict=True):
-            for level in pack:
-                keys *= self._sizes[level]
-                keys += rows[:, level].astype(np.int64)
-            keys = table.number(keys)
-        return keys
+        numbers = np.empty(len(rows), dtype=np.int64)
+        for begin in range(0, len(rows), BLOCK):
+            block = slice(begin, begin + BLOCK)
+            part = rows[block]
+            keys = np.zeros(len(part), dtype=np.int64) if groups is None else groups[block].copy()
+            for pack, table in zip(self._packs, self._tables, strict=True):
+                for level in pack:
+                    keys *= self._sizes[level]
+                    keys += part[:, level].astype(np.int64)
+                keys = table.number(keys)
+            numbers[block] = keys
+        return numbers
 
 
 def bits_of(size: int) -> int:

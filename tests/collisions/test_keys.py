@@ -36,6 +36,14 @@ def test_row_numbers_agree_with_a_dict(sizes, n_groups, seed):
     assert len(numbers) == len(seen)
 
 
+def test_rows_in_many_blocks_and_tables_that_grow_twofold_get_the_same_numbers(monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 64, (9000, 3))
+    expected = RowNumbers((64,) * 3).number(rows)
+    monkeypatch.setattr("semid.collisions.keys.BLOCK", 1000)
+    monkeypatch.setattr("semid.collisions.keys.MANY_SLOTS", 1024)
+    assert (RowNumbers((64,) * 3).number(rows) == expected).all()
+
+
 def test_row_numbers_of_no_levels_tell_no_rows_apart():
     assert RowNumbers(()).number(np.empty((3, 0), dtype=np.uint8)).tolist() == [0, 0, 0]
 
