@@ -26,6 +26,12 @@ def table(report):
     ]
     for entry in compared:
         lines += _rows(entry, with_results=with_results)
+    alone = [entry for entry in entries if "results" in entry["extra_info"] and entry not in compared]
+    if alone:
+        lines += ["", "| task, without a rival | items | call | result |", "|---|---|---|---|"]
+    for entry in alone:
+        for name, result in entry["extra_info"]["results"].items():
+            lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {name} | {_result(result)} |")
     memory = [entry for entry in entries if "mebibytes" in entry["extra_info"]]
     if memory:
         lines += ["", "| task | items | phase | MiB |", "|---|---|---|---|"]

@@ -64,6 +64,12 @@ def test_a_table_with_results_memory_and_missing_rivals():
     assert "Not installed, and so not measured: semantic-id." in text
 
 
+def test_a_call_without_a_rival_shows_what_it_achieved():
+    info = {"n_items": 20, "seconds": {"semid": [1.0]}, "results": {"semid": {"over_beam": 0.0057}}}
+    lines = table(report(entry("resolve", info))).splitlines()
+    assert "| resolve | 20 | semid | over beam 0.570% |" in lines
+
+
 def test_the_growth_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     entries = [

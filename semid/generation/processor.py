@@ -134,14 +134,18 @@ class SidLogitsProcessor(LogitsProcessor):
 
     def _revive(self, trie: Trie, scores: torch.Tensor, nodes: IntArray, depth: int, tokens: IntArray) -> None:
         """Give the children of a row a finite score where all of them have -inf."""
-        row_starts, codes = trie.allowed(nodes, depth=depth)
         rows = np.flatnonzero(nodes >= 0)
-        first = torch.from_numpy(tokens[codes[row_starts[rows]]]).to(scores.device)
-        # One look per row: only a row whose first child is -inf can have nothing else.
+        ranks = trie.node_ranges(nodes[rows], depth=depth)[:, 0]
+        first = torch.from_numpy(tokens[trie.codes_of(ranks)[:, depth]]).to(scores.device)
+        # One look per row, at the code of its first item: only where that has -inf, by the model or by a restriction,
+        # can all others have it, too.
         suspects = rows[scores[torch.from_numpy(rows).to(scores.device), first].isneginf().cpu().numpy()]
-        for row in suspects:
-            allowed = torch.from_numpy(tokens[codes[row_starts[row] : row_starts[row + 1]]]).to(scores.device)
-            if scores[row, allowed].isneginf().all():
+        if not len(suspects):
+            return
+        row_starts, codes = trie.allowed(nodes[suspects], depth=depth)
+        for number, row in enumerate(suspects):
+            allowed = torch.from_numpy(tokens[codes[row_starts[number] : row_starts[number + 1]]]).to(scores.device)
+            if len(allowed) and scores[row, allowed].isneginf().all():
                 scores[row, allowed] = FORCED
 
 
