@@ -1,4 +1,4 @@
-"""Pictures of how a cost grows with the number of items: of fitting and encoding, and of the steps of a search."""
+"""Pictures of how a cost grows with the number of items: of fitting, of making IDs unique, of the steps of a search."""
 
 import statistics
 
@@ -9,12 +9,14 @@ __all__ = ["draw_growth"]
 
 def draw_growth(report, path):
     """Draw the growth benchmark of a report into a PNG file; nothing where the report has none."""
-    infos = _infos(report, "trie: growth")
-    if infos:
-        _draw_steps(infos, path)
-    infos = _infos(report, "quantizers: growth")
-    if infos:
-        _draw_fitting(infos, path)
+    for group, draw in (
+        ("trie: growth", _draw_steps),
+        ("quantizers: growth", _draw_fitting),
+        ("collisions: growth", _draw_solving),
+    ):
+        infos = _infos(report, group)
+        if infos:
+            draw(infos, path)
 
 
 def _infos(report, group):
@@ -60,3 +62,31 @@ def _draw_fitting(infos, path):
     ax.set_ylabel("CPU seconds, one thread")
     ax.legend(frameon=False)
     ax.figure.savefig(path, dpi=120)
+
+
+def _draw_solving(infos, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (against_items, against_collisions) = pyplot.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
+    for color, size, marker in zip(PALETTE, sorted({info["size"] for info in infos}), "os^", strict=False):
+        own = [info for info in infos if info["size"] == size]
+        n_items = [info["n_items"] for info in own]
+        seconds = [info["seconds"]["semid, assignment"][0] for info in own]
+        style = {"marker": marker, "color": color, "label": f"3 levels of {size} codes"}
+        against_items.plot(n_items, seconds, **style)
+        microseconds = [1e6 * time / n for time, n in zip(seconds, n_items, strict=True)]
+        against_collisions.plot([100 * info["collided"] for info in own], microseconds, **style)
+    against_items.set_xscale("log")
+    against_items.set_xlabel("items")
+    against_items.set_ylabel("CPU seconds of the assignment")
+    against_collisions.set_xlabel("items with a collision before, %")
+    against_collisions.set_ylabel("CPU microseconds per item")
+    for ax in (against_items, against_collisions):
+        ax.set_yscale("log")
+        ax.spines[["right", "top"]].set_visible(False)
+    against_items.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

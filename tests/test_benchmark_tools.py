@@ -78,6 +78,16 @@ def test_the_growth_is_drawn(tmp_path):
     ]
     draw_growth(report(*entries), tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000
+    solved = [
+        entry(
+            "collisions: growth",
+            {"n_items": n, "size": size, "collided": n / 1000, "seconds": {"semid, assignment": [n / 9]}},
+        )
+        for n in (10, 100)
+        for size in (8, 16)
+    ]
+    draw_growth(report(*solved), tmp_path / "solved.png")
+    assert (tmp_path / "solved.png").stat().st_size > 1000
     draw_growth(report(), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
