@@ -87,6 +87,15 @@ def test_resolve(fitted, tmp_path):
     assert len(np.unique(np.load(tmp_path / "unique.npy"), axis=0)) == 60
 
 
+def test_resolve_in_the_last_level_alone(fitted, tmp_path):
+    codes = np.stack([np.arange(60) // 8, np.zeros(60)], axis=1).astype(np.uint8)
+    np.save(tmp_path / "codes.npy", codes)
+    assert fitted("resolve one S.npy --out last.npy --codes codes.npy --max-level-moved 1")[0] == 0
+    found = np.load(tmp_path / "last.npy")
+    np.testing.assert_array_equal(found[:, 0], codes[:, 0])
+    assert len(np.unique(found, axis=0)) == 60
+
+
 def test_resolve_by_suffix_from_given_codes(fitted, tmp_path):
     codes = np.repeat(np.arange(6), 10)[:, None].repeat(2, axis=1).astype(np.uint8)
     np.save(tmp_path / "codes.npy", codes)

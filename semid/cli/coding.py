@@ -60,6 +60,9 @@ def resolve(
     policy: Annotated[Policy, typer.Option(help="nearest: least distortion; suffix: one more level.")] = Policy.NEAREST,
     codes: Annotated[Path | None, typer.Option(help="Codes to start from; default: encode the embeddings.")] = None,
     taken: Annotated[Path | None, typer.Option(help="Published codes of other items, which must not move.")] = None,
+    max_level_moved: Annotated[
+        int | None, typer.Option(help="How many levels, from the last, may change; default: all.")
+    ] = None,
     json_output: Json = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -67,7 +70,9 @@ def resolve(
     X = parse_sources(embeddings, view)
     check_codes_file(out, X, overwrite=overwrite)
     start, published = (None if path is None else load_codes(path) for path in (codes, taken))
-    result = semid.resolve(load_quantizer(model, X), X, start, policy=policy.value, taken=published)
+    result = semid.resolve(
+        load_quantizer(model, X), X, start, policy=policy.value, taken=published, max_level_moved=max_level_moved
+    )
     save_codes(result.codes, out)
     names = (
         "n_moved", "n_collisions_before", "n_collisions_after", "distortion_before", "distortion_after",

@@ -18,6 +18,7 @@ __all__ = [
     "check_capacity",
     "check_codes_of_views",
     "check_fits",
+    "check_limit",
     "check_policy",
     "check_row_count",
     "check_taken",
@@ -57,6 +58,21 @@ def check_policy(policy: str, *, capacity: int, weights: Any, taken: Any = None,
         raise InvalidValueError(
             "policy 'sinkhorn' cannot keep clear of published IDs: expected no taken, got some. "
             "Leave taken out, or choose policy 'nearest'."
+        )
+
+
+def check_limit(max_level_moved: Any, *, policy: str, several_views: bool) -> None:
+    """Raise if `max_level_moved` is given where nothing is limited by it."""
+    if max_level_moved is None:
+        return
+    if policy != "nearest":
+        raise InvalidValueError(
+            f"policy {policy!r} takes no limit: expected no max_level_moved, got {max_level_moved}. "
+            "Leave it out, or choose policy 'nearest'."
+        )
+    if several_views:
+        raise InvalidValueError(
+            f"max_level_moved is for quantizers of one view: expected none, got {max_level_moved}. Leave it out."
         )
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
+from semid.collisions.last_levels import check_max_level_moved, place_in_last_levels
 from semid.collisions.nearest import place_nearest
 from semid.collisions.order import Items
 from semid.collisions.protocols import ResolvableQuantizer
@@ -34,6 +35,7 @@ def resolve_one_view(
     taken: Any,
     weights: Any,
     duplicates: str = "separate",
+    max_level_moved: Any = None,
 ) -> Resolution:
     """Do what `semid.resolve` promises for embeddings of shape (n_items, dim)."""
     sizes = tuple(quantizer.codebook_sizes)
@@ -68,9 +70,14 @@ def resolve_one_view(
 
     items = Items.of([X], weights, share=duplicates == "share")
     check_fits(items.n_places, 0 if published is None else len(published), sizes, capacity=capacity)
-    placement = place_nearest(
-        quantizer, items.keep(X), capacity=capacity, taken=published, weights=items.weights, order=items.order
-    )
+    options: dict[str, Any] = {
+        "capacity": capacity, "taken": published, "weights": items.weights, "order": items.order
+    }  # fmt: skip
+    if max_level_moved is None:
+        placement = place_nearest(quantizer, items.keep(X), **options)
+    else:
+        n_moved = check_max_level_moved(max_level_moved, n_levels=len(sizes))
+        placement = place_in_last_levels(quantizer, items.keep(X), items.keep(codes), n_moved, **options)
     resolved = items.spread(placement.codes.astype(code_dtype(max(sizes))))
     return Resolution(
         codes=resolved,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from semid.collisions.checks import check_capacity, check_policy, check_view_names
+from semid.collisions.checks import check_capacity, check_limit, check_policy, check_view_names
 from semid.collisions.one_view import resolve_one_view
 from semid.collisions.result import Resolution
 from semid.collisions.several_views import resolve_several_views
@@ -24,6 +24,7 @@ def resolve(
     taken: Any = None,
     weights: Any = None,
     duplicates: str = "separate",
+    max_level_moved: int | None = None,
 ) -> Resolution:
     """Give every item an ID that no other item has, at the least distortion.
 
@@ -64,6 +65,9 @@ def resolve(
         With "share", items whose embeddings are exactly equal in all views get one ID together, on purpose. They use
         one place, they count as one item wherever collisions are counted, and their weights add up. Duplicates of
         published items are not known as such: `taken` has no embeddings.
+    max_level_moved : int, optional
+        How many levels, from the last, may change, for policy "nearest" and a quantizer of one view: with 1, an item
+        keeps all its `codes` but the last. Default: all may change.
 
     Returns
     -------
@@ -74,8 +78,9 @@ def resolve(
     Raises
     ------
     InvalidValueError
-        If there are more items than places, an option has a wrong value or shape, codes are out of range, `taken`
-        collides with itself, or views disagree in their items or their shared codes.
+        If there are more items than places (with `max_level_moved`: behind some first codes), an option has a wrong
+        value or shape, codes are out of range, `taken` collides with itself, or views disagree in their items or their
+        shared codes.
     InvalidTypeError
         If a dict is passed for a quantizer of one view or the other way round, or an option has a wrong type.
 
@@ -96,6 +101,7 @@ def resolve(
     """
     capacity = check_capacity(capacity)
     check_policy(policy, capacity=capacity, weights=weights, taken=taken, duplicates=duplicates)
+    check_limit(max_level_moved, policy=policy, several_views=hasattr(quantizer, "specific_quantizers"))
     options: dict[str, Any] = {
         "capacity": capacity, "policy": policy, "taken": taken, "weights": weights, "duplicates": duplicates,
     }  # fmt: skip
@@ -108,4 +114,4 @@ def resolve(
         )
     X = check_embeddings(X)
     drop_pages(X)
-    return resolve_one_view(quantizer, X, codes, **options)
+    return resolve_one_view(quantizer, X, codes, max_level_moved=max_level_moved, **options)
