@@ -10,6 +10,7 @@ import torch
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.processor import check_pair
 from semid.trie import Trie
+from semid.trie.rank_lists import RankLists
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["Part", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
@@ -29,15 +30,15 @@ class Part(NamedTuple):
     vocab : SidVocabulary
     ranks : ndarray of shape (trie.n_items,), dtype int64, or None
         The rank that each item of `trie` has in the trie that the caller gave; None if it is that trie.
-    excluded : list of ndarray, or None
-        Ranks in `trie`, one array per request.
+    excluded : RankLists or None
+        Ranks in `trie`, one list per request: sorted here, once for all steps of a search.
     """
 
     rows: IntArray
     trie: Trie
     vocab: SidVocabulary
     ranks: IntArray | None
-    excluded: list[IntArray] | None
+    excluded: RankLists | None
 
     def given(self, ranks: IntArray) -> IntArray:
         """Return ranks as the caller knows them; -1 stays -1."""
@@ -83,7 +84,8 @@ def route(
         own = wanted[row] if wanted else None
         check_ranks(own, tries[row], "candidates")
         if own is not None and wanted is not None and tries[row].n_items < tries[row].n_ranks:
-            own = wanted[row] = own[np.isin(own, tries[row].ranks())]  # a candidate out of stock is none
+            # A candidate out of stock is none; asked one by one, since a restriction may be as long as the catalogue.
+            own = wanted[row] = own[tries[row].rank(tries[row].codes_of(own)) >= 0]
         # An error about ranks that do not exist, also where they would be no candidates.
         check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
         key = (id(tries[row]), id(vocabs[row]), None if own is None else np.unique(own).tobytes())
@@ -123,7 +125,8 @@ def _part(
         trie = Trie.from_codes(trie.codes_of(ranks), codebook_sizes=trie.codebook_sizes)
         if excluded is not None:
             excluded = [np.flatnonzero(np.isin(ranks, gone)) for gone in excluded]
-    return Part(np.asarray(rows, np.int64), trie, vocab, ranks, excluded)
+    lists = None if excluded is None else trie.rank_lists(excluded)
+    return Part(np.asarray(rows, np.int64), trie, vocab, ranks, lists)
 
 
 def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:
