@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "nodes.h"
+#include "quickselect.h"
 
 /* Keys are pushed in blocks of at most so many. */
 enum { BLOCK = 128 };
@@ -56,34 +57,7 @@ score_of(uint64_t key)
     return score;
 }
 
-/* Bring the k largest of n > k keys, which all differ, to the front: Hoare's quickselect. */
-static inline void
-keep_largest(uint64_t *keys, int64_t n, int64_t k)
-{
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        const uint64_t a = keys[low], b = keys[(low + high) >> 1], c = keys[high];
-        const uint64_t pivot = a > b ? (b > c ? b : a > c ? c : a) : (a > c ? a : b > c ? c : b);
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (keys[i] > pivot)
-                i++;
-            while (pivot > keys[j])
-                j--;
-            if (i <= j) {
-                const uint64_t swapped = keys[i];
-                keys[i++] = keys[j];
-                keys[j--] = swapped;
-            }
-        }
-        if (k - 1 <= j)
-            high = j;
-        else if (k - 1 >= i)
-            low = i;
-        else
-            break;
-    }
-}
+DEFINE_QUICKSELECT(keep_largest, uint64_t)
 
 /* Make room for a block: keep the k best keys and raise the threshold to the score of the last of them. */
 INLINED void

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "nodes.h"
+#include "quickselect.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -144,32 +145,13 @@ list_reaching(const float *log_probs, float base, float threshold, int64_t n, ui
     return list_reaching_from(first, log_probs, base, threshold, n, reached, n_reached);
 }
 
-/* The k-th largest of n scores, of which none is NaN; they are reordered. Hoare's quickselect. */
+DEFINE_QUICKSELECT(keep_largest_scores, float)
+
+/* The k-th largest of n scores, of which none is NaN; they are reordered. */
 static inline float
 kth_largest(float *scores, int64_t n, int64_t k)
 {
-    int64_t low = 0, high = n - 1;
-    while (low < high) {
-        const float pivot = scores[(low + high) >> 1];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (scores[i] > pivot)
-                i++;
-            while (pivot > scores[j])
-                j--;
-            if (i <= j) {
-                const float swapped = scores[i];
-                scores[i++] = scores[j];
-                scores[j--] = swapped;
-            }
-        }
-        if (k - 1 <= j)
-            high = j;
-        else if (k - 1 >= i)
-            low = i;
-        else
-            break;
-    }
+    keep_largest_scores(scores, n, k);
     return scores[k - 1];
 }
 
