@@ -286,7 +286,7 @@ class SemanticIds:
                 "Published IDs never move: remove the items first."
             )
         if codes is None:
-            codes = quantized.free_codes(self, len(new_ids), quantizer, X, weights=weights, reuse=reuse)
+            codes = quantized.free_codes(self, new_ids, quantizer, X, weights=weights, reuse=reuse)
         self._contents, added = contents.joined(new_ids, codes, reuse=reuse)
         return self._like_given(added)
 
