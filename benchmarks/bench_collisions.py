@@ -193,7 +193,8 @@ beam = quantizer.encode(X, beam=8)
 error = lambda c: sum(float(np.square(X[i:i+8192] - quantizer.decode(c[i:i+8192]), dtype=np.float64).sum())
                       for i in range(0, len(X), 8192)) / len(X)
 print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak, "left": result.n_collisions_after,
-    "before": result.n_collisions_before / len(X), "distortion": result.distortion_after, "over_beam": result.distortion_after / error(beam) - 1,
+    "before": result.n_collisions_before / len(X), "distortion": result.distortion_after,
+    "over_beam": result.distortion_after / error(beam) - 1,
     "gap": result.gap_over_all_ids, "beyond": result.n_beyond_candidates}))
 """
 
