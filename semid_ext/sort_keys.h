@@ -37,9 +37,13 @@ SORT_FEW(KEY *keys, int64_t n)
 TARGET static void
 SORT_KEYS(KEY *keys, int64_t n)
 {
+    int64_t rising = 1;
+    while (rising < n && keys[rising - 1] <= keys[rising])
+        rising++;
+    if (rising >= n)
+        return;
     if (n <= FEW) {
-        if (n > 1)
-            SORT_FEW(keys, n);
+        SORT_FEW(keys, n);
         return;
     }
     KEY differ = 0;

@@ -133,9 +133,13 @@ def sort_few(keys: IntArray, sorted_keys: IntArray) -> None:
 def sort_run(keys: IntArray, sorted_keys: IntArray) -> None:
     """Sort keys in place, by the highest digits in which they differ, then each digit's by what is left."""
     n = keys.shape[0]
+    rising = 1
+    while rising < n and keys[rising - 1] <= keys[rising]:
+        rising += 1
+    if rising >= n:
+        return
     if n <= FEW:
-        if n > 1:
-            sort_few(keys, sorted_keys)
+        sort_few(keys, sorted_keys)
         return
     differ = np.uint64(0)
     for other in range(1, n):
