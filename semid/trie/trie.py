@@ -7,12 +7,10 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import InvalidValueError
-from semid.kernels import kernel
+from semid.trie import asking, masking, merging
 from semid.trie.build import build_levels
-from semid.trie.checks import check_code_rows, check_depth, check_nodes, check_prefixes, check_ranks, check_sizes
+from semid.trie.checks import check_code_rows, check_depth, check_sizes
 from semid.trie.levels import CodeArray, IntArray, Levels
-from semid.trie.masking import check_bitmask, check_scores, check_tokens
 from semid.trie.rank_lists import RankLists
 from semid.trie.restriction import EVERYTHING, Alive, alive_from, alive_from_words, check_restriction, intersect
 from semid.trie.selection import Ranks, Selection, select
@@ -20,9 +18,6 @@ from semid.trie.sequences import pad_sequences
 from semid.trie.storage import read_trie, write_trie
 
 __all__ = ["Trie"]
-
-# IDs that are read at a time when a trie is iterated or compared.
-PIECE = 1 << 14
 
 
 @final
@@ -183,16 +178,8 @@ class Trie:
         other : Trie
             With as many levels; the larger codebook size of each level holds. IDs of both become one.
         """
-        if not isinstance(other, Trie) or other.n_levels != self.n_levels:
-            got = f"{other.n_levels} levels" if isinstance(other, Trie) else type(other).__name__
-            raise InvalidValueError(f"tries do not merge: expected a Trie of {self.n_levels} levels, got {got}.")
-        sizes = tuple(map(max, self.codebook_sizes, other.codebook_sizes))
-        pieces = [piece for trie in (self, other) for piece in trie._pieces()]
-        if not pieces:
-            raise InvalidValueError(
-                "nothing to merge: expected at least 1 item, got 0. Both tries are restricted to none."
-            )
-        return Trie(build_levels(np.concatenate(pieces), sizes, warn=False), sizes)
+        levels, sizes = merging.merge(self, other)
+        return Trie(levels, sizes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trie to one safetensors file, whole or not at all; a restriction is kept."""
@@ -250,10 +237,10 @@ class Trie:
         prefix : sequence of int
             At most `n_levels` codes; () for the root.
         """
-        prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
+        prefix = asking.prefix_of(prefix)
         node = self.walk(prefix[None])
         if len(prefix) == self.n_levels:
-            return np.empty(0, self._levels.child_codes.dtype)
+            return asking.room(self._levels, 0)
         return self.allowed(node, depth=len(prefix))[1]
 
     def walk(self, prefixes: Any) -> IntArray:
@@ -269,21 +256,11 @@ class Trie:
         nodes : ndarray of shape (...), dtype int64
             -1 where no item starts with the prefix. At full depth a node is the rank of the item.
         """
-        rows = check_prefixes(prefixes, n_levels=self.n_levels)
-        out = np.empty(len(rows), np.int64)
-        kernel("walk")(*self._levels, *self._alive, rows, out)
-        return out.reshape(np.shape(prefixes)[:-1])
+        return asking.walk(self._levels, self._alive, prefixes)
 
     def rank(self, codes: Any) -> Any:
         """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
-        codes = np.asarray(codes)
-        if codes.ndim == 0 or codes.shape[-1] != self.n_levels:
-            raise InvalidValueError(
-                f"codes have a wrong length: expected {self.n_levels} levels, got shape {codes.shape}. "
-                "Use walk for prefixes."
-            )
-        ranks = self.walk(codes)
-        return int(ranks) if codes.ndim == 1 else ranks
+        return asking.rank(self._levels, self._alive, codes)
 
     def codes_of(self, ranks: Any) -> CodeArray:
         """Return the codes of items by rank, whether a restriction lets them be reached or not.
@@ -296,17 +273,7 @@ class Trie:
         -------
         codes : ndarray of shape (..., n_levels), unsigned
         """
-        ranks = check_ranks(ranks, n_items=self.n_ranks)
-        levels = self._levels
-        codes = np.empty((*ranks.shape, self.n_levels), levels.child_codes.dtype)
-        for level in range(self.n_levels):
-            if level < levels.n_explicit:
-                firsts = levels.firsts[levels.node_offsets[level + 1] : levels.node_offsets[level + 2]]
-                at = np.searchsorted(firsts, ranks, side="right") - 1
-            else:
-                at = ranks
-            codes[..., level] = levels.child_codes[levels.code_offsets[level] + at]
-        return codes
+        return asking.codes_of(self._levels, ranks)
 
     def prefix_range(self, prefix: Sequence[int] | IntArray) -> range:
         """Return the ranks below a prefix, which follow each other; those that a restriction removes are among them.
@@ -316,7 +283,7 @@ class Trie:
         prefix : sequence of int
             At most `n_levels` codes; one that no item starts with has an empty range.
         """
-        prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
+        prefix = asking.prefix_of(prefix)
         low, high = self.node_ranges(self.walk(prefix[None]), depth=len(prefix))[0].tolist()
         return range(low, high)
 
@@ -329,12 +296,23 @@ class Trie:
         depth : int
             ``0 <= depth <= n_levels``.
         """
-        if depth != self.n_levels:
-            check_depth(depth, n_levels=self.n_levels)
-        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
-        out = np.empty((len(nodes), 2), np.int64)
-        kernel("ranges")(*self._levels, *self._alive, depth, nodes, out)
-        return out
+        return asking.node_ranges(self._levels, self._alive, nodes, depth)
+
+    def first_codes(self, nodes: Any, *, depth: int) -> CodeArray:
+        """Return the lowest code below each node, whether a restriction lets it be reached or not.
+
+        Parameters
+        ----------
+        nodes : array-like of shape (rows,), integers
+            Nodes at `depth`; not -1.
+        depth : int
+            ``0 <= depth < n_levels``.
+
+        Returns
+        -------
+        codes : ndarray of shape (rows,), unsigned
+        """
+        return asking.first_codes(self._levels, nodes, depth)
 
     def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
         """Return the children of many nodes at once.
@@ -352,12 +330,7 @@ class Trie:
         codes : ndarray of shape (n_children,), unsigned
             Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
         """
-        nodes = self._check(nodes, depth)
-        row_starts = np.empty(len(nodes) + 1, np.int64)
-        kernel("count_children")(*self._levels, *self._alive, depth, nodes, self._room(depth), row_starts)
-        codes = np.empty(row_starts[-1], self._levels.child_codes.dtype)
-        kernel("gather_children")(*self._levels, *self._alive, depth, nodes, row_starts, codes)
-        return row_starts, codes
+        return asking.allowed(self._levels, self._alive, nodes, depth, self._size(depth))
 
     # ------------------------------------------------------------------ decode
 
@@ -377,13 +350,9 @@ class Trie:
             Column of `scores` for each code of the level `depth`.
         neg_inf : number, default=-inf
         """
-        nodes = self._check(nodes, depth)
-        check_scores(scores, n_rows=len(nodes))
-        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=scores.shape[1])
-        kept = np.empty(self.codebook_sizes[depth], scores.dtype)
-        kernel("mask_inplace")(
-            *self._levels, *self._alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, self._room(depth),
-            kept,
+        masking.mask_inplace(
+            self._levels, self._alive, scores, nodes, depth=depth, size=self._size(depth), tokens=tokens,
+            neg_inf=neg_inf,
         )  # fmt: skip
 
     def fill_bitmask(self, bitmask: npt.NDArray[np.int32], nodes: Any, *, depth: int, tokens: Any) -> None:
@@ -400,10 +369,9 @@ class Trie:
         tokens : array-like of shape (codebook_size,), integers
             Token of each code of the level `depth`.
         """
-        nodes = self._check(nodes, depth)
-        check_bitmask(bitmask, n_rows=len(nodes))
-        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=32 * bitmask.shape[1])
-        kernel("fill_bitmask")(*self._levels, *self._alive, depth, nodes, tokens, bitmask, self._room(depth))
+        masking.fill_bitmask(
+            self._levels, self._alive, bitmask, nodes, depth=depth, size=self._size(depth), tokens=tokens
+        )
 
     def select(
         self,
@@ -440,9 +408,8 @@ class Trie:
         Selection
             ``scores, rows, codes, nodes``; ties go to the lower beam, then to the lower code.
         """
-        check_depth(depth, n_levels=self.n_levels)
         return select(
-            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self.codebook_sizes[depth], k=k,
+            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self._size(depth), k=k,
             exclude=exclude, candidates=candidates,
         )  # fmt: skip
 
@@ -452,18 +419,12 @@ class Trie:
 
     # ------------------------------------------------------------------ inside
 
-    def _check(self, nodes: Any, depth: int) -> IntArray:
-        check_depth(depth, n_levels=self.n_levels)
-        return check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
-
-    def _room(self, depth: int) -> CodeArray:
-        return np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
-
     def _pieces(self) -> Iterator[CodeArray]:
-        """Yield the codes of the items that can be reached, in order, some at a time."""
-        ranks = self.ranks()
-        for first in range(0, len(ranks), PIECE):
-            yield self.codes_of(ranks[first : first + PIECE])
+        return asking.pieces(self._levels, self._alive)
+
+    def _size(self, depth: int) -> int:
+        check_depth(depth, n_levels=self.n_levels)
+        return self.codebook_sizes[depth]
 
 
 def _restore(
