@@ -247,12 +247,14 @@ class SemanticIds:
         return found.tolist()
 
     def trie(self, view: str | None = None) -> Trie:
-        """Return the trie of a view, which bears the fingerprint of this generation; built anew after a change."""
+        """Return the trie of a view, which bears the mark of this generation; built anew after a change."""
         view = self._view(view)
         trie = self._tries.get(view)
         if trie is None:
             rows, sizes = self._codes[view], self._sizes[view]
-            trie = Trie.from_codes(rows, codebook_sizes=sizes, fingerprint=self.trie_fingerprint(view))
+            trie = Trie.from_codes(
+                rows, codebook_sizes=sizes, fingerprint=self.trie_fingerprint(view), generation=self.generation
+            )
             if trie.n_items < len(self):
                 raise FormatError(
                     f"{title(view)} were damaged: expected {len(self)} unique rows, got {trie.n_items}. Save again."

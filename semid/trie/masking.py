@@ -6,7 +6,7 @@ import numpy as np
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.asking import at_depth, room
+from semid.trie.checks import check_at
 from semid.trie.levels import IntArray, Levels
 from semid.trie.restriction import Alive
 
@@ -17,21 +17,20 @@ def mask_inplace(
     levels: Levels, alive: Alive, scores: Any, nodes: Any, *, depth: int, size: int, tokens: Any, neg_inf: float
 ) -> None:
     """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
-    nodes = at_depth(levels, nodes, depth)
+    nodes = check_at(nodes, depth, levels)
     check_scores(scores, n_rows=len(nodes))
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
-    kept = np.empty(size, scores.dtype)
-    kernel("mask_inplace")(
-        *levels, *alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, room(levels, size), kept
-    )
+    room, kept = np.empty(size, levels.child_codes.dtype), np.empty(size, scores.dtype)
+    kernel("mask_inplace")(*levels, *alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, room, kept)
 
 
 def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:
     """Check the arguments of `Trie.fill_bitmask` and run its kernel; `size` is the level's codebook's."""
-    nodes = at_depth(levels, nodes, depth)
+    nodes = check_at(nodes, depth, levels)
     check_bitmask(bitmask, n_rows=len(nodes))
     tokens = check_tokens(tokens, size=size, n_columns=32 * bitmask.shape[1])
-    kernel("fill_bitmask")(*levels, *alive, depth, nodes, tokens, bitmask, room(levels, size))
+    room = np.empty(size, levels.child_codes.dtype)
+    kernel("fill_bitmask")(*levels, *alive, depth, nodes, tokens, bitmask, room)
 
 
 def check_scores(scores: Any, *, n_rows: int) -> None:

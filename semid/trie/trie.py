@@ -7,11 +7,14 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.trie import asking, masking, merging
+from semid.trie import masking, merging
+from semid.trie.asking import Questions
 from semid.trie.build import build_levels
 from semid.trie.checks import check_code_rows, check_depth, check_sizes
 from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.mark import UNMARKED, Mark
 from semid.trie.rank_lists import RankLists
+from semid.trie.reading import pieces
 from semid.trie.restriction import EVERYTHING, Alive, alive_from, alive_from_words, check_restriction, intersect
 from semid.trie.selection import Ranks, Selection, select
 from semid.trie.sequences import pad_sequences
@@ -21,7 +24,7 @@ __all__ = ["Trie"]
 
 
 @final
-class Trie:
+class Trie(Questions):
     """All semantic IDs of a catalogue, level by level in flat arrays.
 
     A node stands for a prefix: a number that means something at its depth only, as `walk` and `select` give it out.
@@ -41,6 +44,8 @@ class Trie:
         Number of codes of each level.
     fingerprint : str or None
         Of the catalogue that the trie was built by, see `SemanticIds.check_pair`; views and files of the trie keep it.
+    generation : int or None
+        Of that catalogue; whoever generates with the trie refuses a vocabulary that is tied to another.
 
     Examples
     --------
@@ -56,7 +61,7 @@ class Trie:
     array([3], dtype=uint8)
     """
 
-    __slots__ = ("_alive", "_levels", "codebook_sizes", "fingerprint", "n_items", "n_levels", "n_ranks")
+    __slots__ = ("_alive", "_levels", "codebook_sizes", "fingerprint", "generation", "n_items", "n_levels", "n_ranks")
 
     _levels: Levels
     _alive: Alive
@@ -65,14 +70,14 @@ class Trie:
     n_levels: int
     codebook_sizes: tuple[int, ...]
     fingerprint: str | None
+    generation: int | None
 
     def __init__(
         self,
         levels: Levels,
         codebook_sizes: tuple[int, ...],
         alive: Alive = EVERYTHING,
-        *,
-        fingerprint: str | None = None,
+        mark: Mark = UNMARKED,
     ) -> None:
         # Kernels are compiled per type of array: a view of a mapped file as a plain read-only array is one of two.
         levels = Levels(*(array.view(np.ndarray) for array in levels))
@@ -82,7 +87,8 @@ class Trie:
         put(self, "_levels", levels)
         put(self, "_alive", alive)
         put(self, "codebook_sizes", codebook_sizes)
-        put(self, "fingerprint", fingerprint)
+        put(self, "fingerprint", mark.fingerprint)
+        put(self, "generation", mark.generation)
         put(self, "n_levels", len(codebook_sizes))
         put(self, "n_ranks", levels.n_items)
         put(self, "n_items", alive.n_alive() if len(alive.alive) else levels.n_items)
@@ -91,7 +97,7 @@ class Trie:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, self.fingerprint)
+        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, tuple(self._mark))
 
     def __repr__(self) -> str:
         of = f" of {self.n_ranks}" if self.n_items < self.n_ranks else ""
@@ -125,7 +131,12 @@ class Trie:
 
     @classmethod
     def from_codes(
-        cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None, fingerprint: str | None = None
+        cls,
+        codes: Any,
+        *,
+        codebook_sizes: Sequence[int] | None = None,
+        fingerprint: str | None = None,
+        generation: int | None = None,
     ) -> Self:
         """Build a trie from codes in any order.
 
@@ -136,7 +147,8 @@ class Trie:
         codebook_sizes : sequence of int, optional
             Number of codes of each level; by default the largest code of the level plus one.
         fingerprint : str, optional
-            Kept as it is.
+            Kept as it is, and `generation` as well; `SemanticIds.trie` passes those of the catalogue.
+        generation : int, optional
 
         Raises
         ------
@@ -145,7 +157,7 @@ class Trie:
         """
         rows = check_code_rows(codes)
         sizes = check_sizes(rows, codebook_sizes)
-        return cls(build_levels(rows, sizes), sizes, fingerprint=fingerprint)
+        return cls(build_levels(rows, sizes), sizes, mark=Mark(fingerprint, generation))
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Sequence[int]], *, end: int) -> Self:
@@ -181,9 +193,42 @@ class Trie:
         levels, sizes = merging.merge(self, other)
         return Trie(levels, sizes)
 
+    def update(
+        self, *, added: Any = None, removed: Any = None, fingerprint: str | None = None, generation: int | None = None
+    ) -> "Trie":
+        """Return the trie after items came and went, as a new build of all IDs would give it; this one stays.
+
+        A server goes on with the old trie while this runs, and takes the new one for the requests that follow. Ranks
+        are counted anew: those of items that stay are ``new.rank(old.codes_of(ranks))``. A restriction is carried over:
+        items that stay keep their state, new ones can be reached.
+
+        Parameters
+        ----------
+        added : array-like of shape (n, n_levels), integers, optional
+            Codes of new items.
+        removed : array-like of shape (n, n_levels), integers, optional
+            Codes of items that are gone; they may be added again in the same call.
+        fingerprint : str, optional
+            Of the catalogue after the change, ``sids.trie_fingerprint(view)``, and `generation` as well.
+        generation : int, optional
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If codes to remove are unknown, codes to add are taken or out of range, or nothing would be left.
+
+        Examples
+        --------
+        >>> trie = Trie.from_codes([[0, 2], [0, 3], [1, 2]])
+        >>> list(trie.update(added=[[1, 0]], removed=[[0, 3]]))
+        [(0, 2), (1, 0), (1, 2)]
+        """
+        levels, alive = merging.update(self, added, removed)
+        return Trie(levels, self.codebook_sizes, alive, Mark(fingerprint, generation))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trie to one safetensors file, whole or not at all; a restriction is kept."""
-        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, fingerprint=self.fingerprint)
+        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, mark=self._mark)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -200,8 +245,8 @@ class Trie:
         FormatError
             If the file is missing, truncated, or holds something else.
         """
-        levels, sizes, alive, fingerprint = read_trie(path, mmap=mmap)
-        return cls(levels, sizes, alive_from_words(alive), fingerprint=fingerprint)
+        levels, sizes, alive, mark = read_trie(path, mmap=mmap)
+        return cls(levels, sizes, alive_from_words(alive), mark)
 
     # ------------------------------------------------------------------ ask
 
@@ -223,114 +268,11 @@ class Trie:
         """
         mask = check_restriction(mask_or_ranks, n_items=self.n_ranks)
         alive = intersect(self._alive, alive_from(mask))
-        return Trie(self._levels, self.codebook_sizes, alive, fingerprint=self.fingerprint)
+        return Trie(self._levels, self.codebook_sizes, alive, self._mark)
 
     def ranks(self) -> IntArray:
         """Return the ranks that can be reached, shape (n_items,), dtype int64."""
         return np.flatnonzero(self._alive.mask(self.n_ranks))
-
-    def children(self, prefix: Sequence[int] | IntArray) -> CodeArray:
-        """Return the codes that may follow a prefix, sorted; none when no item starts so.
-
-        Parameters
-        ----------
-        prefix : sequence of int
-            At most `n_levels` codes; () for the root.
-        """
-        prefix = asking.prefix_of(prefix)
-        node = self.walk(prefix[None])
-        if len(prefix) == self.n_levels:
-            return asking.room(self._levels, 0)
-        return self.allowed(node, depth=len(prefix))[1]
-
-    def walk(self, prefixes: Any) -> IntArray:
-        """Return the nodes that prefixes lead to.
-
-        Parameters
-        ----------
-        prefixes : array-like of shape (..., depth), integers
-            ``0 <= depth <= n_levels``; any integer is allowed as a code.
-
-        Returns
-        -------
-        nodes : ndarray of shape (...), dtype int64
-            -1 where no item starts with the prefix. At full depth a node is the rank of the item.
-        """
-        return asking.walk(self._levels, self._alive, prefixes)
-
-    def rank(self, codes: Any) -> Any:
-        """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
-        return asking.rank(self._levels, self._alive, codes)
-
-    def codes_of(self, ranks: Any) -> CodeArray:
-        """Return the codes of items by rank, whether a restriction lets them be reached or not.
-
-        Parameters
-        ----------
-        ranks : array-like of shape (...), integers in 0 .. n_ranks - 1
-
-        Returns
-        -------
-        codes : ndarray of shape (..., n_levels), unsigned
-        """
-        return asking.codes_of(self._levels, ranks)
-
-    def prefix_range(self, prefix: Sequence[int] | IntArray) -> range:
-        """Return the ranks below a prefix, which follow each other; those that a restriction removes are among them.
-
-        Parameters
-        ----------
-        prefix : sequence of int
-            At most `n_levels` codes; one that no item starts with has an empty range.
-        """
-        prefix = asking.prefix_of(prefix)
-        low, high = self.node_ranges(self.walk(prefix[None]), depth=len(prefix))[0].tolist()
-        return range(low, high)
-
-    def node_ranges(self, nodes: Any, *, depth: int) -> IntArray:
-        """Return the first rank below each node and the one behind the last, shape (rows, 2); 0, 0 for node -1.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-        depth : int
-            ``0 <= depth <= n_levels``.
-        """
-        return asking.node_ranges(self._levels, self._alive, nodes, depth)
-
-    def first_codes(self, nodes: Any, *, depth: int) -> CodeArray:
-        """Return the lowest code below each node, whether a restriction lets it be reached or not.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-            Nodes at `depth`; not -1.
-        depth : int
-            ``0 <= depth < n_levels``.
-
-        Returns
-        -------
-        codes : ndarray of shape (rows,), unsigned
-        """
-        return asking.first_codes(self._levels, nodes, depth)
-
-    def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
-        """Return the children of many nodes at once.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-            Nodes at `depth`; -1 has no children.
-        depth : int
-            ``0 <= depth < n_levels``.
-
-        Returns
-        -------
-        row_starts : ndarray of shape (rows + 1,), dtype int64
-        codes : ndarray of shape (n_children,), unsigned
-            Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
-        """
-        return asking.allowed(self._levels, self._alive, nodes, depth, self._size(depth))
 
     # ------------------------------------------------------------------ decode
 
@@ -419,15 +361,17 @@ class Trie:
 
     # ------------------------------------------------------------------ inside
 
+    @property
+    def _mark(self) -> Mark:
+        return Mark(self.fingerprint, self.generation)
+
     def _pieces(self) -> Iterator[CodeArray]:
-        return asking.pieces(self._levels, self._alive)
+        return pieces(self._levels, self._alive)
 
     def _size(self, depth: int) -> int:
         check_depth(depth, n_levels=self.n_levels)
         return self.codebook_sizes[depth]
 
 
-def _restore(
-    levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, fingerprint: str | None
-) -> Trie:
-    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), fingerprint=fingerprint)
+def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, mark: tuple[Any, ...]) -> Trie:
+    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), Mark(*mark))
