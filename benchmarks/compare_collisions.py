@@ -147,7 +147,7 @@ def draw(results, path):
         x = np.arange(len(data_sets)) + (number - (len(policies) - 1) / 2) * width
         for panel, key in zip(panels, ("best_hit_rate_1", "relative_distortion"), strict=True):
             bars = panel.bar(x, [100 * row[key] for row in chosen], width * 0.92, color=PALETTE[number], label=policy)
-            panel.bar_label(bars, fmt="%.1f", fontsize=7)
+            panel.bar_label(bars, fmt="%.3g", fontsize=7)
     for panel, title in zip(
         panels, ("HR@1 of a model that is always right, %", "distortion, % of the variance"), strict=True
     ):

@@ -366,7 +366,8 @@ class SidVocabulary:
         """
         sids.check_pair(vocab=self, view=view)
         tied = copy.copy(self)
-        tied.catalogue, tied.generation = sids.trie_fingerprint(view), sids.generation
+        trie = sids.trie(view)  # its mark is that of one generation, also while another thread changes the catalogue
+        tied.catalogue, tied.generation = trie.fingerprint, trie.generation
         return tied
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
