@@ -14,6 +14,11 @@ __all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part"]
 
 def generated_part(input_ids: torch.Tensor, prompt_len: int) -> npt.NDArray[np.integer[Any]]:
     """Return the tokens behind the prompt, shape (rows, depth), or raise where rows are shorter than the prompt."""
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise InvalidValueError(
+            f"input_ids are wrong: expected integers of shape (rows, length), got {input_ids.dtype} of shape "
+            f"{tuple(input_ids.shape)}. Pass what generate passes."
+        )
     if input_ids.shape[1] < prompt_len:
         raise InvalidValueError(
             f"prompt_len is too large: expected at most {input_ids.shape[1]}, got {prompt_len}. "
@@ -37,13 +42,18 @@ def check_prompt_len(prompt_len: int) -> int:
 
 
 def check_eos(eos_token_id: int | None) -> int | None:
-    """Return the end token, or raise unless it is one integer or None."""
+    """Return the end token, or raise unless it is one integer from 0 on, or None."""
     try:
-        return None if eos_token_id is None else operator.index(eos_token_id)
+        token = None if eos_token_id is None else operator.index(eos_token_id)
     except TypeError as error:
         raise InvalidTypeError(
             f"eos_token_id has a wrong type: expected one integer, got {eos_token_id!r}. Choose the one to end with."
         ) from error
+    if token is not None and token < 0:
+        raise InvalidValueError(
+            f"eos_token_id is negative: expected 0 or more, got {token}. Pass None for no end token."
+        )
+    return token
 
 
 def end_token(eos_token_id: int | None) -> int:

@@ -97,6 +97,11 @@ class SidLogitsProcessor(LogitsProcessor):
         if not self.inplace:
             scores = scores.clone()
         generated = generated_part(input_ids, self.prompt_len)
+        if scores.ndim != 2 or len(scores) != len(generated) or scores.shape[1] <= (self.eos_token_id or 0):
+            raise InvalidValueError(
+                f"scores have a wrong shape: expected ({len(generated)}, more than {self.eos_token_id or 0}), one "
+                f"column per token, got {tuple(scores.shape)}. Has the model been resized for the vocabulary?"
+            )
         if not isinstance(self.trie, tuple):
             self._constrain(self.trie, generated, scores)  # type: ignore[arg-type]
             return scores

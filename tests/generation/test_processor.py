@@ -220,6 +220,40 @@ def test_a_smaller_trie_fits(vocab):
     assert sorted(found.isfinite().nonzero()[:, 1].tolist()) == sorted(vocab.level_tokens[0][:2].tolist())
 
 
+def test_a_trie_restricted_to_nothing_lets_rows_end_and_nothing_else(trie, vocab, codes):
+    nothing = trie.restrict(np.zeros(50, bool))
+    for depth in range(4):
+        input_ids = torch.from_numpy(vocab.to_tokens(codes[:5, :depth]))
+        found = semid.SidLogitsProcessor(nothing, vocab, prompt_len=0)(input_ids, torch.zeros(5, 70))
+        assert found.isfinite().nonzero()[:, 1].tolist() == [1] * 5
+        assert semid.prefix_allowed_tokens_fn(nothing, vocab, prompt_len=0)(0, input_ids[0]) == [1]
+
+
+@pytest.mark.parametrize("token", [-1, -100, 0, 39, 69, 10**6])
+@pytest.mark.parametrize("place", [0, 1])
+def test_tokens_that_are_no_codes_let_rows_end_and_nothing_else(trie, vocab, codes, place, token):
+    """Also where all that follows them are codes, and where a token is of no vocabulary."""
+    input_ids = torch.from_numpy(vocab.to_tokens(codes[:5, :2]))
+    input_ids[:, place] = token
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(input_ids, torch.zeros(5, 70))
+    assert found.isfinite().nonzero()[:, 1].tolist() == [1] * 5
+
+
+def test_scores_and_rows_that_do_not_fit(trie, vocab, codes):
+    input_ids = torch.from_numpy(vocab.to_tokens(codes[:5]))
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)
+    for depth in (0, 3):
+        with pytest.raises(InvalidValueError, match=r"scores have a wrong shape: .* \(5, more than 1\), .* \(4, 70\)"):
+            processor(input_ids[:, :depth], torch.zeros(4, 70))
+    ending = semid.SidLogitsProcessor(trie, vocab, prompt_len=0, eos_token_id=70)
+    with pytest.raises(InvalidValueError, match=r"\(5, more than 70\), .* got \(5, 70\)\. Has the model been resized"):
+        ending(input_ids, torch.zeros(5, 70))
+    with pytest.raises(InvalidValueError, match=r"input_ids are wrong: expected integers of .* got torch\.float32 of"):
+        processor(input_ids.float(), torch.zeros(5, 70))
+    with pytest.raises(InvalidValueError, match="eos_token_id is negative: expected 0 or more, got -1"):
+        semid.SidLogitsProcessor(trie, vocab, prompt_len=0, eos_token_id=-1)
+
+
 def test_a_model_too_small_for_the_vocabulary(trie, vocab):
     with pytest.raises(InvalidValueError, match="tokens do not fit"):
         semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(torch.empty(1, 0, dtype=torch.long), torch.zeros(1, 42))
