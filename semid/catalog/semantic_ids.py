@@ -222,7 +222,7 @@ class SemanticIds:
         return self._items_at(self._contents, ranks, self._view(view))
 
     def trie(self, view: str | None = None) -> Trie:
-        """Return the trie of a view, which bears the fingerprint of this generation; built anew after a change."""
+        """Return the trie of a view, which bears the mark of this generation; built anew after a change."""
         return self._trie_of(self._contents, self._view(view))
 
     def trie_fingerprint(self, view: str | None = None) -> str:
@@ -448,6 +448,7 @@ class SemanticIds:
                 contents.codes[view],
                 codebook_sizes=contents.codebook_sizes[view],
                 fingerprint=named(self._fingerprint_of(contents), view),
+                generation=contents.generation,
             )
             if trie.n_items < len(contents.keys):
                 raise FormatError(

@@ -8,6 +8,7 @@ import numpy as np
 from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
 from semid.trie.levels import IntArray, Levels
+from semid.trie.mark import Mark
 
 __all__ = ["TRIE_FORMAT", "read_trie", "write_trie"]
 
@@ -21,19 +22,17 @@ def write_trie(
     codebook_sizes: tuple[int, ...],
     alive: IntArray,
     *,
-    fingerprint: str | None,
+    mark: Mark,
 ) -> None:
     """Write the arrays, whole or not at all; `alive` is empty when all items are alive."""
     arrays = levels._asdict() | {"codebook_sizes": np.asarray(codebook_sizes, np.int64)}
     if len(alive):
         arrays["alive"] = alive
-    head = {"class": "Trie", "format_version": str(TRIE_FORMAT)}
-    if fingerprint is not None:
-        head["fingerprint"] = fingerprint
+    head = {"class": "Trie", "format_version": str(TRIE_FORMAT), **mark.head()}
     write_tensors(path, arrays, metadata=head)
 
 
-def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tuple[int, ...], IntArray, str | None]:
+def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tuple[int, ...], IntArray, Mark]:
     """Read or map the arrays; of a mapped file, no more than the header and the offsets are touched."""
     arrays, head = read_tensors(path, mmap=mmap)
     if head.get("class") != "Trie" or head.get("format_version") != str(TRIE_FORMAT):
@@ -48,7 +47,7 @@ def read_trie(path: str | os.PathLike[str], *, mmap: bool) -> tuple[Levels, tupl
         raise FormatError(f"{path} is damaged: expected an array {error}, got none. Save the trie again.") from error
     alive = arrays.get("alive", np.empty(0, np.uint64))
     _check_shapes(path, levels, sizes, alive)
-    return levels, sizes, alive, head.get("fingerprint")
+    return levels, sizes, alive, Mark.of_head(head)
 
 
 def _check_shapes(path: Any, levels: Levels, sizes: tuple[int, ...], alive: IntArray) -> None:

@@ -1,5 +1,6 @@
 """The language model's side of semantic IDs: (level, code) <-> token."""
 
+import copy
 import hashlib
 import operator
 import os
@@ -43,6 +44,10 @@ class SidVocabulary:
         The token that ends a text; `extend` takes it from the tokenizer.
     level_tokens : tuple of ndarray of shape (codebook_size,), dtype int64
         The token id of each code, per level.
+    catalogue : str or None
+        Fingerprint of the catalogue, and of its view, that the vocabulary is tied to, see `tied_to`.
+    generation : int or None
+        Of that catalogue.
 
     Examples
     --------
@@ -60,6 +65,8 @@ class SidVocabulary:
         self.codebook_sizes = check_sizes(codebook_sizes)
         self.prefixes = check_prefixes(prefix, len(self.codebook_sizes))
         self.eos_token_id: int | None = None
+        self.catalogue: str | None = None
+        self.generation: int | None = None
         self._level_tokens: tuple[IntArray, ...] = ()
         self._orders: tuple[IntArray, ...] = ()
 
@@ -327,11 +334,50 @@ class SidVocabulary:
             initialise(model, rows, centroids, n_old=n_old, seed=seed)
         return self
 
+    def tied_to(self, sids: Any, view: str | None = None) -> Self:
+        """Return this vocabulary tied to the present generation of a catalogue; token ids are shared, not copied.
+
+        Whoever generates with it refuses a trie of another catalogue, view or generation, whose ranks mean other items.
+        Codes stay tokens of the same ids, so a model needs no new vocabulary when items come and go; whether it knows
+        the IDs of a later generation, ``sids.check_pair(model=model)`` tells. Then tie the vocabulary anew.
+
+        Parameters
+        ----------
+        sids : SemanticIds
+        view : str, optional
+            Required when the catalogue has several views.
+
+        Returns
+        -------
+        vocab : SidVocabulary
+
+        Raises
+        ------
+        InvalidValueError
+            If the catalogue has codes without a token.
+
+        Examples
+        --------
+        >>> import semid
+        >>> sids = semid.SemanticIds(["ring", "bell"], [[1, 2], [0, 3]], codebook_sizes=[2, 4])
+        >>> vocab = SidVocabulary.from_token_ids([[4, 5], [6, 7, 8, 9]]).tied_to(sids)
+        >>> vocab.generation, vocab.catalogue == sids.trie().fingerprint
+        (0, True)
+        """
+        sids.check_pair(vocab=self, view=view)
+        tied = copy.copy(self)
+        trie = sids.trie(view)  # its mark is that of one generation, also while another thread changes the catalogue
+        tied.catalogue, tied.generation = trie.fingerprint, trie.generation
+        return tied
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the vocabulary to a folder, token ids included."""
         arrays = {f"level_{level}": tokens for level, tokens in enumerate(self._level_tokens)}
         arrays["codebook_sizes"] = np.asarray(self.codebook_sizes, np.int64)
-        config = {"prefixes": list(self.prefixes), "eos_token_id": self.eos_token_id}
+        config = {
+            "prefixes": list(self.prefixes), "eos_token_id": self.eos_token_id, "catalogue": self.catalogue,
+            "generation": self.generation,
+        }  # fmt: skip
         card = f"# Semantic ID vocabulary\n\n{self!r}\n\nLoad it with `semid.SidVocabulary.from_pretrained`."
         write_folder(folder, class_name="SidVocabulary", config=config, arrays=arrays, card=card)
 
@@ -349,6 +395,8 @@ class SidVocabulary:
             vocab = cls(arrays.pop("codebook_sizes").tolist())
             vocab.prefixes = tuple(config["prefixes"])
             vocab.eos_token_id = config["eos_token_id"]
+            # Folders of earlier versions do not have them.
+            vocab.catalogue, vocab.generation = config.get("catalogue"), config.get("generation")
             if arrays:
                 vocab._set_tokens(tuple(
                     check_token_ids(arrays[f"level_{level}"], level, size)
