@@ -1,5 +1,6 @@
 """The output layer, asked for the logits of a few tokens or for the sum over all: never for rows x vocabulary."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any, final
 
@@ -27,6 +28,10 @@ class Head(ABC):
     @abstractmethod
     def log_normalizer(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the sum of the exponentials of all logits, shape (rows,), dtype float32."""
+
+    @abstractmethod
+    def tempered(self, temperature: float) -> "Head":
+        """Return a head whose logits are those of this one, divided by a temperature."""
 
 
 @final
@@ -65,17 +70,27 @@ class Tokens:
 class LogitsHead(Head):
     """For a model whose output layer is not plain: its features are the logits that it returned."""
 
+    def __init__(self, temperature: float = 1.0) -> None:
+        self.temperature = temperature
+
     def logits(self, features: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Return the logits of a level's tokens."""
-        return tokens.columns(features).float()
+        return self._after(tokens.columns(features))
 
     def pick(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logit of one token per row."""
-        return features.gather(1, tokens.to(features.device)[:, None])[:, 0].float()
+        return self._after(features.gather(1, tokens.to(features.device)[:, None])[:, 0])
 
     def log_normalizer(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the sum of the exponentials of all logits."""
-        return features.float().logsumexp(dim=1)
+        return self._after(features).logsumexp(dim=1)
+
+    def tempered(self, temperature: float) -> "LogitsHead":
+        """Return a head whose logits are divided by a temperature."""
+        return LogitsHead(self.temperature * temperature)
+
+    def _after(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.float() if self.temperature == 1.0 else logits.float() / self.temperature
 
 
 @final
@@ -93,6 +108,8 @@ class WeightHead(Head):
         Gemma 2 bends logits into ``softcap * tanh(logits / softcap)``.
     shift : torch.Tensor of shape (vocabulary,), optional
         Added to the logits; BART's ``final_logits_bias``.
+    temperature : float
+        Divides the logits after all that.
     """
 
     def __init__(
@@ -103,12 +120,14 @@ class WeightHead(Head):
         factor: float = 1.0,
         softcap: float | None = None,
         shift: torch.Tensor | None = None,
+        temperature: float = 1.0,
     ) -> None:
         self.layer = layer
         self.scale = scale
         self.factor = factor
         self.softcap = softcap
         self.shift = shift
+        self.temperature = temperature
 
     def logits(self, features: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Return the logits of a level's tokens."""
@@ -137,6 +156,12 @@ class WeightHead(Head):
             total = torch.logaddexp(total, logits.logsumexp(dim=1))
         return total
 
+    def tempered(self, temperature: float) -> "WeightHead":
+        """Return a head whose logits are divided by a temperature."""
+        copied = copy.copy(self)  # the weights are shared
+        copied.temperature = self.temperature * temperature
+        return copied
+
     def _before(self, features: torch.Tensor) -> torch.Tensor:
         features = features.to(self.layer.weight.device)
         return features if self.scale == 1.0 else features * self.scale
@@ -148,7 +173,7 @@ class WeightHead(Head):
             raw = raw + shift.to(raw.device)
         if self.softcap is not None:
             raw = torch.tanh(raw / self.softcap) * self.softcap
-        return raw.float()
+        return raw.float() if self.temperature == 1.0 else raw.float() / self.temperature
 
 
 def find_head(model: Any) -> WeightHead | None:
