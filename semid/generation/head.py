@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 
+from semid.errors import InvalidValueError
 from semid.generation.body import is_plain
 
 __all__ = ["Head", "LogitsHead", "WeightHead", "find_head"]
@@ -41,10 +42,13 @@ class Tokens:
     Attributes
     ----------
     ids : torch.Tensor of shape (n_tokens,), dtype int64
+    last : int
+        The largest of them.
     """
 
     def __init__(self, ids: torch.Tensor) -> None:
         self.ids = ids
+        self.last = int(ids.max())
         first, n = int(ids[0]), len(ids)
         consecutive = bool((ids == torch.arange(first, first + n, device=ids.device)).all())
         self._slice = slice(first, first + n) if consecutive else None
@@ -63,6 +67,11 @@ class Tokens:
 
     def columns(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the tokens' columns of logits of shape (rows, vocabulary)."""
+        if logits.shape[1] <= self.last:
+            raise InvalidValueError(
+                f"the model's logits have a wrong shape: expected more than {self.last} columns, got "
+                f"{logits.shape[1]}. Remove the hook or wrapper that changes them."
+            )
         return logits[:, self._slice] if self._slice is not None else logits[:, self.ids.to(logits.device)]
 
 

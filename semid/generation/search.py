@@ -95,8 +95,12 @@ def search(
         beams.nodes[part.rows] = 0
     features = forward.prompt()
     for depth in range(n_levels):
-        shape = beams.nodes.shape
-        norm = None
+        shape, norm = beams.nodes.shape, None
+        if features.ndim != 2 or len(features) != beams.nodes.size:
+            raise InvalidValueError(
+                f"the model's output has a wrong shape: expected {beams.nodes.size} rows at level {depth}, got shape "
+                f"{tuple(features.shape)}. Remove the hook or wrapper that changes it."
+            )
         if settings.normalize == "full" or settings.outside:
             norm = head.log_normalizer(features).view(shape)
         features = features.view(*shape, -1)
