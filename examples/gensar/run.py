@@ -188,7 +188,7 @@ def run(options: Options) -> dict[str, Any]:
     results = {
         **asked,
         **found,
-        **({} if rivals is None else {"als": rivals.als_options}),
+        **({} if rivals is None else {"als": rivals.als_options, "sasrec": rivals.sasrec_training}),
         "query_note": dataset.query_note,
         "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
         "training": {"steps": state.step, "best_step": state.best_step, "validations": state.validations},
