@@ -221,9 +221,8 @@ def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: 
                 for history in dataset.histories
                 for window in windows_of(history, max_items=options.max_items, rng=rng)
             ]
-            order = rng.permutation(len(windows))
-            for start in range(0, len(order), options.batch_size):
-                loss = model.loss([windows[row] for row in order[start : start + options.batch_size]])
+            for rows in _batches(np.array([len(window.items) for window in windows]), options.batch_size, rng):
+                loss = model.loss([windows[row] for row in rows])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -241,14 +240,20 @@ def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: 
     return model, validations
 
 
+def _batches(lengths: IntArray, size: int, rng: np.random.Generator) -> list[IntArray]:
+    """Return the rows of each batch, in random order: windows of like length share one, or most of it is padding."""
+    order = np.argsort(lengths + rng.random(len(lengths)), kind="stable")
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    return [batches[at] for at in rng.permutation(len(batches))]
+
+
 def _ndcg(model: SasRec, dataset: Dataset, requests: IntArray) -> float:
     """Return NDCG@10 over the catalogue without what the user has; equal scores count against the target."""
     ranks = np.empty(len(requests), dtype=np.int64)
+    requests = requests[np.argsort(requests[:, 1], kind="stable")]  # like lengths together
     for start in range(0, len(requests), model.options.batch_size):
         rows = requests[start : start + model.options.batch_size]
-        histories = [dataset.histories[user] for user, _ in rows]
-        events = rows[:, 1].tolist()
-        pairs = list(zip(histories, events, strict=True))
+        pairs = [(dataset.histories[user], int(event)) for user, event in rows]
         scores = model.batch_scores([history.item[history.before(event)] for history, event in pairs])
         wanted = scores[np.arange(len(rows)), [history.item[event] for history, event in pairs]]
         for row, (history, event) in enumerate(pairs):
