@@ -21,6 +21,7 @@ from semid.errors import InvalidValueError
 from .alignment import check_training_tasks
 from .backbone import Backbone
 from .baselines import measure_floors
+from .biencoder import fit_biencoder
 from .candidates import candidates_for
 from .causal import CausalBackbone
 from .collaborative import collaborative_embeddings
@@ -155,7 +156,8 @@ def run(options: Options) -> dict[str, Any]:
             "collaborative": collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=options.seed),
         }
     with watch("make IDs"):
-        identifiers = make_identifiers(dataset.item_keys, views, recipe=recipe, seed=options.seed)
+        joint = _joint(dataset, views, seed=options.seed) if recipe.identifier == "fused-biencoder" else None
+        identifiers = make_identifiers(dataset.item_keys, views, recipe=recipe, seed=options.seed, joint=joint)
     print(identifiers.resolution)
 
     torch.manual_seed(options.seed)
@@ -224,6 +226,11 @@ def run(options: Options) -> dict[str, Any]:
     folder.save_results(results)
     print(f"wrote {folder.path}: IDs, model, pictures, results.json")
     return results
+
+
+def _joint(dataset: Dataset, views: Mapping[str, Any], *, seed: int) -> Any:
+    queries = embed_texts(dataset.query_texts)
+    return fit_biencoder(dataset.histories, views["semantic"], views["collaborative"], queries, seed=seed).items
 
 
 def _rank_catalogue(
