@@ -313,7 +313,7 @@ select_of_request(Step *step, int code_size)
             return -1;
         begin(&step->best, wanted, likely_threshold(step, wanted));
         push_reaching(step, codes, code_size);
-        sort_keys(&step->best);
+        sort_best(&step->best);
         n = write_winners(step, codes, code_size);
         if (n == step->k || step->best.is_all)
             break;

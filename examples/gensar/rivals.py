@@ -1,9 +1,9 @@
-"""Baselines beside the floors, on the same targets: matrix factorisation, and retrieval by the sentence model.
+"""Baselines beside the floors, on the same targets: matrix factorisation, SASRec, retrieval by the sentence model.
 
 ALS is implicit's (Hu, Koren and Volinsky 2008), fitted on what the floors know, its size and weight chosen on the
 validation targets. A request is answered with factors that are solved for its own history, so that nothing of the
 target's own second is known, as for every other row. Dense retrieval ranks items by the cosine of their text with the
-query; the model is the one that the semantic IDs come from, and is not tuned.
+query; the model is the one that the semantic IDs come from, and is not tuned. SASRec is our own, see `sasrec`.
 """
 
 import importlib
@@ -20,6 +20,7 @@ from semid.errors import OptionalDependencyError
 from .baselines import FloatArray, Scores, known_items, popularity, rank_requests
 from .dataset import TEST, VALID, Dataset, History, IntArray, Task, targets
 from .ranking import CUTOFFS, metrics, ranks_of
+from .sasrec import SasRec, fit_sasrec
 
 __all__ = ["Als", "Dense", "Rivals", "check_implicit", "tune_als"]
 
@@ -120,7 +121,7 @@ class Rivals:
     queries : ndarray of shape (n_queries, dim), dtype float32
         The same of the query texts.
     seed : int
-        Of ALS.
+        Of ALS and SASRec.
     """
 
     def __init__(self, dataset: Dataset, items: FloatArray, queries: FloatArray, *, seed: int) -> None:
@@ -129,6 +130,8 @@ class Rivals:
         known = known_items(dataset, split=TEST)
         self.popular = popularity(known, n_items=dataset.n_items)
         als = Als(known, n_items=dataset.n_items, seed=seed, **self.als_options)
+        sasrec, validations = fit_sasrec(dataset, seed=seed)
+        self.sasrec_training = {"epochs": len(validations), "best_epoch": int(np.argmax(validations or [0])) + 1}
         dense = Dense(items, queries)
 
         def by_text(history: History, event: int) -> FloatArray:
@@ -136,6 +139,7 @@ class Rivals:
 
         self.rows: list[tuple[Task, str, Scores]] = [
             ("recommendation", "ALS, implicit", _by_history(als)),
+            ("recommendation", "SASRec", _by_history(sasrec)),
             ("search", "MiniLM, dense", by_text),
         ]
 
@@ -154,8 +158,8 @@ class Rivals:
         return results
 
 
-def _by_history(als: Als) -> Scores:
-    return lambda history, event: als.scores(history.item[history.before(event)])
+def _by_history(model: Als | SasRec) -> Scores:
+    return lambda history, event: model.scores(history.item[history.before(event)])
 
 
 def _measure(

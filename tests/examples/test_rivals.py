@@ -60,9 +60,10 @@ def test_rows_of_both_protocols(toy, embeddings, monkeypatch):
     monkeypatch.setattr(rivals, "FACTORS", (8,))
     found = Rivals(toy, *embeddings, seed=0)
     assert found.als_options["alpha"] in rivals.ALPHAS
+    assert 1 <= found.sasrec_training["best_epoch"] <= found.sasrec_training["epochs"]
     everything = found.measure()
     assert {task: list(rows) for task, rows in everything.items()} == {
-        "recommendation": ["ALS, implicit"],
+        "recommendation": ["ALS, implicit", "SASRec"],
         "search": ["MiniLM, dense"],
     }
     alone = {

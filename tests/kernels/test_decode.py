@@ -123,7 +123,7 @@ def test_a_wide_mask_is_written_around_the_caches(rng):
 
 
 def test_a_server_starts_without_numba(tmp_path):
-    """Loading, every decode step, and the processor: nothing imports Numba, so nothing waits for a compiler."""
+    """Building and loading, every decode step, the processor: nothing imports Numba, so nothing waits for it."""
     path = tmp_path / "trie.safetensors"
     semid.Trie.from_codes([[0, 1, 2], [0, 2, 1], [2, 0, 0]]).save(path)
     code = """
@@ -131,6 +131,7 @@ import sys
 import numpy as np, torch
 import semid
 trie = semid.Trie.load(sys.argv[1], mmap=True)
+assert trie == semid.Trie.from_codes([[2, 0, 0], [0, 1, 2], [0, 2, 1]])
 zeros = np.zeros((1, 1), np.int64)
 for view in (trie, trie.restrict([0, 1])):
     view.select(np.zeros((1, 1, 3), np.float32), zeros, zeros, depth=0, k=2, exclude=[[1]], candidates=[[0, 1]])
