@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 # Ranks 0 .. 6; rank 3 is out of stock.
 CODES = np.array([[0, 0, 1], [0, 0, 2], [0, 2, 0], [1, 0, 0], [1, 0, 2], [1, 1, 1], [2, 2, 2]])
@@ -35,7 +36,7 @@ def nodes_of(trie: semid.Trie) -> list[list[tuple[tuple[int, ...], range]]]:
 def draw_tree(ax: Axes, trie: semid.Trie, live: semid.Trie) -> None:
     """Draw the nodes of each depth over the ranks below them."""
     depths = nodes_of(trie)
-    at = {prefix: (np.mean([r.start, r.stop - 1]), -depth) for depth, row in enumerate(depths) for prefix, r in row}
+    at = {prefix: ((r.start + r.stop - 1) / 2, -depth) for depth, row in enumerate(depths) for prefix, r in row}
     allowed = {(*PREFIX, int(code)) for code in live.children(PREFIX)}
     path = {PREFIX[:depth] for depth in range(1, len(PREFIX) + 1)} | allowed
     for prefix, (x, y) in at.items():
@@ -67,7 +68,7 @@ def draw_mask(ax: Axes, live: semid.Trie) -> None:
     scores = np.zeros((1, first[-1]), np.float32)
     live.mask_inplace(scores, live.walk([PREFIX]), depth=2, tokens=tokens)
     for token, kept in enumerate(np.isfinite(scores[0])):
-        ax.add_patch(plt.Rectangle((token, 0), 0.94, 0.6, facecolor=BLUE if kept else "#EDEDED", edgecolor="none"))
+        ax.add_patch(Rectangle((token, 0), 0.94, 0.6, facecolor=BLUE if kept else "#EDEDED", edgecolor="none"))
         ax.text(token + 0.47, 0.3, "score" if kept else "-inf", ha="center", va="center", fontsize=8,
                 color="white" if kept else GREY)  # fmt: skip
     names = ["words", *(f"codes 0 .. {size - 1} of level {level}" for level, size in enumerate(SIZES))]

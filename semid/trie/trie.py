@@ -231,7 +231,7 @@ class Trie(Questions):
         write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, mark=self._mark)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, verify: bool | None = None) -> Self:
         """Read a trie from a file that `save` wrote.
 
         Parameters
@@ -239,13 +239,16 @@ class Trie(Questions):
         path : path-like
         mmap : bool, default=False
             Map the file instead of reading it: opening takes milliseconds and processes share the pages.
+        verify : bool, optional
+            Read all once and check it, value by value and against the checksum. Default: unless the file is mapped.
+            False trusts the file: of one that was damaged, or made to harm, kernels may read memory that is not theirs.
 
         Raises
         ------
         FormatError
-            If the file is missing, truncated, or holds something else.
+            If the file is missing, truncated, damaged, or holds something else.
         """
-        levels, sizes, alive, mark = read_trie(path, mmap=mmap)
+        levels, sizes, alive, mark = read_trie(path, mmap=mmap, verify=not mmap if verify is None else verify)
         return cls(levels, sizes, alive_from_words(alive), mark)
 
     # ------------------------------------------------------------------ ask

@@ -318,6 +318,32 @@ def test_generate_returns_items_alone(model, trie, vocab, make_inputs, prompt_le
         assert rest.numel() == 0 or ((rest[:, 0] == 1).all() and (rest[:, 1:] == 0).all())
 
 
+@pytest.mark.parametrize("way", ["greedy", "beams"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_generate_is_that_of_hugging_face_over_a_dict(
+    any_model, trie, vocab, codes, make_inputs, prompt_len, way, dtype
+):
+    """The same tokens and the same masked scores at every step, bit for bit."""
+    children = {}
+    for row in vocab.to_tokens(codes).tolist():
+        for depth, token in enumerate([*row, vocab.eos_token_id]):
+            children.setdefault(tuple(row[:depth]), set()).add(token)
+    model = any_model if dtype == torch.float32 else copy.deepcopy(any_model).to(dtype)
+    inputs = make_inputs(3)
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+
+    def allowed(_, row):
+        return sorted(children.get(tuple(row[start : start + 3].tolist()), {vocab.eos_token_id}))
+
+    kwargs = dict(max_new_tokens=5, return_dict_in_generate=True, output_scores=True, **WAYS[way])
+    ours = model.generate(**inputs, logits_processor=[processor], **kwargs)
+    theirs = model.generate(**inputs, prefix_allowed_tokens_fn=allowed, **kwargs)
+    assert torch.equal(ours.sequences, theirs.sequences)
+    assert len(ours.scores) == len(theirs.scores)
+    assert all(torch.equal(one, other) for one, other in zip(ours.scores, theirs.scores, strict=True))
+
+
 @pytest.mark.parametrize("eos", [None, 1])
 def test_more_beams_than_items(model, vocab, make_inputs, prompt_len, eos):
     trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0], [1, 0, 7]])
