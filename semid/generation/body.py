@@ -25,7 +25,7 @@ class Body:
 
     def __init__(self, model: Any, *, split: bool) -> None:
         # What torch.compile wraps around a whole model would compile the few passes of `probe` for minutes, and a
-        # search needs the decoder alone. One that is compiled in place, ``model.get_decoder().compile()``, runs compiled.
+        # search needs the decoder alone. One compiled in place, ``model.get_decoder().compile()``, runs compiled.
         self.model = model = getattr(model, "_orig_mod", model)
         self.split = split
         self.inner = model.get_decoder() if split else model
