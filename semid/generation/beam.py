@@ -12,6 +12,7 @@ from semid.generation.inputs import batch_of, check_model
 from semid.generation.output import BeamOutput
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
 from semid.generation.processor import check_vocab
+from semid.generation.products import Products
 from semid.generation.routing import check_tries, route
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
 from semid.generation.search import search
@@ -187,7 +188,8 @@ def run(
     keys = row_keys(row_seeds(seed, batch), n_levels) if settings.do_sample else None
     forward = open_forward(model, inputs, n_levels=n_levels, found=prepared.found, encoded=encoded)
     head = prepared.head.tempered(settings.temperature)
-    return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
+    with Products():
+        return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
 
 
 def last_token(vocabs: Sequence[SidVocabulary]) -> int:

@@ -24,7 +24,9 @@ class Body:
     """
 
     def __init__(self, model: Any, *, split: bool) -> None:
-        self.model = model
+        # What torch.compile wraps around a whole model would compile the few passes of `probe` for minutes, and a
+        # search needs the decoder alone. One compiled in place, ``model.get_decoder().compile()``, runs compiled.
+        self.model = model = getattr(model, "_orig_mod", model)
         self.split = split
         self.inner = model.get_decoder() if split else model
         self.accepted = accepted_arguments(self.inner)
@@ -104,10 +106,23 @@ class Body:
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:
-    """Return the names that the model's forward pass takes."""
-    # PEFT wraps the model whose signature counts.
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(inner.forward).parameters)
+    """Return the names that the model's forward pass takes.
+
+    Raises
+    ------
+    InvalidValueError
+        If a wrapper hides them: a search that guessed would leave the cache or the positions out.
+    """
+    # torch.compile and PEFT wrap the model whose signature counts.
+    inner = getattr(model, "_orig_mod", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    names = frozenset(inspect.signature(inner.forward).parameters)
+    if "input_ids" not in names:
+        raise InvalidValueError(
+            f"{type(model).__name__} hides what its forward pass takes: expected an argument input_ids, got "
+            f"{sorted(names)}. Pass the model that it wraps."
+        )
+    return names
 
 
 def is_plain(module: torch.nn.Module) -> bool:

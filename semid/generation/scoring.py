@@ -12,6 +12,7 @@ from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
+from semid.generation.products import Products
 from semid.generation.routing import as_ranks, check_lists, check_ranks, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
@@ -79,7 +80,9 @@ def score_items(
     found = abilities(model)
     forward = open_forward(model, inputs, n_levels=n_levels, found=found)
     trees = [_tree(own[own != -1], tries[row], vocabs[row]) for row, own in enumerate(wanted)]
-    sums = np.split(_score(forward, head_of(model, found), trees, n_levels), np.cumsum([len(t.nodes) for t in trees]))
+    with Products():
+        of_items = _score(forward, head_of(model, found), trees, n_levels)
+    sums = np.split(of_items, np.cumsum([len(tree.nodes) for tree in trees]))
     scores: FloatArray = np.full((batch, max(len(own) for own in wanted)), -np.inf, np.float32)
     for row, own in enumerate(wanted):
         scores[row, np.flatnonzero(own != -1)] = sums[row][trees[row].items]
