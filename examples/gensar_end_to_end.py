@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recent", type=int, metavar="N", help="prompts tell the last N events of each form; t5 only")
     parser.add_argument("--evaluation", choices=EVALUATIONS, default="full", help="candidates: the paper's 1 + 99")
     parser.add_argument("--decoder", choices=DECODERS, default="semid", help="hf: the beam search of transformers")
-    parser.add_argument("--baselines", choices=BASELINES, default="floors", help="all: ALS, SASRec and dense retrieval")
+    parser.add_argument(
+        "--baselines", choices=BASELINES, default="floors", help="all: Markov chain, ALS, SASRec, dense"
+    )
     parser.add_argument("--trainer", choices=TRAINERS, default="own", help="hf: the Trainer of transformers")
     parser.add_argument("--beams", type=int, metavar="N", help="beams of the full catalogue (default: the preset's)")
     parser.add_argument("--normalize", choices=NORMALIZERS, default="full", help="see semid.generate")
