@@ -423,3 +423,16 @@ def prefix_range_oracle(codes, prefix):
     rows = sorted({tuple(int(c) for c in sid) for sid in codes})
     ranks = [rank for rank, sid in enumerate(rows) if sid[: len(prefix)] == tuple(prefix)]
     return (min(ranks), max(ranks) + 1) if ranks else (0, 0)
+
+
+def log_probability(model, tokens, sid):
+    """Sum of the log-probabilities of an ID after a prompt: one forward pass, nothing shared."""
+    import torch
+
+    with torch.inference_mode():
+        if model.config.is_encoder_decoder:
+            start = [model.config.decoder_start_token_id, *sid[:-1]]
+            logits = model(input_ids=torch.tensor([tokens]), decoder_input_ids=torch.tensor([start])).logits[0]
+        else:
+            logits = model(input_ids=torch.tensor([tokens + sid])).logits[0, len(tokens) - 1 : -1]
+        return float(torch.log_softmax(logits.double(), -1)[torch.arange(len(sid)), sid].sum())
