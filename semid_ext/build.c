@@ -119,7 +119,7 @@ write_forks(Build *build, int code_size)
             build->forks[(level - n_explicit) * build->n_words + (build->first + at) / 64] = opens[level];
         if (n_explicit)
             for (uint64_t left = opens[n_explicit - 1]; left; left &= left - 1)
-                open_edges(build, at + bit_length(left & (~left + 1)) - 1, code_size);
+                open_edges(build, at + lowest_bit(left), code_size);
     }
 }
 

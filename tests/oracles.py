@@ -466,3 +466,16 @@ def draw_probabilities_oracle(probabilities, n_draws):
             left -= probabilities[item]
         found[order] = share
     return found
+
+
+def log_probability(model, tokens, sid):
+    """Sum of the log-probabilities of an ID after a prompt: one forward pass, nothing shared."""
+    import torch
+
+    with torch.inference_mode():
+        if model.config.is_encoder_decoder:
+            start = [model.config.decoder_start_token_id, *sid[:-1]]
+            logits = model(input_ids=torch.tensor([tokens]), decoder_input_ids=torch.tensor([start])).logits[0]
+        else:
+            logits = model(input_ids=torch.tensor([tokens + sid])).logits[0, len(tokens) - 1 : -1]
+        return float(torch.log_softmax(logits.double(), -1)[torch.arange(len(sid)), sid].sum())

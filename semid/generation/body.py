@@ -67,7 +67,12 @@ class Body:
         return features[:, -1:] if last else features, cache_of(self.model, output)
 
     def answer(
-        self, decoder_input_ids: torch.Tensor, *, encoded: torch.Tensor | None, attention_mask: torch.Tensor, cache: Any
+        self,
+        decoder_input_ids: torch.Tensor,
+        *,
+        encoded: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        cache: Any,
     ) -> tuple[torch.Tensor, Any]:
         """Run the decoder of an encoder-decoder.
 
@@ -80,8 +85,7 @@ class Body:
 
         Returns
         -------
-        features : torch.Tensor of shape (rows, dim)
-            Those of the last position.
+        features : torch.Tensor of shape (rows, length, dim)
         cache : transformers.Cache
         """
         if self.split:
@@ -93,7 +97,7 @@ class Body:
                 use_cache=True,
                 return_dict=True,
             )
-            return output.last_hidden_state[:, -1], cache_of(self.model, output)
+            return output.last_hidden_state, cache_of(self.model, output)
         output = self.inner(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=attention_mask,
@@ -102,7 +106,7 @@ class Body:
             use_cache=True,
             return_dict=True,
         )
-        return output.logits[:, -1], cache_of(self.model, output)
+        return output.logits, cache_of(self.model, output)
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:

@@ -35,9 +35,10 @@ def score_items(
 ) -> FloatArray:
     """Return the log-probability of each candidate after its prompt: no beams, and so none of their error.
 
-    What teacher forcing of one candidate after the other gives, but the prompt is read once, and what candidates begin
-    with in common is read once: a decoder-only model reads all candidates in one forward pass by tree attention, an
-    encoder-decoder in one per level. GenSAR (arXiv:2504.05730) ranks 1 + 99 candidates so.
+    What teacher forcing of one candidate after the other gives, but the prompt is read once and all candidates in one
+    forward pass. A decoder-only model reads them by tree attention, what they begin with in common once; the decoder of
+    an encoder-decoder reads each prefix of all levels but the last as a row. A decoder-only model that refuses trees
+    takes a pass per level. GenSAR (arXiv:2504.05730) ranks 1 + 99 candidates so.
 
     Parameters
     ----------
