@@ -69,6 +69,13 @@ class SoftEmbedding(torch.nn.Embedding):
         Share of the rows R that training leaves away, so that the features have to serve.
     """
 
+    first_query: torch.Tensor
+    query_features: torch.Tensor
+    item_features: torch.Tensor
+    ids: torch.Tensor
+    item_of_id: torch.Tensor
+    levels: torch.Tensor
+
     def __init__(
         self, n_tokens: int, dim: int, *, n_queries: int, query_dim: int, n_items: int, item_dim: int, n_ids: int,
         n_levels: int, dropout: float = 0.0, row_dropout: float = 0.0,
@@ -176,8 +183,8 @@ def load_model(folder: Path) -> Any:
     weights = load_file(folder / "model.safetensors")
     shapes = {name.rpartition("embed_tokens.")[2]: tensor.shape for name, tensor in weights.items()}
     if "item_rows.weight" not in shapes:
-        return AutoModelForCausalLM.from_pretrained(folder).eval()
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        return AutoModelForCausalLM.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))  # type: ignore[no-untyped-call]
     (n_queries, query_dim), (n_items, item_dim) = shapes["query_features"], shapes["item_features"]
     soft = SoftEmbedding(
         *shapes["weight"], n_queries=n_queries, query_dim=query_dim, n_items=n_items, item_dim=item_dim,
