@@ -35,7 +35,7 @@ from gensar.presets import (
     recipe_for,
 )
 from gensar.recent import HISTORIES
-from gensar.run import BASELINES, EVALUATIONS, Options, run
+from gensar.run import BASELINES, EVALUATIONS, TRAINERS, Options, run
 from gensar.training import TrainingInterrupted
 
 from semid.errors import SemidError
@@ -62,7 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--evaluation", choices=EVALUATIONS, default="full", help="candidates: the paper's 1 + 99")
     parser.add_argument("--decoder", choices=DECODERS, default="semid", help="hf: the beam search of transformers")
-    parser.add_argument("--baselines", choices=BASELINES, default="floors", help="all: ALS and dense retrieval as well")
+    parser.add_argument(
+        "--baselines", choices=BASELINES, default="floors", help="all: Markov chain, ALS, SASRec, dense"
+    )
+    parser.add_argument("--trainer", choices=TRAINERS, default="own", help="hf: the Trainer of transformers")
     parser.add_argument("--beams", type=int, metavar="N", help="beams of the full catalogue (default: the preset's)")
     parser.add_argument("--normalize", choices=NORMALIZERS, default="full", help="see semid.generate")
     parser.add_argument("--seed", type=int, default=0)
@@ -79,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             Options(
                 data=asked.data, preset=asked.preset, backbone=asked.backbone, recipe=_recipe(asked), seed=asked.seed,
                 out=asked.out, resume=asked.resume, device=asked.device, evaluation=asked.evaluation,
-                decoder=asked.decoder, baselines=asked.baselines,
+                decoder=asked.decoder, baselines=asked.baselines, trainer=asked.trainer,
             )
         )  # fmt: skip
     except KeyboardInterrupt as stopped:

@@ -7,9 +7,9 @@ Beside it stand the alternatives:
     separate-kmeans                          two IDs that share nothing, each from its view alone
     residual-kmeans, rqvae                   fused: one ID for both tasks from the standardised views side by side
     semantic-kmeans, collaborative-kmeans    one ID for both tasks from one of the views
+    fused-biencoder                          one ID for both tasks from an embedding trained on both, see `biencoder`
 
-A fused ID here joins what it is given; it is not the fine-tuned bi-encoder of arXiv 2508.10478. Then the resolver makes
-the IDs unique.
+Then the resolver makes the IDs unique.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,7 @@ IdentifierName = Literal[
     "rqvae",
     "semantic-kmeans",
     "collaborative-kmeans",
+    "fused-biencoder",
 ]
 IDENTIFIERS: tuple[IdentifierName, ...] = get_args(IdentifierName)
 # How `semid.resolve` makes IDs unique.
@@ -91,7 +92,12 @@ def joined(views: Mapping[str, FloatArray]) -> FloatArray:
 
 
 def make_identifiers(
-    item_keys: tuple[str, ...], views: Mapping[str, FloatArray], *, recipe: Recipe, seed: int
+    item_keys: tuple[str, ...],
+    views: Mapping[str, FloatArray],
+    *,
+    recipe: Recipe,
+    seed: int,
+    joint: FloatArray | None = None,
 ) -> Identifiers:
     """Quantize the views of the items and make the IDs unique.
 
@@ -103,6 +109,13 @@ def make_identifiers(
     recipe : Recipe
         With the name of the identifier.
     seed : int
+    joint : ndarray of shape (n_items, dim), dtype float32, optional
+        What `fused-biencoder` quantizes; the others do without.
+
+    Raises
+    ------
+    InvalidValueError
+        If the identifier is unknown, or lacks its joint embedding.
     """
     n_levels = recipe.n_shared + recipe.n_specific
     size = codebook_size_for(len(item_keys), n_levels=n_levels, at_least=recipe.codebook_size)
@@ -124,6 +137,13 @@ def make_identifiers(
         case "semantic-kmeans" | "collaborative-kmeans":
             view = recipe.identifier.removesuffix("-kmeans")
             quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), views[view]
+        case "fused-biencoder":
+            if joint is None:
+                raise InvalidValueError(
+                    "fused-biencoder has nothing to quantize: expected a joint embedding, got None. "
+                    "Pass joint=fit_biencoder(..).items."
+                )
+            quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), joint
         case _:
             raise InvalidValueError(
                 f"--identifier is unknown: expected one of {IDENTIFIERS}, got {recipe.identifier!r}."

@@ -22,6 +22,7 @@ from semid.errors import InvalidValueError
 from .alignment import check_training_tasks
 from .backbone import Backbone
 from .baselines import measure_floors
+from .biencoder import fit_biencoder
 from .candidates import candidates_for
 from .causal import CausalBackbone
 from .collaborative import collaborative_embeddings
@@ -29,6 +30,7 @@ from .dataset import TEST, VALID, Dataset, Task, load_dataset
 from .embeddings import embed_texts
 from .encoder_decoder import T5Backbone
 from .evaluation import Evaluator, TaskResult
+from .hf_trainer import check_accelerate, is_main_process, train_hf
 from .identifiers import VIEW_OF, Identifiers, make_identifiers
 from .language import make_tokenizer, query_token, teach_ids
 from .output import RunFolder
@@ -41,12 +43,23 @@ from .soft import check_inputs, features_of, soften
 from .table import format_table, interval_rows
 from .training import train
 
-__all__ = ["BASELINES", "EVALUATIONS", "Options", "Stopwatch", "check_device", "default_folder", "first_users", "run"]
+__all__ = [
+    "BASELINES",
+    "EVALUATIONS",
+    "TRAINERS",
+    "Options",
+    "Stopwatch",
+    "check_device",
+    "default_folder",
+    "first_users",
+    "run",
+]
 
 BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
 MAX_THREADS = 8
 BASELINES = ("floors", "all")
 EVALUATIONS = ("full", "candidates", "both")
+TRAINERS = {"own": train, "hf": train_hf}
 # The result file has all of `CUTOFFS`.
 SHOWN = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 
@@ -67,6 +80,7 @@ class Options:
     evaluation: str = "full"
     decoder: str = "semid"
     baselines: str = "floors"
+    trainer: str = "own"
 
 
 @final
@@ -88,7 +102,9 @@ class Stopwatch:
 def check_device(name: str) -> torch.device:
     """Return the device, "auto" being the GPU where there is one; refuse one that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Of several processes, each has the GPU of its number on its machine.
+        own = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""
+        return torch.device(f"cuda{own}" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -121,6 +137,8 @@ def run(options: Options) -> dict[str, Any]:
     check_inputs(recipe, options.backbone)
     if options.baselines == "all":
         check_implicit()
+    if options.trainer == "hf":
+        check_accelerate()
     device = check_device(options.device)
     _use_threads()
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # files of a megabyte need none
@@ -128,7 +146,8 @@ def run(options: Options) -> dict[str, Any]:
     with watch("read data"):
         dataset = first_users(load_dataset(options.data), recipe.n_users)
     folder = RunFolder(options.out or default_folder(dataset, options))
-    folder.check(resume=options.resume)
+    if is_main_process():
+        folder.check(resume=options.resume)
     if folder.results.is_file():
         results = folder.read_results()
         print(f"{folder.path} is finished; its table again:\n\n{results['table']}")
@@ -142,7 +161,8 @@ def run(options: Options) -> dict[str, Any]:
             "collaborative": collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=options.seed),
         }
     with watch("make IDs"):
-        identifiers = make_identifiers(dataset.item_keys, views, recipe=recipe, seed=options.seed)
+        joint = _joint(dataset, views, seed=options.seed) if recipe.identifier == "fused-biencoder" else None
+        identifiers = make_identifiers(dataset.item_keys, views, recipe=recipe, seed=options.seed, joint=joint)
     print(identifiers.resolution)
 
     torch.manual_seed(options.seed)
@@ -166,18 +186,22 @@ def run(options: Options) -> dict[str, Any]:
     asked = {
         "data": dataset.name, "preset": options.preset, "backbone": options.backbone, "seed": options.seed,
         "evaluation": options.evaluation, "decoder": options.decoder, "baselines": options.baselines,
+        "trainer": options.trainer,
         "recipe": dataclasses.asdict(recipe), "ids": identifiers.sids.fingerprint, "histories": _fingerprint(dataset),
     }  # fmt: skip
-    folder.open(asked, identifiers, language)
+    if is_main_process():
+        folder.open(asked, identifiers, language)
 
     def validate() -> dict[str, float]:
         found = _evaluate(evaluator, model, split=VALID, n_users=recipe.n_valid_users)
         return {task: result.metrics["NDCG@10"] for task, result in found.items()}
 
-    state = train(
+    state = TRAINERS[options.trainer](
         backbone, model, dataset.histories, language, seed=options.seed, checkpoint=folder.checkpoint,
         validate=validate,
     )  # fmt: skip
+    if not is_main_process():
+        return {}  # what follows is done once
     watch.seconds["train"] = round(state.seconds, 1)
     watch.seconds["validate"] = round(state.validation_seconds, 1)
 
@@ -202,7 +226,7 @@ def run(options: Options) -> dict[str, Any]:
     results = {
         **asked,
         **found,
-        **({} if rivals is None else {"als": rivals.als_options}),
+        **({} if rivals is None else {"als": rivals.als_options, "sasrec": rivals.sasrec_training}),
         "query_note": dataset.query_note,
         "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
         "training": {
@@ -221,6 +245,11 @@ def run(options: Options) -> dict[str, Any]:
     folder.save_results(results)
     print(f"wrote {folder.path}: IDs, model, pictures, results.json")
     return results
+
+
+def _joint(dataset: Dataset, views: Mapping[str, Any], *, seed: int) -> Any:
+    queries = embed_texts(dataset.query_texts)
+    return fit_biencoder(dataset.histories, views["semantic"], views["collaborative"], queries, seed=seed).items
 
 
 def _rank_catalogue(
@@ -280,6 +309,7 @@ def default_folder(dataset: Dataset, options: Options) -> Path:
             ("by-", recipe.search_by, plain.search_by),
             ("", options.evaluation, "full"),
             ("", options.decoder, "semid"),
+            ("trainer-", options.trainer, "own"),
         )
         if value != usual
     ]

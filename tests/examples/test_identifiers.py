@@ -49,8 +49,9 @@ def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe):
         "collaborative": rng.standard_normal((300, 8)).astype(np.float32),
     }
     recipe = with_recipe(identifier=name, codebook_size=32)
-    made = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0)
-    one_id = name in {"residual-kmeans", "rqvae", "semantic-kmeans", "collaborative-kmeans"}
+    joint = rng.standard_normal((300, 6)).astype(np.float32)
+    made = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0, joint=joint)
+    one_id = name in {"residual-kmeans", "rqvae", "semantic-kmeans", "collaborative-kmeans", "fused-biencoder"}
     assert made.n_shared == (2 if one_id else 0 if name == "separate-kmeans" else 1)
     for view in views:
         assert made.codes[view].shape == (300, 2) and len(np.unique(made.codes[view], axis=0)) == 300
@@ -101,4 +102,25 @@ def test_joined_views_weigh_the_same():
 def test_an_unknown_identifier(with_recipe):
     recipe = with_recipe(identifier="titles")
     with pytest.raises(InvalidValueError, match=r"--identifier is unknown: expected one of .*, got 'titles'\."):
+        make_identifiers(("a", "b", "c", "d"), two_views(4), recipe=recipe, seed=0)
+
+
+def test_the_fused_identifier_is_that_of_the_joint_embedding(with_recipe):
+    recipe = with_recipe(identifier="fused-biencoder", codebook_size=32)
+    rng = np.random.default_rng(9)
+    joint = rng.standard_normal((300, 6)).astype(np.float32)
+    keys = tuple(map(str, range(300)))
+    first, again = (
+        make_identifiers(keys, {"semantic": some, "collaborative": some}, recipe=recipe, seed=0, joint=joint)
+        for some in (np.zeros((300, 2), np.float32), np.ones((300, 3), np.float32))
+    )
+    np.testing.assert_array_equal(first.codes["semantic"], again.codes["semantic"])
+    decoded = first.quantizer.decode(first.codes["semantic"])
+    assert ((decoded - joint) ** 2).sum() < 0.5 * ((joint - joint.mean(axis=0)) ** 2).sum()
+
+
+def test_the_fused_identifier_needs_an_embedding(with_recipe):
+    recipe = with_recipe(identifier="fused-biencoder")
+    message = r"nothing to quantize: expected a joint embedding, got None\. Pass joint=fit_biencoder\(\.\.\)\.items\."
+    with pytest.raises(InvalidValueError, match=message):
         make_identifiers(("a", "b", "c", "d"), two_views(4), recipe=recipe, seed=0)

@@ -5,7 +5,7 @@ import pytest
 from gensar import rivals
 from gensar.baselines import known_items
 from gensar.dataset import TEST, targets
-from gensar.rivals import Als, Dense, Rivals, check_implicit, tune_als
+from gensar.rivals import Als, Dense, Markov, Rivals, check_implicit, tune_als
 
 from semid.errors import OptionalDependencyError
 
@@ -50,6 +50,20 @@ def test_users_of_one_group_are_recommended_its_items(toy):
     assert set(np.argsort(-als.scores(np.array([0, 1, 2])))[:10]) <= set(range(20))
 
 
+def test_the_markov_chain_agrees_with_a_plain_scan(rng):
+    known = [rng.integers(0, 9, size) for size in (0, 1, 2, 3, 12, 15)]
+    chain = Markov(known, n_items=9)
+    history = rng.integers(0, 9, 7)
+    expected = np.zeros(9)
+    for age, event in enumerate(history[::-1][:5]):
+        for items in known:
+            for a in range(len(items)):
+                for b in range(a + 1, min(a + 4, len(items))):
+                    expected[items[b]] += 0.5**age * (items[a] == event) / (b - a)
+    np.testing.assert_allclose(chain.scores(history), expected)
+    assert not chain.scores(history[:0]).any()
+
+
 def test_dense_scores_are_cosines(embeddings):
     items, queries = embeddings
     np.testing.assert_allclose(Dense(items, queries).scores(2), [float(item @ queries[2]) for item in items], rtol=1e-5)
@@ -60,9 +74,10 @@ def test_rows_of_both_protocols(toy, embeddings, monkeypatch):
     monkeypatch.setattr(rivals, "FACTORS", (8,))
     found = Rivals(toy, *embeddings, seed=0)
     assert found.als_options["alpha"] in rivals.ALPHAS
+    assert 1 <= found.sasrec_training["best_epoch"] <= found.sasrec_training["epochs"]
     everything = found.measure()
     assert {task: list(rows) for task, rows in everything.items()} == {
-        "recommendation": ["ALS, implicit"],
+        "recommendation": ["Markov chain", "ALS, implicit", "SASRec"],
         "search": ["MiniLM, dense"],
     }
     alone = {

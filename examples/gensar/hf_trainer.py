@@ -1,0 +1,175 @@
+"""The same training by transformers' Trainer: several GPUs by its launchers, bf16 on a GPU, its checkpoints.
+
+    accelerate launch --num_processes 4 examples/gensar_end_to_end.py --trainer hf --preset paper ...
+
+Every process draws the same epochs and takes its share of their batches, so a step of four processes is four batches.
+Batches, optimizer and rates are those of `training`: without dropout, one process finds the same losses. A checkpoint
+is written at each validation, and a run that was stopped goes on from the last of them; the loop of `training` also
+keeps what came after it, at Ctrl-C.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from semid.errors import OptionalDependencyError
+
+from .backbone import Backbone
+from .checkpoint import TrainingState
+from .dataset import History
+from .language import Language
+from .training import learning_rate
+
+__all__ = ["check_accelerate", "is_main_process", "train_hf"]
+
+
+def check_accelerate() -> None:
+    """Raise OptionalDependencyError if accelerate is not installed: the Trainer cannot do without it."""
+    try:
+        importlib.import_module("accelerate")
+    except ImportError as error:
+        raise OptionalDependencyError(
+            f"cannot import accelerate: expected it for --trainer hf, got {error}. Run pip install accelerate."
+        ) from error
+
+
+def is_main_process() -> bool:
+    """Tell whether this process is the first of those that accelerate or torchrun has launched, or was not launched."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def train_hf(
+    backbone: Backbone,
+    model: Any,
+    histories: Sequence[History],
+    language: Language,
+    *,
+    seed: int,
+    checkpoint: Path,
+    validate: Callable[[], Mapping[str, float]],
+) -> TrainingState:
+    """Do what `training.train` does, with the same arguments; the Trainer's folder lies beside `checkpoint`.
+
+    Returns
+    -------
+    state : TrainingState
+        Without `best_weights`, which are in the model; `seconds` counts the validations, too, and this call alone.
+    """
+    recipe = backbone.recipe
+    folder = checkpoint.parent / "trainer"
+    on_gpu = model.device.type == "cuda"
+    every = max(1, recipe.n_steps // recipe.n_validations)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        max_steps=recipe.n_steps,
+        per_device_train_batch_size=1,  # an element of the data is a whole batch
+        max_grad_norm=1.0,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="ndcg",
+        greater_is_better=True,
+        logging_steps=1,
+        # Each process draws for itself: batches differ in size, and could not be cut out of one.
+        accelerator_config={"dispatch_batches": False},
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = _Trainer(model, arguments, backbone, validate, _Epochs(backbone, histories, language, seed), language)
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    found = trainer.train(resume_from_checkpoint=last)
+    model.eval()
+    logged = trainer.state.log_history
+    validations = [
+        {"step": entry["step"], **{key.removeprefix("eval_ndcg_"): entry[key] for key in entry if "_ndcg_" in key}}
+        for entry in logged
+        if "eval_ndcg" in entry
+    ]
+    return TrainingState(
+        step=trainer.state.global_step,
+        losses=[entry["loss"] for entry in logged if "loss" in entry],
+        validations=validations,
+        best_score=float(trainer.state.best_metric or 0.0),
+        best_step=int(trainer.state.best_global_step or 0),
+        seconds=float(found.metrics.get("train_runtime", 0.0)),
+    )
+
+
+@final
+class _Epochs(IterableDataset[list[Any]]):
+    """All batches of all epochs, without end; epoch e draws from the generator of (seed, e), as in `training`."""
+
+    def __init__(self, backbone: Backbone, histories: Sequence[History], language: Language, seed: int) -> None:
+        self.backbone, self.histories, self.language, self.seed = backbone, histories, language, seed
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for epoch in count():
+            yield from self.backbone.epoch(self.histories, self.language, np.random.default_rng([self.seed, epoch]))
+
+
+@final
+class _Trainer(Trainer):
+    """The Trainer with our batches, our loss, and a validation that generates."""
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        backbone: Backbone,
+        validate: Callable[[], Mapping[str, float]],
+        epochs: _Epochs,
+        language: Language,
+    ) -> None:
+        pad, recipe = language.tokenizer.pad_token_id, backbone.recipe
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(step, recipe) / recipe.learning_rate
+        )
+        # It asks for data to validate on, and `evaluate` below has its own.
+        super().__init__(
+            model, arguments, data_collator=lambda elements: dict(backbone.collate(elements[0], pad=pad)),
+            train_dataset=epochs, eval_dataset=[], optimizers=(optimizer, schedule),
+        )  # fmt: skip
+        self.backbone, self.validate, self.own = backbone, validate, model
+        # They would print every step.
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss of the backbone: the mean over the ID tokens of the batch."""
+        loss: torch.Tensor = self.backbone.loss(model, inputs)
+        return (loss, None) if return_outputs else loss
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """Return NDCG@10 of each task, and their mean by which the best model is chosen."""
+        self.own.eval()
+        ndcg = dict(self.validate())
+        metrics = {"eval_ndcg": float(np.mean(list(ndcg.values())))}
+        metrics |= {f"eval_ndcg_{task}": value for task, value in ndcg.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
