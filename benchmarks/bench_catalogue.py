@@ -55,7 +55,7 @@ def test_bench_lookups(benchmark, codes, n_items, kind, call):
     sids = built["semid"] = semid.SemanticIds(ids, codes, codebook_sizes=SIZES)
     assert sids.trie().n_items == n_items
     per_item = {"semid": (sids.nbytes + sids.trie().nbytes) / n_items} | per_item
-    keys = sum(array.nbytes for array in sids._keys.arrays().values()) / n_items
+    keys = sum(array.nbytes for array in sids._contents.keys.arrays().values()) / n_items
     asked = [ids[i] for i in np.random.default_rng(1).permutation(n_items)[:100_000]]
     rows = sids.codes_of(asked)
     for catalogue in built.values():

@@ -1,5 +1,6 @@
 """Building the trie, and one decode step: which codes may follow each of 320 prefixes."""
 
+import gc
 import time
 import tracemalloc
 
@@ -16,6 +17,7 @@ from semid.kernels import available, use_backend
 
 SIZES = (256, 256, 256, 256)
 N_ROWS = 320  # 16 requests with 20 beams
+SHAPES = pytest.mark.parametrize("sizes", [(256,) * 4, (8192,) * 3, (2048,) * 8], ids=["4x256", "3x8192", "8x2048"])
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +54,75 @@ def backends():
     return [name for name, missing in available().items() if not missing]
 
 
-@pytest.mark.benchmark(group="trie: build")
-def test_bench_build(benchmark, codes):
-    """From unsorted codes to an index that answers."""
-    rounds = 1 if benchmark.disabled else 9
-    calls = {
-        "semid": lambda: semid.Trie.from_codes(codes, codebook_sizes=SIZES),
-        "dict": lambda: DictTrie(codes),
-        "marisa-trie": lambda: MarisaTrie(codes, SIZES[0]),
+def on_each(call):
+    return {f"semid ({name})": on(name, call) for name in backends()}
+
+
+def without_garbage_collector(call):
+    """Return the call as somebody would tune it who builds millions of dicts, none of which is garbage."""
+
+    def run():
+        gc.disable()
+        try:
+            return call()
+        finally:
+            gc.enable()
+
+    return run
+
+
+@pytest.mark.benchmark(group="trie: build from unsorted codes")
+@SHAPES
+def test_bench_build(benchmark, n_million, sizes):
+    """From codes in any order to an index that answers."""
+    codes = clustered_codes(n_million, sizes)
+    calls = on_each(lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes))
+    calls |= {"dict": lambda: DictTrie(codes), "marisa-trie": lambda: MarisaTrie(codes, sizes[0])}
+    calls |= {
+        f"{name}, no garbage collector": without_garbage_collector(calls[name]) for name in ("dict", "marisa-trie")
     }
-    leaves = {
-        "semid": calls["semid"]().n_items,
-        "dict": sum(len(c) for a in calls["dict"]().root.values() for b in a.values() for c in b.values()),
-        "marisa-trie": len(calls["marisa-trie"]().trie),
-    }
-    assert set(leaves.values()) == {len(codes)}
-    benchmark.extra_info |= {"n_items": len(codes), "seconds": side_by_side(calls, rounds=rounds, warmup=0)}
-    benchmark(calls["semid"])
+    expected = codes[np.lexsort(codes.T[::-1])]
+    for name in backends():
+        trie = calls[f"semid ({name})"]()
+        assert np.array_equal(trie.codes_of(np.arange(trie.n_items)), expected)
+    assert np.array_equal(calls["dict"]().rows(), expected)
+    assert np.array_equal(calls["marisa-trie"]().rows(), expected)
+    seconds = side_by_side(calls, rounds=1 if benchmark.disabled else 5, warmup=0, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
+    benchmark.pedantic(next(iter(calls.values())), rounds=1 if benchmark.disabled else 9)
+
+
+@pytest.mark.benchmark(group="trie: build from unsorted codes, ten million items")
+def test_bench_build_ten_million(benchmark, n_million):
+    """Ten times as many, beside the sort alone that other indexes need; dicts would take several GB and a minute."""
+    codes = clustered_codes(10 * n_million, SIZES)
+    calls = on_each(lambda: semid.Trie.from_codes(codes, codebook_sizes=SIZES))
+    calls |= {"numpy.lexsort of the codes": lambda: np.lexsort(codes.T[::-1])}
+    expected = codes[calls["numpy.lexsort of the codes"]()]
+    for name in backends():
+        trie = calls[f"semid ({name})"]()
+        assert np.array_equal(trie.codes_of(np.arange(trie.n_items)), expected)
+    seconds = side_by_side(calls, rounds=1 if benchmark.disabled else 3, warmup=0, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
+    benchmark.pedantic(next(iter(calls.values())), rounds=1 if benchmark.disabled else 3)
+
+
+@pytest.mark.benchmark(group="trie: build from sorted codes")
+@SHAPES
+def test_bench_build_sorted(benchmark, n_million, sizes):
+    """Beside an index of dense tables and child starts made with NumPy, as STATIC's is, which takes sorted codes."""
+    if benchmark.disabled:
+        sizes = tuple(min(size, 256) for size in sizes)  # two dense levels of 8192 codes take 268 MB
+    codes = clustered_codes(n_million, sizes)
+    codes = codes[np.lexsort(codes.T[::-1])]
+    calls = on_each(lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes))
+    calls |= {"dense tables and child starts (NumPy)": lambda: PaddedTrie(codes, sizes[0], is_sorted=True)}
+    n_nodes = [len(level.codes) - 1 for level in calls["dense tables and child starts (NumPy)"]().levels]
+    trie = semid.Trie.from_codes(codes, codebook_sizes=sizes)
+    assert n_nodes == [len(np.unique(trie.walk(codes[:, : depth + 1]))) for depth in range(trie.n_levels)]
+    seconds = side_by_side(calls, rounds=1 if benchmark.disabled else 9, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
+    benchmark.pedantic(next(iter(calls.values())), rounds=1 if benchmark.disabled else 9)
 
 
 @pytest.mark.benchmark(group="trie: children of 320 prefixes")
@@ -81,7 +135,7 @@ def test_bench_children(benchmark, codes, depth):
     def step():
         return trie.allowed(trie.walk(prefixes), depth=depth)
 
-    calls = {f"semid ({name})": on(name, step) for name in backends()}
+    calls = on_each(step)
     calls |= {"dict": lambda: rivals[0].allowed(prefixes), "marisa-trie": lambda: rivals[1].allowed(prefixes)}
     expected = [sorted(allowed) for allowed in calls["dict"]()]  # a dict keeps the order of insertion
     assert calls["marisa-trie"]() == expected
@@ -171,7 +225,7 @@ def test_bench_mask(benchmark, million, vocabulary):
 
 
 @pytest.mark.benchmark(group="trie: memory")
-@pytest.mark.parametrize("sizes", [(256,) * 4, (8192,) * 3, (2048,) * 8], ids=["4x256", "3x8192", "8x2048"])
+@SHAPES
 def test_bench_memory(benchmark, n_million, sizes):
     """Bytes of the arrays, and the most that building allocates above its input."""
     codes = clustered_codes(n_million, sizes)
@@ -197,7 +251,7 @@ def test_bench_growth(benchmark, n_million, share):
         return [trie.select(a, b, c, depth=depth, k=20) for depth, a, b, c in steps]
 
     rounds = 1 if benchmark.disabled else 301
-    calls = {f"semid ({name})": on(name, search) for name in backends()}
+    calls = on_each(search)
     seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
     benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
     benchmark(search)

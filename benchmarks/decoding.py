@@ -1,5 +1,11 @@
 """Models of measured shapes with random weights, and Hugging Face's beam search over a dict, to decode beside."""
 
+import ctypes
+import gc
+import statistics
+import time
+from pathlib import Path
+
 import numpy as np
 import torch
 from transformers import (
@@ -14,29 +20,46 @@ from transformers import (
 import semid
 from benchmarks.catalogues import clustered_codes
 
-__all__ = ["SHAPES", "DictPrefixes", "bare_passes", "hugging_face", "model_of", "prompts", "vocabulary_of"]
+__all__ = [
+    "SHAPES",
+    "DictPrefixes",
+    "bare_passes",
+    "catalogue",
+    "hugging_face",
+    "model_of",
+    "peak_mebibytes",
+    "prompts",
+    "share_outside_the_model",
+    "vocabulary_of",
+]
 
 SIZES = (256, 256, 256, 256)
 # Hidden size, layers and vocabulary when measuring; small ones when a benchmark's body runs as a test.
-SHAPES = {"t5": dict(words=32_128, d_model=512, layers=6), "qwen2": dict(words=150_912, d_model=256, layers=4)}
-SMALL = dict(words=1_000, d_model=32, layers=2)
+SHAPES = {
+    "t5": dict(words=32_128, d_model=512, layers=6, d_ff=2_048, heads=8),
+    "qwen2": dict(words=150_912, d_model=256, layers=4, d_ff=1_024, heads=4),
+    "qwen2-0.5b": dict(words=150_912, d_model=896, layers=24, d_ff=4_864, heads=14),
+}
+SMALL = dict(words=1_000, d_model=32, layers=2, d_ff=64, heads=4)
 
 
 def model_of(kind, *, small):
     """Return a model without an end token, whose last tokens are the codes of `SIZES`."""
     torch.manual_seed(0)
     shape = SMALL if small else SHAPES[kind]
-    d_model, layers, vocab_size = shape["d_model"], shape["layers"], shape["words"] + sum(SIZES)
+    d_model, layers, heads = (shape[name] for name in ("d_model", "layers", "heads"))
+    vocab_size = shape["words"] + sum(SIZES)
     if kind == "t5":
         model = T5ForConditionalGeneration(T5Config(
-            vocab_size=vocab_size, d_model=d_model, d_kv=d_model // 8, d_ff=4 * d_model, num_layers=layers,
-            num_heads=8, decoder_start_token_id=0, pad_token_id=0, eos_token_id=None,
+            vocab_size=vocab_size, d_model=d_model, d_kv=d_model // heads, d_ff=shape["d_ff"], num_layers=layers,
+            num_heads=heads, decoder_start_token_id=0, pad_token_id=0, eos_token_id=None,
         ))  # fmt: skip
         model.shared.weight.data.normal_(0, 0.08)
     else:
         model = Qwen2ForCausalLM(Qwen2Config(
-            vocab_size=vocab_size, hidden_size=d_model, intermediate_size=4 * d_model, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, bos_token_id=None, eos_token_id=None, pad_token_id=0,
+            vocab_size=vocab_size, hidden_size=d_model, intermediate_size=shape["d_ff"], num_hidden_layers=layers,
+            num_attention_heads=heads, num_key_value_heads=2, max_position_embeddings=4_096, bos_token_id=None,
+            eos_token_id=None, pad_token_id=0,
         ))  # fmt: skip
         model.model.embed_tokens.weight.data.normal_(0, 0.08)
     model.generation_config.eos_token_id = None
@@ -106,3 +129,51 @@ def bare_passes(model, inputs, num_beams):
         seen = cache.get_seq_length() + num_beams
         mask = torch.zeros(batch, 1, num_beams, seen)
         decoder(input_ids=tokens, attention_mask=mask, past_key_values=cache, **options)
+
+
+def share_outside_the_model(monkeypatch, search, forward, head, *, rounds):
+    """Return which share of a search's CPU time goes to what neither the model nor its output layer computes.
+
+    That is the constraint: checks, log-probabilities of a level's codes, selection in the trie, and the output.
+    `forward` and `head` are the classes whose methods are timed apart.
+    """
+    spent = [0.0]
+
+    def timed(call):
+        def run(*args, **kwargs):
+            begin = time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent[0] += time.process_time() - begin
+
+        return run
+
+    shares = []
+    with monkeypatch.context() as patch:
+        for owner, names in ((forward, ("prompt", "step")), (head, ("logits", "log_normalizer"))):
+            for name in names:
+                patch.setattr(owner, name, timed(getattr(owner, name)))
+        for _ in range(rounds):
+            spent[0], begin = 0.0, time.process_time()
+            search()
+            shares.append(1 - spent[0] / (time.process_time() - begin))
+    return statistics.median(shares)
+
+
+def peak_mebibytes(call):
+    """Return by how much the memory of this process rose at most during a call; Linux tells, NaN elsewhere."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        call()
+        return float("nan")
+
+    def kibibytes(name):
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed and the allocator has kept
+    before = kibibytes("VmRSS")
+    reset.write_text("5")  # the peak begins anew
+    call()
+    return (kibibytes("VmHWM") - before) / 1024

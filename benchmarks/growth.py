@@ -1,4 +1,4 @@
-"""Pictures of how a cost grows with the number of items: of fitting, of making IDs unique, of the steps of a search."""
+"""Pictures of how a cost grows: with the items of a catalogue, and of a search with its beams and its prompt."""
 
 import statistics
 
@@ -13,6 +13,7 @@ def draw_growth(report, path):
         ("trie: growth", _draw_steps),
         ("quantizers: growth", _draw_fitting),
         ("collisions: growth", _draw_solving),
+        ("generate: growth", _draw_searches),
     ):
         infos = _infos(report, group)
         if infos:
@@ -88,5 +89,35 @@ def _draw_solving(infos, path):
         ax.set_yscale("log")
         ax.spines[["right", "top"]].set_visible(False)
     against_items.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _draw_searches(infos, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(9.6, 7.2), layout="constrained", sharex="row", sharey="col")
+    for (time_ax, memory_ax), varied, fixed, label in (
+        (axes[0], "num_beams", "length", "beams, after a prompt of {} tokens"),
+        (axes[1], "length", "num_beams", "tokens of the prompt, {} beams"),
+    ):
+        constant = max({info[fixed] for info in infos}, key=[info[fixed] for info in infos].count)
+        own = sorted((info for info in infos if info[fixed] == constant), key=lambda info: info[varied])
+        x = [info[varied] for info in own]
+        for color, name, marker in zip(PALETTE, own[0]["seconds"], "os^", strict=False):
+            style = {"marker": marker, "color": color, "label": name}
+            time_ax.plot(x, [statistics.median(info["seconds"][name]) for info in own], **style)
+            mebibytes = [next(mib for at, mib in info["mebibytes"].items() if at.startswith(name)) for info in own]
+            memory_ax.plot(x, mebibytes, **style)
+        for ax, what in ((time_ax, "CPU seconds of a request"), (memory_ax, "memory peak above the model, MiB")):
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel(label.format(constant))
+            ax.set_ylabel(what)
+            ax.spines[["right", "top"]].set_visible(False)
+    axes[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

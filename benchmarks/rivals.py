@@ -1,6 +1,7 @@
 """Tries that people use today, written as well as we can: a nested dict and marisa-trie."""
 
 import marisa_trie
+import numpy as np
 
 __all__ = ["DictTrie", "MarisaTrie"]
 
@@ -9,11 +10,18 @@ class DictTrie:
     """Nested dictionaries, as in most published code; an item's path ends in an empty dict."""
 
     def __init__(self, codes):
-        self.root = {}
+        self.root, self.n_levels = {}, codes.shape[1]
         for row in codes.tolist():  # Python ints once, not a NumPy scalar per level
             node = self.root
             for code in row:
                 node = node.setdefault(code, {})
+
+    def rows(self):
+        """Return all items in lexicographic order."""
+        paths = [((), self.root)]
+        for _ in range(self.n_levels):
+            paths = [((*path, code), node[code]) for path, node in paths for code in sorted(node)]
+        return np.array([path for path, _ in paths])
 
     def allowed(self, prefixes):
         found = []
@@ -37,6 +45,12 @@ class MarisaTrie:
     def __init__(self, codes, codebook_size):
         self.trie = marisa_trie.Trie(map(self.key, codes.tolist()))
         self.letters = [chr(self.FIRST + code) for code in range(codebook_size)]
+
+    def rows(self):
+        """Return all items in lexicographic order."""
+        keys = sorted(self.trie.keys())
+        letters = np.frombuffer("".join(keys).encode("utf-32-le"), np.uint32)
+        return letters.reshape(len(keys), -1).astype(np.int64) - self.FIRST
 
     def key(self, row):
         return "".join([chr(self.FIRST + code) for code in row])

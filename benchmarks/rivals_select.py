@@ -1,16 +1,26 @@
 """One beam step as STATIC does it on PyTorch (arXiv:2602.22647): dense tables near the root, padded gathers below."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 
 __all__ = ["PaddedTrie"]
 
 
+class Level(NamedTuple):
+    table: Any
+    starts: torch.Tensor
+    codes: torch.Tensor
+    widest: int
+
+
 class PaddedTrie:
     """Tables of next nodes for the first two levels, then child starts; every row reads the widest node's children."""
 
-    def __init__(self, codes, codebook_size):
-        codes = codes[np.lexsort(codes.T[::-1])]
+    def __init__(self, codes, codebook_size, *, is_sorted=False):
+        if not is_sorted:
+            codes = codes[np.lexsort(codes.T[::-1])]
         self.size, self.levels = codebook_size, []
         parent = np.zeros(len(codes), np.int64)
         opened = np.zeros(len(codes), bool)
@@ -20,14 +30,14 @@ class PaddedTrie:
             first = np.flatnonzero(opened)
             owner, code = parent[first], codes[first, depth].astype(np.int64)
             n_nodes = int(parent[-1]) + 1
-            starts = np.searchsorted(owner, np.arange(n_nodes + 1))
+            starts = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_nodes))])
             table = None
             if depth < 2:
-                table = np.full((n_nodes, codebook_size), -1, np.int64)
-                table[owner, code] = np.arange(len(first))
+                table = np.full((n_nodes, codebook_size), -1, np.int32)
+                table[owner, code] = np.arange(len(first), dtype=np.int32)
                 table = torch.from_numpy(table)
             code = torch.from_numpy(np.append(code, 0))
-            self.levels.append((table, torch.from_numpy(starts), code, int(np.diff(starts).max())))
+            self.levels.append(Level(table, torch.from_numpy(starts), code, int(np.diff(starts).max())))
             parent = np.cumsum(opened) - 1
 
     def select(self, log_probs, start, nodes, depth, k):

@@ -31,20 +31,20 @@ def table(report):
         lines += ["", "| task, without a rival | items | call | result |", "|---|---|---|---|"]
     for entry in alone:
         for name, result in entry["extra_info"]["results"].items():
-            lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {name} | {_result(result)} |")
+            lines.append(f"| {_task(entry)} | {entry['extra_info']['n_items']:,} | {name} | {_result(result)} |")
     memory = [entry for entry in entries if "mebibytes" in entry["extra_info"]]
     if memory:
         lines += ["", "| task | items | phase | MiB |", "|---|---|---|---|"]
     for entry in memory:
         for phase, mebibytes in entry["extra_info"]["mebibytes"].items():
-            lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {phase} | {mebibytes:,.0f} |")
+            lines.append(f"| {_task(entry)} | {entry['extra_info']['n_items']:,} | {phase} | {mebibytes:,.0f} |")
     measured = [entry for entry in entries if "measured" in entry["extra_info"]]
     if measured:
         lines += ["", "| task | items | reported, not asserted |", "|---|---|---|"]
     for entry in measured:
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in
                             entry["extra_info"]["measured"].items())  # fmt: skip
-        lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {figures} |")
+        lines.append(f"| {_task(entry)} | {entry['extra_info']['n_items']:,} | {figures} |")
     missing = sorted({name for entry in entries for name in entry["extra_info"].get("missing", ())})
     if missing:
         lines += ["", f"Not installed, and so not measured: {', '.join(missing)}."]
@@ -54,8 +54,7 @@ def table(report):
 def _rows(entry, *, with_results):
     info = entry["extra_info"]
     seconds, results = info["seconds"], info.get("results", {})
-    params = ", ".join(_parameter(name, value) for name, value in (entry["params"] or {}).items())
-    task = entry["group"] + (f", {params}" if params else "")
+    task = _task(entry)
     for name, (median, low, high) in ratios(seconds, of=next(iter(seconds))).items():
         ratio = f"{median:.3g}" + (f" ({low:.3g} .. {high:.3g})" if low < high else "")
         cells = [task, f"{info['n_items']:,}", name, ratio, str(len(seconds[name]))]
@@ -64,11 +63,17 @@ def _rows(entry, *, with_results):
         yield f"| {' | '.join(cells)} |"
 
 
+def _task(entry):
+    """Return what was measured, with its parameters."""
+    params = ", ".join(_parameter(name, value) for name, value in (entry.get("params") or {}).items())
+    return entry["group"] + (f", {params}" if params else "")
+
+
 def _parameter(name, value):
     """Return how a task names a parameter of its test."""
     if name == "n_threads":
         return f"{value} thread{'s' if value > 1 else ''}"
-    return f"{name} {value}" if isinstance(value, int | float) else str(value)
+    return f"{name.replace('_', ' ')} {value}" if isinstance(value, int | float) else str(value)
 
 
 def _result(result):

@@ -22,7 +22,7 @@ from gensar.alignment import TRAINING_TASKS
 from gensar.decoding import DECODERS
 from gensar.evaluation import LIST_LENGTH
 from gensar.identifiers import IDENTIFIERS, POLICIES
-from gensar.presets import BACKBONES, NORMALIZERS, PRESETS, TASKS, Recipe, only_tasks, recipe_for
+from gensar.presets import BACKBONES, INPUTS, NORMALIZERS, PRESETS, SCOPES, TASKS, Recipe, only_tasks, recipe_for
 from gensar.recent import HISTORIES
 from gensar.run import BASELINES, EVALUATIONS, TRAINERS, Options, run
 from gensar.training import TrainingInterrupted
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder in the neutral format or with RecBole atomic files")
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--backbone", choices=BACKBONES, default="causal")
-    parser.add_argument("--identifier", choices=IDENTIFIERS, default=IDENTIFIERS[0], help="how the IDs are made")
+    parser.add_argument("--identifier", choices=IDENTIFIERS, help="how the IDs are made (default: the preset's)")
     parser.add_argument("--tasks", choices=TASKS, default="both", help="train and evaluate one task alone")
     parser.add_argument("--training-tasks", choices=TRAINING_TASKS, default="two", help="six: the paper's; t5 only")
     parser.add_argument("--policy", choices=POLICIES, default="nearest", help="how IDs are made unique")
@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--history", choices=HISTORIES, default="strict", help="published: as in GenSAR's code; t5 only"
     )
     parser.add_argument("--recent", type=int, metavar="N", help="prompts tell the last N events of each form; t5 only")
+    parser.add_argument("--inputs", choices=INPUTS, help="soft: text and item embeddings added; default: the preset's")
+    parser.add_argument("--search-within", choices=SCOPES, help="what a search may find (default: the preset's)")
     parser.add_argument("--evaluation", choices=EVALUATIONS, default="full", help="candidates: the paper's 1 + 99")
     parser.add_argument("--decoder", choices=DECODERS, default="semid", help="hf: the beam search of transformers")
     parser.add_argument(
@@ -83,13 +85,15 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
     recipe = only_tasks(recipe_for(asked.preset, asked.backbone), asked.tasks)
     return replace(
         recipe,
-        identifier=asked.identifier,
+        identifier=asked.identifier or recipe.identifier,
         training_tasks=asked.training_tasks,
         policy=asked.policy,
         history=asked.history,
         n_recent=asked.recent,
         normalize=asked.normalize,
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,
+        inputs=asked.inputs or recipe.inputs,
+        search_within=asked.search_within or recipe.search_within,
     )
 
 

@@ -77,7 +77,7 @@ make_room(Best *best)
 /* Sort keys that all differ, the largest first: runs of eight by counting who is larger, then merged, neither of which
  * has branches to guess wrong. */
 static inline void
-sort_keys(Best *best)
+sort_best(Best *best)
 {
     enum { RUN = 8 };
     uint64_t *from = best->keys, *to = best->scratch;

@@ -20,17 +20,6 @@ enum { GROUP = 16 };
 /* Bytes between what is read and what is fetched: the processor's own fetching stops at each page. */
 enum { AHEAD = 4096 };
 
-/* The position of the lowest bit set. */
-INLINED int
-lowest_bit(unsigned bits)
-{
-#if defined(__GNUC__)
-    return __builtin_ctz(bits);
-#else
-    return (int)popcount((bits & (~bits + 1)) - 1);
-#endif
-}
-
 /* Raise each of GROUP lanes to the largest of every GROUP-th of n scores; what is not a number raises none. */
 INLINED void
 raise_lanes_from(int64_t first, float *lanes, const float *log_probs, float base, int64_t n)

@@ -15,6 +15,12 @@ static PyMethodDef methods[] = {
     KERNEL("mask_inplace", mask_inplace, "Overwrite the scores that lead to no item."),
     KERNEL("fill_bitmask", fill_bitmask, "Write the tokens that lead to an item as bits."),
     KERNEL("select", select_children, "Write the best children over all beams of each request."),
+    KERNEL("count_keys", count_keys, "Write where the keys of each bucket begin."),
+    KERNEL("scatter_keys", scatter_keys, "Write each row's key into its bucket."),
+    KERNEL("sort_keys", sort_keys, "Sort the keys of each bucket."),
+    KERNEL("sort_ties", sort_ties, "Sort rows whose keys are equal by the levels that are not in a key."),
+    KERNEL("drop_repeats", drop_repeats, "Keep one of each row, and count what opens an edge at each level."),
+    KERNEL("fill_levels", fill_levels, "Write sorted keys into the arrays of a trie."),
     {NULL, NULL, 0, NULL},
 };
 

@@ -16,6 +16,10 @@
 #define PREFETCH(address) ((void)(address))
 #endif
 
+/* The children of a node of so many items are found by the bits that say where they begin, not by looking at each item:
+ * the cost does not grow with the number of items then. */
+enum { CROWDED = 64 };
+
 typedef struct {
     const void *starts, *firsts; /* int64_t where is_wide, else int32_t */
     const void *child_codes;     /* unsigned, code_size bytes each */
@@ -81,10 +85,29 @@ popcount(uint64_t bits)
     return (int64_t)((((bits + (bits >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101)) >> 56);
 }
 
-/* First position in the sorted codes[low .. high - 1] that is not below `wanted`. */
+/* The position of the lowest bit set; there is one. */
+INLINED int
+lowest_bit(uint64_t bits)
+{
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    return (int)popcount((bits & (~bits + 1)) - 1);
+#endif
+}
+
+/* First position in the sorted codes[low .. high - 1] that is not below `wanted`. Where there are many, no branch is
+ * there to be guessed wrong; where there are few, guessing lets the processor go on to what follows. */
 INLINED int64_t
 count_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, int code_size)
 {
+    if (high - low >= 32) {
+        for (int64_t n = high - low, half; n > 0; n -= half) {
+            half = (n + 1) >> 1;
+            low += (int64_t)code_at(codes, low + half - 1, code_size) < wanted ? half : 0;
+        }
+        return low;
+    }
     while (low < high) {
         const int64_t middle = (low + high) >> 1;
         if ((int64_t)code_at(codes, middle, code_size) < wanted)
@@ -95,15 +118,14 @@ count_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, 
     return low;
 }
 
-/* The same for ranks, without a branch to guess wrong. */
+/* The same for ranks, of which there are many. */
 INLINED int64_t
 count_ranks_below(const int64_t *ranks, int64_t n, int64_t wanted)
 {
     int64_t first = 0;
-    while (n > 0) {
-        const int64_t half = (n + 1) >> 1;
+    for (int64_t half; n > 0; n -= half) {
+        half = (n + 1) >> 1;
         first += ranks[first + half - 1] < wanted ? half : 0;
-        n -= half;
     }
     return first;
 }
@@ -123,7 +145,7 @@ next_fork(const Trie *trie, const uint64_t *forks, int64_t rank)
             return trie->n_items;
         bits = forks[word];
     }
-    return (word << 6) + popcount((bits & (~bits + 1)) - 1);
+    return (word << 6) + lowest_bit(bits);
 }
 
 /* The bits that say where the nodes of a flat depth begin. */
@@ -146,6 +168,61 @@ node_range(const Trie *trie, int64_t depth, int64_t node, int64_t *low, int64_t 
         *low = node;
         *high = depth == trie->n_levels ? node + 1 : next_fork(trie, forks_of_depth(trie, depth), node);
     }
+}
+
+/* The children of a node of a flat level before the last: a bit says where each begins. */
+typedef struct {
+    const uint64_t *forks;
+    int64_t word, last_word;
+    uint64_t bits, last_mask;
+} Children;
+
+/* The bits of a word of the ranks first .. last - 1, of which there is at least one. */
+INLINED void
+begin_children(Children *children, const Trie *trie, int64_t depth, int64_t first, int64_t last)
+{
+    children->forks = forks_of_depth(trie, depth + 1);
+    children->word = first >> 6;
+    children->last_word = (last - 1) >> 6;
+    children->last_mask = ~UINT64_C(0) >> (63 - ((last - 1) & 63));
+    children->bits = children->forks[first >> 6] & (~UINT64_C(0) << (first & 63));
+    if (children->word == children->last_word)
+        children->bits &= children->last_mask;
+}
+
+INLINED int
+next_word(Children *children)
+{
+    if (children->word == children->last_word)
+        return 0;
+    children->bits = children->forks[++children->word];
+    if (children->word == children->last_word)
+        children->bits &= children->last_mask;
+    return 1;
+}
+
+/* The next child, -1 behind the last. */
+INLINED int64_t
+next_child(Children *children)
+{
+    while (!children->bits)
+        if (!next_word(children))
+            return -1;
+    const int64_t child = (children->word << 6) + lowest_bit(children->bits);
+    children->bits &= children->bits - 1;
+    return child;
+}
+
+/* How many children there are. */
+INLINED int64_t
+count_flat_children(const Trie *trie, int64_t depth, int64_t first, int64_t last)
+{
+    Children children;
+    begin_children(&children, trie, depth, first, last);
+    int64_t n = popcount(children.bits);
+    while (next_word(&children))
+        n += popcount(children.bits);
+    return n;
 }
 
 /* How many ranks below `rank` are alive; `alive` has a word for it. */
@@ -199,6 +276,16 @@ list_children(const Trie *trie, int64_t depth, int64_t node, void *out, int code
             if (!trie->alive
                 || alive_below(trie, first_of(trie, below + child), first_of(trie, below + child + 1)) > 0)
                 put_code(out, n++, code_at(codes, child, code_size), code_size);
+        return n;
+    }
+    if (last - first >= CROWDED && depth < trie->n_levels - 1) {
+        Children children;
+        begin_children(&children, trie, depth, first, last);
+        for (int64_t child = next_child(&children), next; child >= 0; child = next) {
+            next = next_child(&children);
+            if (!trie->alive || alive_below(trie, child, next < 0 ? last : next) > 0)
+                put_code(out, n++, code_at(codes, child, code_size), code_size);
+        }
         return n;
     }
     if (!trie->alive) { /* items that share a child are neighbours: the next one overwrites it */

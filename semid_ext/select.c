@@ -11,6 +11,8 @@
 #include "best.h"
 #include "lanes.h"
 
+enum { CROWDNESS = 2 };
+
 typedef struct {
     Trie trie;
     int64_t depth, n_beams, size, k;
@@ -22,10 +24,10 @@ typedef struct {
     int is_limited, is_filtered;
     float *scores;
     int64_t *rows, *codes, *children; /* k each */
-    /* Room for one request: where the children of each beam are, the beams of dense nodes, the first excluded rank at
+    /* Room for one request: where the children of each beam are and how many, the beams of dense nodes, the first excluded rank at
      * or behind each beam's first (-1 while nobody asked), the scores of all other children with their places, the
      * codes of a row that reach the threshold, lanes. */
-    int64_t *firsts, *lasts, *dense, *first_excluded;
+    int64_t *firsts, *lasts, *counts, *dense, *first_excluded;
     float *values, *lanes;
     uint32_t *places, *reached;
     int64_t n_dense, n_values, n_children, values_room, lanes_room, most_wanted;
@@ -69,13 +71,13 @@ INLINED void
 score_children(Step *step, const void *codes, int64_t beam, int some_are_dead, int code_size)
 {
     const float *log_probs = step->log_probs + beam * step->size, base = step->start[beam];
-    const int64_t first = step->firsts[beam], last = step->lasts[beam];
+    const int64_t last = step->lasts[beam];
     const uint32_t place = (uint32_t)(beam * step->size);
-    float *values = step->values;
-    uint32_t *places = step->places;
-    int64_t n = step->n_values;
+    float *values = step->values + step->n_values;
+    uint32_t *places = step->places + step->n_values;
+    int64_t n = 0;
     int is_reached = 0;
-    for (int64_t child = first; child < last; child++) {
+    for (int64_t child = step->firsts[beam]; child < last; child++) {
         const uint32_t code = code_at(codes, child, code_size);
         values[n] = base + log_probs[code];
         places[n] = place + code;
@@ -88,7 +90,37 @@ score_children(Step *step, const void *codes, int64_t beam, int some_are_dead, i
             is_reached &= !is_end;
         }
     }
-    step->n_values = n;
+    step->n_values += n;
+}
+
+/* The same in a crowded node of a flat level before the last, by the bits that say where its children begin. */
+INLINED void
+score_crowd(Step *step, const void *codes, int64_t beam, int some_are_dead, int code_size)
+{
+    const float *log_probs = step->log_probs + beam * step->size, base = step->start[beam];
+    const uint32_t place = (uint32_t)(beam * step->size);
+    float *values = step->values + step->n_values;
+    uint32_t *places = step->places + step->n_values;
+    int64_t n = 0, child_before = -1;
+    Children children;
+    begin_children(&children, &step->trie, step->depth, step->firsts[beam], step->lasts[beam]);
+    do
+        for (uint64_t bits = children.bits; bits; bits &= bits - 1) {
+            const int64_t child = (children.word << 6) + lowest_bit(bits);
+            const uint32_t code = code_at(codes, child, code_size);
+            if (some_are_dead) { /* where this child begins, the items of the one before end */
+                if (child_before >= 0)
+                    n += alive_below(&step->trie, child_before, child) > 0;
+                child_before = child;
+            }
+            values[n] = base + log_probs[code];
+            places[n] = place + code;
+            n += !some_are_dead;
+        }
+    while (next_word(&children));
+    if (some_are_dead)
+        n += alive_below(&step->trie, child_before, step->lasts[beam]) > 0;
+    step->n_values += n;
 }
 
 /* Score the children of a beam that lead to a candidate. */
@@ -129,24 +161,42 @@ score_candidates(Step *step, const void *codes, int64_t beam, int code_size)
     }
 }
 
-/* Find where each beam's children are, and score those that are not of dense nodes; -1 where memory is out. */
+/* Find where each beam's children are, and fetch them: the next pass need not wait for one after the other then. */
+INLINED void
+find_children(Step *step, const void *codes, int code_size)
+{
+    const int some_are_dead = step->trie.alive && step->depth >= step->trie.n_explicit;
+    for (int64_t beam = 0; beam < step->n_beams; beam++) {
+        int64_t first = 0, last = 0;
+        if (step->nodes[beam] >= 0)
+            child_range(&step->trie, step->depth, step->nodes[beam], &first, &last);
+        for (int line = 0; line < 3; line++)
+            PREFETCH((const char *)codes + first * code_size + 64 * line);
+        if (!step->are_distinct)
+            PREFETCH(forks_of_depth(&step->trie, step->depth + 1) + (first >> 6));
+        if (some_are_dead)
+            PREFETCH(step->trie.alive + (first >> 6));
+        step->firsts[beam] = first;
+        step->lasts[beam] = last;
+        step->first_excluded[beam] = -1;
+    }
+}
+
+/* Score the children that are not of dense nodes; -1 where memory is out. */
 INLINED int
 score_request(Step *step, const void *codes, int code_size)
 {
     int64_t room = GROUP;
     const int some_are_dead = step->trie.alive && step->depth >= step->trie.n_explicit;
     step->n_dense = step->n_values = step->n_children = 0;
+    find_children(step, codes, code_size);
     for (int64_t beam = 0; beam < step->n_beams; beam++) {
-        step->firsts[beam] = step->lasts[beam] = 0;
-        step->first_excluded[beam] = -1;
-        if (step->nodes[beam] < 0)
-            continue;
-        child_range(&step->trie, step->depth, step->nodes[beam], &step->firsts[beam], &step->lasts[beam]);
-        PREFETCH((const char *)codes + step->firsts[beam] * code_size);
-        if (some_are_dead)
-            PREFETCH(step->trie.alive + (step->firsts[beam] >> 6));
-        const int64_t n = step->lasts[beam] - step->firsts[beam];
-        if (step->are_distinct && !step->is_limited && !some_are_dead && n >= GROUP && 2 * n > step->size) {
+        int64_t n = step->lasts[beam] - step->firsts[beam];
+        step->counts[beam] = step->are_distinct ? n : -1;
+        if (n >= CROWDED && !step->are_distinct && !step->is_limited)
+            n = step->counts[beam] = count_flat_children(&step->trie, step->depth, step->firsts[beam],
+                                                         step->lasts[beam]);
+        if (step->counts[beam] >= GROUP && 2 * n > step->size && !step->is_limited && !some_are_dead) {
             step->dense[step->n_dense++] = beam;
             step->n_children += n;
         }
@@ -165,10 +215,15 @@ score_request(Step *step, const void *codes, int code_size)
     for (int64_t beam = 0, dense = 0; beam < step->n_beams; beam++) {
         if (step->nodes[beam] < 0)
             continue;
-        if (dense < step->n_dense && step->dense[dense] == beam)
+        if (dense < step->n_dense && step->dense[dense] == beam) {
             dense++;
-        else if (step->is_limited)
+            continue;
+        }
+        if (step->is_limited)
             score_candidates(step, codes, beam, code_size);
+        else if (!step->are_distinct && step->lasts[beam] - step->firsts[beam] >= CROWDED
+                 && step->lasts[beam] - step->firsts[beam] >= CROWDNESS * step->counts[beam])
+            score_crowd(step, codes, beam, some_are_dead, code_size);
         else if (some_are_dead)
             score_children(step, codes, beam, 1, code_size);
         else
@@ -187,7 +242,7 @@ likely_threshold(Step *step, int64_t wanted)
     if (step->n_children <= 2 * wanted)
         return -INFINITY;
     if (n_codes > step->n_children)
-        wanted = wanted * n_codes / step->n_children + wanted / 16 + 1;
+        wanted = wanted * n_codes / step->n_children + wanted / 4 + 1;
     const int64_t width = (3 * wanted + GROUP - 1) / GROUP * GROUP;
     if (width > step->lanes_room)
         return -INFINITY;
@@ -222,7 +277,7 @@ push_reaching(Step *step, const void *codes, int code_size)
     for (int64_t dense = 0; dense < step->n_dense; dense++) {
         const int64_t beam = step->dense[dense];
         const float *log_probs = step->log_probs + beam * step->size, base = step->start[beam];
-        const int is_full = step->lasts[beam] - step->firsts[beam] == step->size;
+        const int is_full = step->counts[beam] == step->size;
         const int64_t n = list_reaching(log_probs, base, best->threshold, step->size, step->reached);
         for (int64_t at = 0; at < n; at++) {
             const uint32_t code = step->reached[at];
@@ -233,17 +288,12 @@ push_reaching(Step *step, const void *codes, int code_size)
         }
     }
     for (int64_t first = 0; first < step->n_values; first += BLOCK) {
-        uint8_t reached[BLOCK];
-        const int64_t n_block = step->n_values - first < BLOCK ? step->n_values - first : BLOCK;
         const float *values = step->values + first;
-        int64_t n = 0;
         make_room(best);
-        for (int64_t at = 0; at < n_block; at++) { /* without a branch to guess wrong */
-            reached[n] = (uint8_t)at;
-            n += values[at] >= best->threshold;
-        }
+        const int64_t n = list_reaching(values, 0.0f, best->threshold,
+                                        step->n_values - first < BLOCK ? step->n_values - first : BLOCK, step->reached);
         for (int64_t at = 0; at < n; at++)
-            best->keys[best->n++] = key_of(values[reached[at]], step->places[first + reached[at]]);
+            best->keys[best->n++] = key_of(values[step->reached[at]], step->places[first + step->reached[at]]);
     }
 }
 
@@ -313,7 +363,7 @@ select_of_request(Step *step, int code_size)
             return -1;
         begin(&step->best, wanted, likely_threshold(step, wanted));
         push_reaching(step, codes, code_size);
-        sort_keys(&step->best);
+        sort_best(&step->best);
         n = write_winners(step, codes, code_size);
         if (n == step->k || step->best.is_all)
             break;
@@ -350,11 +400,12 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
 
     int failed = 0;
     Py_BEGIN_ALLOW_THREADS
-    step.firsts = malloc((size_t)(4 * step.n_beams + 1) * sizeof(int64_t));
-    step.reached = malloc((size_t)(step.size + 1) * sizeof(uint32_t));
+    step.firsts = malloc((size_t)(5 * step.n_beams + 1) * sizeof(int64_t));
+    step.reached = malloc((size_t)((step.size > BLOCK ? step.size : BLOCK) + 1) * sizeof(uint32_t));
     failed = !step.firsts || !step.reached;
     step.lasts = step.firsts + step.n_beams;
-    step.dense = step.lasts + step.n_beams;
+    step.counts = step.lasts + step.n_beams;
+    step.dense = step.counts + step.n_beams;
     step.first_excluded = step.dense + step.n_beams;
     for (int64_t request = 0; request < n_requests && !failed; request++) {
         const int64_t *exclude_starts = ARRAY(int64_t, EXCLUDE_STARTS) + request;

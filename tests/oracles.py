@@ -423,3 +423,59 @@ def prefix_range_oracle(codes, prefix):
     rows = sorted({tuple(int(c) for c in sid) for sid in codes})
     ranks = [rank for rank, sid in enumerate(rows) if sid[: len(prefix)] == tuple(prefix)]
     return (min(ranks), max(ranks) + 1) if ranks else (0, 0)
+
+
+def written_probabilities_oracle(model, inputs, token_rows, *, temperature=1.0):
+    """Probability with which a model that may write nothing but items writes each, shape (batch, n_items).
+
+    At each level the softmax over the tokens with which an item goes on; whole texts in float64.
+    """
+    import copy
+
+    import torch
+
+    model = copy.deepcopy(model).double()
+    rows = [tuple(row) for row in token_rows]
+    found = []
+    for prompt, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+        text = prompt[mask.bool()].tolist()
+        shares = {}
+        for prefix in {row[:depth] for row in rows for depth in range(len(row))}:
+            with torch.no_grad():
+                if model.config.is_encoder_decoder:
+                    start = torch.tensor([[model.config.decoder_start_token_id, *prefix]])
+                    logits = model(input_ids=torch.tensor([text]), decoder_input_ids=start, use_cache=False).logits[
+                        0, -1
+                    ]
+                else:
+                    logits = model(input_ids=torch.tensor([[*text, *prefix]]), use_cache=False).logits[0, -1]
+            follow = sorted({row[len(prefix)] for row in rows if row[: len(prefix)] == prefix})
+            weights = np.exp(logits[follow].numpy() / temperature - (logits[follow] / temperature).max().item())
+            shares |= {(*prefix, token): share for token, share in zip(follow, weights / weights.sum(), strict=True)}
+        found.append([np.prod([shares[row[: depth + 1]] for depth in range(len(row))]) for row in rows])
+    return np.array(found)
+
+
+def draw_probabilities_oracle(probabilities, n_draws):
+    """Probability of each ordered sample without replacement: one after the other, in proportion to what is left."""
+    found = {}
+    for order in permutations(range(len(probabilities)), n_draws):
+        share, left = 1.0, 1.0
+        for item in order:
+            share *= probabilities[item] / left
+            left -= probabilities[item]
+        found[order] = share
+    return found
+
+
+def log_probability(model, tokens, sid):
+    """Sum of the log-probabilities of an ID after a prompt: one forward pass, nothing shared."""
+    import torch
+
+    with torch.inference_mode():
+        if model.config.is_encoder_decoder:
+            start = [model.config.decoder_start_token_id, *sid[:-1]]
+            logits = model(input_ids=torch.tensor([tokens]), decoder_input_ids=torch.tensor([start])).logits[0]
+        else:
+            logits = model(input_ids=torch.tensor([tokens + sid])).logits[0, len(tokens) - 1 : -1]
+        return float(torch.log_softmax(logits.double(), -1)[torch.arange(len(sid)), sid].sum())

@@ -88,6 +88,16 @@ def test_the_growth_is_drawn(tmp_path):
     ]
     draw_growth(report(*solved), tmp_path / "solved.png")
     assert (tmp_path / "solved.png").stat().st_size > 1000
+    searches = [
+        entry(
+            "generate: growth",
+            {"n_items": 9, "num_beams": n_beams, "length": length, "seconds": {"semid": [1.0, 3.0], "HF": [n_beams]},
+             "mebibytes": {"semid, 1": 2.0, "HF, 1": length}},
+        )
+        for n_beams, length in ((1, 64), (50, 64), (50, 512))
+    ]  # fmt: skip
+    draw_growth(report(*searches), tmp_path / "searches.png")
+    assert (tmp_path / "searches.png").stat().st_size > 1000
     draw_growth(report(), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 

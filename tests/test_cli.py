@@ -1,3 +1,4 @@
+import itertools
 import json
 import subprocess
 import sys
@@ -51,8 +52,7 @@ def test_version(run):
 def test_help_lists_the_commands(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"\n  {command} " in out for command in ("fit", "encode", "resolve", "trie", "report", "info"))
-    assert "There is no command for benchmarks" in " ".join(out.split())
+    assert all(f"\n  {command} " in out for command in ("fit", "encode", "resolve", "trie", "report", "bench", "info"))
 
 
 def test_fit_is_the_library_call(run, tmp_path):
@@ -236,7 +236,7 @@ def test_embeddings_of_the_other_kind(fitted_views):
         ("encode one S.npy --out c.npz", "--out has a wrong ending: expected .npy for one file, got c.npz."),
         ("encode one a=S.npy --out c.npy", "--out has a wrong ending: expected .npz for several views, got c.npy."),
         ("resolve one S.npy --out c.npy --policy best", "Invalid value for '--policy'"),
-        ("bench", "No such command 'bench'"),
+        ("bench --n-items 60 --levels 1 --codebook-size 64", "--n-items is too large: expected at most half of the 64"),
         ("trie --out t", "Missing argument"),
         ("report", "Missing argument"),
         ("report S.npy", "embeddings are missing"),
@@ -392,6 +392,38 @@ def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
     np.save(tmp_path / "a.npy", codes["a"])
     assert "for a.npy has no views, got b. Leave it out" in run("trie a.npy --view b --out u")[2]
     assert "--model is not needed" in " ".join(run("trie catalogue --view b --model m --out u")[2].split())
+
+
+def test_bench_on_random_codes(run):
+    code, out, err = run("bench --n-items 200 --levels 2 --codebook-size 32 --batch 2 --num-beams 5 --rounds 3 --json")
+    facts = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (facts["n_items"], facts["codebook_sizes"], facts["rounds"]) == (200, [32, 32], 3)
+    assert facts["bytes_per_item"] > 0 and facts["build_seconds"] > 0
+    backends = {name for name, missing in semid.kernels.available().items() if missing is None}
+    assert set(facts["search"]) == backends
+    for found in facts["search"].values():
+        assert 0 < found["lowest_seconds"] <= found["median_seconds"] <= found["highest_seconds"]
+    text = run("bench --n-items 200 --levels 2 --codebook-size 32 --rounds 1")[1]
+    assert text.startswith("200 items, codebook sizes (32, 32), ") and "a search of 1 x 50 beams" in text
+
+
+def test_bench_on_codes_and_a_catalogue(run, tmp_path):
+    codes = {"a": np.array([[0, 1], [1, 0]]), "b": np.array([[2, 1], [1, 2]])}
+    semid.SemanticIds(["x", "y"], codes, codebook_sizes=(4, 4)).save_pretrained(tmp_path / "catalogue")
+    np.save(tmp_path / "codes.npy", codes["b"])
+    assert json.loads(run("bench codes.npy --rounds 1 --json")[1])["codebook_sizes"] == [3, 3]
+    assert json.loads(run("bench catalogue --view a --rounds 1 --json")[1])["codebook_sizes"] == [4, 4]
+    assert "view is unknown" in run("bench catalogue --rounds 1")[2]
+
+
+def test_bench_refuses_back_ends_that_disagree(run, monkeypatch):
+    if semid.kernels.available()["ext"]:
+        pytest.skip("the C extension is not built: there is one back end")
+    results = itertools.cycle([np.zeros(3), np.ones(3)])
+    monkeypatch.setattr("semid.cli.timing._search", lambda trie, scores: next(results))
+    with pytest.raises(RuntimeError, match="back ends ext and numba disagree"):
+        CliRunner().invoke(app, ["bench", "--n-items", "20", "--rounds", "1"], catch_exceptions=False)
 
 
 def test_info(run):

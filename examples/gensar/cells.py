@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from typing import final
 
 from .identifiers import IDENTIFIERS, POLICIES
-from .presets import NORMALIZERS, TASKS
+from .presets import NORMALIZERS, TASKS, recipe_for
 
 __all__ = ["GROUPS", "Cell", "Group"]
 
-BEAMS = (10, 50)
+BEAMS = (30, 50)
+IDENTIFIER = recipe_for("small", "causal").identifier
 
 
 @final
@@ -60,7 +61,7 @@ GROUPS = (
         "identifier, tasks",
         {
             f"{identifier}, {tasks}": Cell(
-                identifier=_or_default(identifier, IDENTIFIERS[0]), tasks=_or_default(tasks, TASKS[0])
+                identifier=_or_default(identifier, IDENTIFIER), tasks=_or_default(tasks, TASKS[0])
             )
             for identifier in IDENTIFIERS
             for tasks in TASKS

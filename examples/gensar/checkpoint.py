@@ -37,6 +37,8 @@ class TrainingState:
     best_step : int
     best_weights : dict of str to Tensor
         The model at that step; empty before the first validation.
+    average : dict of str to Tensor
+        The moving average of the weights; empty where the recipe has none.
     seconds : float
         Wall time spent in training, validation left out.
     """
@@ -49,6 +51,7 @@ class TrainingState:
     best_score: float = -1.0
     best_step: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -81,7 +84,9 @@ def load_checkpoint(path: Path, *, model: Any, optimizer: torch.optim.Optimizer)
         torch.set_rng_state(content["torch_rng"])
         if content["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(content["cuda_rng"])
-        return TrainingState(**content["state"])
+        state = TrainingState(**content["state"])
+        state.average = {name: tensor.to(model.device) for name, tensor in state.average.items()}
+        return state
     except Exception as error:  # torch raises anything from EOFError to pickle errors for a damaged file
         raise FormatError(
             f"{path} cannot be resumed: expected the checkpoint of this model, got {type(error).__name__}: "

@@ -2,6 +2,9 @@
 
 The paper ranks 1 + 99 candidates of each request, with 30 beams that are held to them. A beam that is given up early
 takes its candidates along. `semid.score_items` scores every candidate, so that nothing is lost; both are here.
+
+A search may be held to the items that belong to its query, as a shop's filter by category does (`search_within`). The
+floors "items of the query" are, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,11 +27,10 @@ from .presets import Recipe
 from .ranking import CUTOFFS, metrics, ranks_of
 from .recent import past_events
 
-__all__ = ["CANDIDATE_BEAMS", "CANDIDATE_CUTOFFS", "Evaluator", "TaskResult"]
+__all__ = ["CANDIDATE_BEAMS", "LIST_LENGTH", "Evaluator", "TaskResult"]
 
-LIST_LENGTH = 10
+LIST_LENGTH = max(CUTOFFS)
 CANDIDATE_BEAMS = 30
-CANDIDATE_CUTOFFS = (1, 5, 10, 20)
 
 
 @final
@@ -39,7 +41,7 @@ class TaskResult:
     Attributes
     ----------
     metrics : dict of str to float
-        HR and NDCG at 5 and 10; of candidates at 1, 5, 10 and 20.
+        HR and NDCG at the places of `CUTOFFS`.
     ranked : ndarray of shape (n_requests, list_length), dtype int64
         Items, best first; -1 pads lists that ran out of items.
     ranks : ndarray of shape (n_requests,), dtype int64
@@ -82,7 +84,9 @@ class Evaluator:
             for task, view in VIEW_OF.items()
         }
 
-    def evaluate(self, model: Any, *, task: Task, split: int, n_users: int | None = None) -> TaskResult | None:
+    def evaluate(
+        self, model: Any, *, task: Task, split: int, n_users: int | None = None, within: str | None = None
+    ) -> TaskResult | None:
         """Rank the full catalogue for the targets of a split; None when the data have no such targets.
 
         Parameters
@@ -94,12 +98,16 @@ class Evaluator:
             `VALID` or `TEST`.
         n_users : int, optional
             Take this many targets only, drawn with a fixed seed; default: all.
+        within : {"query", "catalogue"}, optional
+            Which items a search may find; default: the recipe's `search_within`.
         """
         requests = targets(self.dataset.histories, task=task, split=split)
         if n_users is not None and len(requests) > n_users:
             requests = requests[np.sort(np.random.default_rng(0).choice(len(requests), n_users, replace=False))]
         answers = _Answers(requests, list_length=LIST_LENGTH)
+        scope = within or self.recipe.search_within
         for rows, inputs in self._batches(task, requests):
+            asked = [self._items_to_rank(user, event, task, scope=scope) for user, event in requests[rows]]
             out = self.decode(
                 model,
                 _on(model, inputs),
@@ -108,7 +116,7 @@ class Evaluator:
                 num_beams=self.recipe.num_beams,
                 num_return=LIST_LENGTH,
                 normalize=self.recipe.normalize,
-                exclude=[self.rank_of_item[task][self._seen(user, event)] for user, event in requests[rows]],
+                **{name: [self.rank_of_item[task][items] for items in asked] for name in [_limit(task, scope)]},
             )
             answers.read(rows, out, self.item_of_codes[task])
         return answers.result(self.dataset, cutoffs=CUTOFFS)
@@ -116,7 +124,7 @@ class Evaluator:
     def score_candidates(self, model: Any, *, task: Task, candidates: Candidates) -> TaskResult | None:
         """Rank the candidates of the test targets by the exact probability of their IDs; None when there are none."""
         requests = targets(self.dataset.histories, task=task, split=TEST)
-        answers = _Answers(requests, list_length=max(CANDIDATE_CUTOFFS))
+        answers = _Answers(requests, list_length=LIST_LENGTH)
         for rows, inputs in self._batches(task, requests):
             items = candidates.items[task][rows]
             ranks = np.where(items >= 0, self.rank_of_item[task][items], -1)
@@ -130,12 +138,12 @@ class Evaluator:
             # Equal scores go by the rank in the trie: the target stands first and must not win for it.
             order = np.lexsort((ranks, -scores))[:, : answers.ranked.shape[1]]
             answers.ranked[rows, : order.shape[1]] = np.take_along_axis(items, order, axis=1)
-        return answers.result(self.dataset, cutoffs=CANDIDATE_CUTOFFS)
+        return answers.result(self.dataset, cutoffs=CUTOFFS)
 
     def generate_candidates(self, model: Any, *, task: Task, candidates: Candidates) -> TaskResult | None:
         """Rank the candidates of the test targets by the paper's 30 beams; None when there are none."""
         requests = targets(self.dataset.histories, task=task, split=TEST)
-        answers = _Answers(requests, list_length=max(CANDIDATE_CUTOFFS))
+        answers = _Answers(requests, list_length=LIST_LENGTH)
         for rows, inputs in self._batches(task, requests):
             wanted = [own[own >= 0] for own in candidates.items[task][rows]]
             out = self.decode(
@@ -149,10 +157,15 @@ class Evaluator:
                 candidates=[self.rank_of_item[task][own] for own in wanted],
             )
             answers.read(rows, out, self.item_of_codes[task])
-        return answers.result(self.dataset, cutoffs=CANDIDATE_CUTOFFS)
+        return answers.result(self.dataset, cutoffs=CUTOFFS)
 
-    def _seen(self, user: int, event: int) -> IntArray:
-        return seen(self.dataset.histories[user], event)
+    def _items_to_rank(self, user: int, event: int, task: Task, *, scope: str) -> IntArray:
+        """Return the items of the query that the user does not have or, of the catalogue, those that the user has."""
+        history = self.dataset.histories[user]
+        had = seen(history, event)
+        if _limit(task, scope) == "exclude":
+            return had
+        return np.setdiff1d(self.dataset.query_items[history.query[event]], had)
 
     def _batches(self, task: Task, requests: IntArray) -> Iterator[tuple[IntArray, dict[str, torch.Tensor]]]:
         """Yield the rows of `requests` of a batch, and its inputs."""
@@ -213,6 +226,11 @@ class _Answers:
             metrics(ranks, cutoffs=cutoffs), self.ranked, ranks, self.requests[:, 0], self.n_generated, self.n_real,
             self.n_repeated,
         )  # fmt: skip
+
+
+def _limit(task: Task, scope: str) -> str:
+    """Return the argument of the decoder that tells which items to rank."""
+    return "candidates" if task == "search" and scope == "query" else "exclude"
 
 
 def _on(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

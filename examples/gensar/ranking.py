@@ -11,7 +11,7 @@ from .history import IntArray
 
 __all__ = ["CUTOFFS", "gains", "metrics", "ranks_of"]
 
-CUTOFFS = (5, 10)
+CUTOFFS = (1, 5, 10, 20)
 
 FloatArray = npt.NDArray[np.float64]
 

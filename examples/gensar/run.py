@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 import transformers
 
@@ -31,13 +32,14 @@ from .encoder_decoder import T5Backbone
 from .evaluation import Evaluator, TaskResult
 from .hf_trainer import check_accelerate, is_main_process, train_hf
 from .identifiers import VIEW_OF, Identifiers, make_identifiers
-from .language import make_tokenizer, teach_ids
+from .language import make_tokenizer, query_token, teach_ids
 from .output import RunFolder
 from .presets import BackboneName, Recipe, recipe_for
 from .ranking import CUTOFFS
 from .recent import check_history
 from .rivals import Rivals, check_implicit
 from .sampled import intervals_of, rank_candidates
+from .soft import check_inputs, features_of, soften
 from .table import format_table, interval_rows
 from .training import train
 
@@ -58,6 +60,8 @@ MAX_THREADS = 8
 BASELINES = ("floors", "all")
 EVALUATIONS = ("full", "candidates", "both")
 TRAINERS = {"own": train, "hf": train_hf}
+# The result file has all of `CUTOFFS`.
+SHOWN = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 
 
 @final
@@ -130,6 +134,7 @@ def run(options: Options) -> dict[str, Any]:
     recipe = options.recipe
     check_history(recipe, options.backbone)
     check_training_tasks(recipe, options.backbone)
+    check_inputs(recipe, options.backbone)
     if options.baselines == "all":
         check_implicit()
     if options.trainer == "hf":
@@ -163,9 +168,19 @@ def run(options: Options) -> dict[str, Any]:
     torch.manual_seed(options.seed)
     backbone = BACKBONE_OF[options.backbone](recipe)
     item_texts = dataset.item_texts if recipe.training_tasks == "six" else ()
-    tokenizer = make_tokenizer(dataset.query_texts, item_texts=item_texts)
+    soft = recipe.inputs == "soft"
+    tokenizer = make_tokenizer(
+        () if soft else dataset.query_texts, item_texts=item_texts, n_soft_queries=dataset.n_queries if soft else 0
+    )
     model = backbone.build(tokenizer)
-    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts, item_texts=item_texts)
+    language = teach_ids(tokenizer, model, identifiers, dataset.query_texts, item_texts=item_texts, soft_queries=soft)
+    if soft:
+        texts = dataset.query_texts
+        queries = features_of({"text": embed_texts(texts)}) if texts else np.zeros((0, 1), np.float32)
+        soften(
+            model, id_tokens=language.id_tokens, first_query=tokenizer.convert_tokens_to_ids(query_token(0)),
+            query_features=queries, item_features=features_of(views), recipe=recipe,
+        )  # fmt: skip
     model.to(device)
     evaluator = Evaluator(dataset, identifiers, language, recipe, decoder=options.decoder)
     asked = {
@@ -240,18 +255,25 @@ def _rank_catalogue(
     with watch("evaluate"):
         answers = _evaluate(evaluator, model, split=TEST)
         spread = intervals_of(answers, cutoffs=CUTOFFS)
+        whole = None
+        if "search" in answers and evaluator.recipe.search_within == "query":
+            whole = evaluator.evaluate(model, task="search", split=TEST, within="catalogue")
     with watch("floors"):
         floors = measure_floors(dataset, split=TEST)
         if rivals is not None:
             more = rivals.measure()
             floors = {task: {**rows, **more[task]} for task, rows in floors.items()}
     metrics = {task: answer.metrics for task, answer in answers.items()}
-    table = format_table(metrics, floors, name=name, below=interval_rows(spread))
+    below = interval_rows(spread)
+    if whole is not None:
+        below["search"]["  of the whole catalogue"] = whole.metrics
+    table = format_table(metrics, floors, name=name, below=below, shown=SHOWN)
     print(f"\n{table}\n\n{_validity(answers)}")
     return {
         "metrics": metrics,
         "intervals": spread,
         "floors": floors,
+        **({} if whole is None else {"whole_catalogue": {"search": whole.metrics}}),
         "table": table,
         "validity": {task: _counts(answer) for task, answer in answers.items()},
     }
@@ -278,6 +300,8 @@ def default_folder(dataset: Dataset, options: Options) -> Path:
             ("", recipe.policy, plain.policy),
             ("beams", recipe.num_beams, plain.num_beams),
             ("", recipe.normalize, plain.normalize),
+            ("", recipe.inputs, plain.inputs),
+            ("within-", recipe.search_within, plain.search_within),
             ("", options.evaluation, "full"),
             ("", options.decoder, "semid"),
             ("trainer-", options.trainer, "own"),

@@ -7,7 +7,8 @@ from .baselines import measure_floors
 from .bootstrap import intervals
 from .candidates import Candidates
 from .dataset import Dataset, Task
-from .evaluation import CANDIDATE_BEAMS, CANDIDATE_CUTOFFS, Evaluator, TaskResult
+from .evaluation import CANDIDATE_BEAMS, Evaluator, TaskResult
+from .ranking import CUTOFFS
 from .rivals import Rivals
 from .table import format_table, interval_rows
 
@@ -50,10 +51,10 @@ def rank_candidates(
                 found[way][task] = answer
     metrics = {task: answer.metrics for task, answer in found[EXACT].items()}
     beams = {task: answer.metrics for task, answer in found[BEAMS].items()}
-    spread = intervals_of(found[EXACT], cutoffs=CANDIDATE_CUTOFFS)
-    floors = measure_floors(dataset, cutoffs=CANDIDATE_CUTOFFS, candidates=candidates.items)
+    spread = intervals_of(found[EXACT], cutoffs=CUTOFFS)
+    floors = measure_floors(dataset, cutoffs=CUTOFFS, candidates=candidates.items)
     if rivals is not None:
-        more = rivals.measure(cutoffs=CANDIDATE_CUTOFFS, candidates=candidates.items)
+        more = rivals.measure(cutoffs=CUTOFFS, candidates=candidates.items)
         floors = {task: {**rows, **more[task]} for task, rows in floors.items()}
     below = {task: {**rows, f"{name}, {BEAMS}": beams[task]} for task, rows in interval_rows(spread).items()}
     table = format_table(metrics, floors, name=f"{name}, {EXACT}", below=below)

@@ -1,6 +1,6 @@
 """One plain table: the model beside the floors, and which floors it does not beat."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from .bootstrap import LEVEL
 from .history import Task
@@ -16,6 +16,7 @@ def format_table(
     *,
     name: str = "ours",
     below: Mapping[Task, Mapping[str, Metrics]] | None = None,
+    shown: Sequence[str] | None = None,
 ) -> str:
     """Return the table as text, without a final newline; tasks without model metrics are left out.
 
@@ -29,8 +30,12 @@ def format_table(
         The model's name in the table.
     below : mapping, optional
         Task -> label -> metric -> value: rows that belong to the model, such as `interval_rows`, and are not judged.
+    shown : sequence of str, optional
+        The metrics to show and to judge by; default: all.
     """
     below = below or {}
+    if shown is not None:
+        model = {task: {metric: values[metric] for metric in shown} for task, values in model.items()}
     columns = next(iter(model.values())).keys() if model else ()
     labels = [name, *(label for task in model for label in [*below.get(task, {}), *floors.get(task, {})])]
     width = max(len(label) for label in labels) + 2

@@ -98,11 +98,14 @@ def train(
                 batch = backbone.collate(batches[state.batch], pad=language.tokenizer.pad_token_id)
                 state.losses.append(_step(backbone, model, optimizer, batch, rate=learning_rate(state.step, recipe)))
                 state.step, state.batch = state.step + 1, state.batch + 1
+                if recipe.average:
+                    _update_average(state, model, decay=recipe.average)
                 state.seconds += time.perf_counter() - begin
                 bar.update()
                 bar.set_postfix(loss=f"{np.mean(state.losses[-50:]):.3f}", refresh=False)
                 if state.step in validation_steps:
-                    _validate(state, model, validate)
+                    with _averaged(state, model):
+                        _validate(state, model, validate)
                     save_checkpoint(checkpoint, state, model=model, optimizer=optimizer)
                 if ctrl_c:
                     save_checkpoint(checkpoint, state, model=model, optimizer=optimizer)
@@ -125,6 +128,29 @@ def _step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return float(loss.detach())
+
+
+def _update_average(state: TrainingState, model: Any, *, decay: float) -> None:
+    """Move the average: ``a <- a + (1 - d) (w - a)`` with ``d = min(decay, (1 + step) / (10 + step))``.
+
+    The early steps count little: with a fixed decay, the random start would be in the average for long.
+    """
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    for name, weight in model.named_parameters():
+        if name not in state.average:
+            state.average[name] = weight.detach().clone()
+        state.average[name].lerp_(weight.detach(), 1 - decay)
+
+
+@contextmanager
+def _averaged(state: TrainingState, model: Any) -> Iterator[None]:
+    """Put the average in the place of the weights, where there is one."""
+    weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    model.load_state_dict(state.average, strict=False)
+    try:
+        yield
+    finally:
+        model.load_state_dict(weights, strict=False)
 
 
 def _validate(state: TrainingState, model: Any, validate: Callable[[], Mapping[str, float]]) -> None:

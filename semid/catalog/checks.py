@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> npt.NDArray[np.integer[Any]]:
     """Return the row of each rank, shape (n_items,), in the smallest of uint32 and int64; equal rows keep their order.
 
-    Rows are packed into one key of 64 bits where they fit, as `semid.trie.build.sort_unique` does.
+    Rows are packed into one key of 64 bits where they fit, as `semid.trie.sorting` does.
     """
     bits = [max(1, (size - 1).bit_length()) for size in codebook_sizes]
     if sum(bits) > 64:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semid.catalog.drift import measure_drift
-from semid.catalog.messages import different_lengths
 from semid.collisions import resolve
 from semid.errors import InvalidValueError
 
@@ -17,16 +16,12 @@ __all__ = ["drift_of", "free_codes"]
 
 
 def free_codes(
-    sids: "SemanticIds", n_items: int, quantizer: Any, X: Any, *, weights: Any = None, reuse: bool = False
+    sids: "SemanticIds", item_ids: Any, quantizer: Any, X: Any, *, weights: Any = None, reuse: bool = False
 ) -> Any:
     """Return codes that no item has, at the least distortion: an array, or one per view."""
     suffix = _check_quantizer(sids, quantizer)
-    resolution = resolve(
-        quantizer, X, policy="suffix" if suffix else "nearest", taken=_taken(sids, reuse=reuse), weights=weights
-    )
-    for view, rows in _by_view(resolution.codes).items():
-        if len(rows) != n_items:
-            raise different_lengths(view, n_items, len(rows))
+    options: dict[str, Any] = {"policy": "suffix"} if suffix else {"policy": "nearest", "item_ids": item_ids}
+    resolution = resolve(quantizer, X, taken=_taken(sids, reuse=reuse), weights=weights, **options)
     return resolution.codes
 
 

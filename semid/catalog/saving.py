@@ -2,19 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from semid.catalog.contents import Contents
 from semid.catalog.fingerprint import checksum
-from semid.catalog.item_keys import IntKeys, ItemKeys, StrKeys
+from semid.catalog.item_keys import IntKeys, StrKeys
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
 
-__all__ = ["Saved", "read_catalogue", "write_catalogue"]
+__all__ = ["read_catalogue", "write_catalogue"]
 
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 # Of the arrays; FORMAT_VERSION counts changes of all saved folders.
 LAYOUT = 2
 
@@ -33,44 +32,33 @@ sids = semid.SemanticIds.from_pretrained("path/of/this/folder")
 """
 
 
-class Saved(NamedTuple):
-    """All that a catalogue consists of; arrays per view."""
-
-    keys: ItemKeys
-    codebook_sizes: dict[str | None, tuple[int, ...]]
-    codes: dict[str | None, CodeArray]
-    order: dict[str | None, npt.NDArray[np.integer[Any]]]
-    retired: dict[str | None, CodeArray]
-    generation: int
-    last_reuse: int
-    history: dict[int, str]
-
-
-def write_catalogue(folder: str | os.PathLike[str], saved: Saved, *, text: str) -> None:
-    """Write a catalogue, whole or not at all; `text` is for people."""
-    views = list(saved.codes)
+def write_catalogue(
+    folder: str | os.PathLike[str], contents: Contents, history: Mapping[int, str], *, text: str
+) -> None:
+    """Write a catalogue and the fingerprints of its generations, whole or not at all; `text` is for people."""
+    views = list(contents.codes)
     config: dict[str, Any] = {
         "layout": LAYOUT,
         "views": views,
-        "codebook_sizes": [list(saved.codebook_sizes[view]) for view in views],
-        "generation": saved.generation,
-        "last_reuse": saved.last_reuse,
-        "history": [[generation, fingerprint] for generation, fingerprint in saved.history.items()],
+        "codebook_sizes": [list(contents.codebook_sizes[view]) for view in views],
+        "generation": contents.generation,
+        "last_reuse": contents.last_reuse,
+        "history": [[generation, fingerprint] for generation, fingerprint in history.items()],
     }
-    arrays = saved.keys.arrays()
+    arrays = contents.keys.arrays()
     for number, view in enumerate(views):  # numbers, since a view may have any name
-        of_view: dict[str, Any] = {"codes": saved.codes, "order": saved.order, "retired": saved.retired}
+        of_view: dict[str, Any] = {"codes": contents.codes, "order": contents.order, "retired": contents.retired}
         arrays |= {f"{name}.{number}": by_view[view] for name, by_view in of_view.items()}
     write_folder(
         folder,
         class_name="SemanticIds",
         config=config | {"checksum": checksum(config, arrays)},
         arrays=arrays,
-        card=CARD.format(text=text, fingerprint=saved.history[saved.generation]),
+        card=CARD.format(text=text, fingerprint=history[contents.generation]),
     )
 
 
-def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) -> Saved:
+def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) -> tuple[Contents, dict[int, str]]:
     """Read what `write_catalogue` wrote.
 
     Raises
@@ -99,7 +87,7 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
         ) from error
 
 
-def _restore(config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Saved:
+def _restore(config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Contents, dict[int, str]]:
     views = config["views"]
     sizes = {view: tuple(sizes) for view, sizes in zip(views, config["codebook_sizes"], strict=True)}
     codes, order, retired = (
@@ -112,6 +100,5 @@ def _restore(config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) 
         if codes[view].shape != shape or order[view].shape != ordered or retired[view].shape[1:] != shape[1:]:
             raise ValueError("codes and item ids do not match")
     history = {int(generation): str(fingerprint) for generation, fingerprint in config["history"]}
-    return Saved(
-        keys, sizes, codes, order, retired, int(config["generation"]), int(config["last_reuse"]), history
-    )  # fmt: skip
+    generation, last_reuse = int(config["generation"]), int(config["last_reuse"])
+    return Contents(keys, sizes, codes, order, retired, generation, last_reuse), history

@@ -5,21 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 
 from semid.catalog import pairing, quantized, saving, tables
-from semid.catalog.checks import by_view, compact, contained, lexicographic_order, refuse_collisions
+from semid.catalog.contents import CodeArray, Contents, make_contents
 from semid.catalog.fingerprint import fingerprint
-from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
-from semid.catalog.messages import different_lengths, shown, title
+from semid.catalog.item_keys import as_ids
+from semid.catalog.messages import shown, title
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.trie import Trie
-from semid.trie.checks import check_code_rows, check_sizes
 
 __all__ = ["SemanticIds"]
-
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
-IntArray = npt.NDArray[np.int64]
 
 
 @final
@@ -73,44 +68,26 @@ class SemanticIds:
     """
 
     def __init__(self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None) -> None:
-        keys = make_keys(as_ids(item_ids))
-        given = by_view(codes)
-        views_differ = isinstance(codebook_sizes, Mapping)
-        sizes = by_view(codebook_sizes) if views_differ else dict.fromkeys(given, codebook_sizes)
-        if set(sizes) != set(given):
-            raise InvalidValueError(
-                f"codebook_sizes disagree with codes: expected views {list(given)}, got {list(sizes)}. "
-                "Name the same views."
-            )
-        checked, retired = {}, {}
-        self._sizes: dict[str | None, tuple[int, ...]] = {}
-        for view, rows in given.items():
-            rows = check_code_rows(rows, name=title(view))
-            self._sizes[view] = check_sizes(rows, sizes[view])
-            checked[view] = compact(rows, self._sizes[view])
-            retired[view] = checked[view][:0].copy()
-            if len(rows) != len(keys):
-                raise different_lengths(view, len(keys), len(rows))
-        self.generation, self.last_reuse, self._history = 0, 0, dict[int, str]()
-        self._set(keys, checked, self._ordered(checked, keys), retired)
+        self._contents = make_contents(item_ids, codes, codebook_sizes)
+        self._history = dict[int, str]()
 
     def __repr__(self) -> str:
-        retired = max(map(len, self._retired.values()))
-        ids = ", ".join(map(repr, self._keys.at(np.arange(min(3, len(self))))))
+        retired = max(map(len, self._contents.retired.values()))
+        ids = ", ".join(map(repr, self._contents.keys.at(np.arange(min(3, len(self))))))
         return (
             f"SemanticIds(n_items={len(self)}, codebook_sizes={self.codebook_sizes}, generation={self.generation}, "
             f"{f'n_retired={retired}, ' if retired else ''}item_ids={ids}{', ..' if len(self) > 3 else ''})"
         )
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._contents.keys)
 
     def __contains__(self, item_id: object) -> bool:
-        return bool(self._keys.find([item_id])[0] >= 0)
+        return bool(self._contents.keys.find([item_id])[0] >= 0)
 
     def __iter__(self) -> Iterator[Any]:
         # By blocks, so that a million ids are never a million objects at once.
-        keys = self._keys
+        keys = self._contents.keys
         for first in range(0, len(keys), tables.BLOCK_ROWS):
             yield from keys.at(np.arange(first, min(first + tables.BLOCK_ROWS, len(keys))))
 
@@ -121,44 +98,50 @@ class SemanticIds:
                 f"a position has a wrong type: expected a slice, got {positions!r}. Use codes_of for the codes of an "
                 "item, items_at for the item of a rank."
             )
-        chosen = np.arange(len(self))[positions]
+        contents = self._contents
+        chosen = np.arange(len(contents.keys))[positions]
         if len(chosen) == 0:
             raise InvalidValueError(
                 f"the slice is empty: expected positions in 0 .. {len(self) - 1}, got {positions}. A catalogue has "
                 "at least one item."
             )
-        codes = {view: rows[chosen] for view, rows in self._codes.items()}
-        return type(self)(self._keys.at(chosen), self._like_given(codes), codebook_sizes=self.codebook_sizes)
+        codes = {view: rows[chosen] for view, rows in contents.codes.items()}
+        return type(self)(contents.keys.at(chosen), self._like_given(codes), codebook_sizes=self.codebook_sizes)
 
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the views; empty for codes without views."""
-        return tuple(view for view in self._codes if view is not None)
+        return tuple(view for view in self._contents.codes if view is not None)
 
     @property
     def n_levels(self) -> Any:
         """Number of levels: an int, or a dict from view to int."""
-        return self._like_given({view: len(sizes) for view, sizes in self._sizes.items()})
+        return self._like_given({view: len(sizes) for view, sizes in self._contents.codebook_sizes.items()})
 
     @property
     def codebook_sizes(self) -> Any:
         """Number of codes of each level: a tuple, or a dict from view to tuple."""
-        return self._like_given(self._sizes)
+        return self._like_given(self._contents.codebook_sizes)
+
+    @property
+    def generation(self) -> int:
+        """How often the catalogue has changed since it was first made."""
+        return self._contents.generation
+
+    @property
+    def last_reuse(self) -> int:
+        """Generation in which an ID of a removed item was last given to another; 0 if never."""
+        return self._contents.last_reuse
 
     @property
     def nbytes(self) -> int:
         """Bytes of ids, codes and their orders."""
-        by_views = (self._codes, self._order, self._retired)
-        arrays = [*self._keys.arrays().values(), *(array for by_view in by_views for array in by_view.values())]
-        return sum(array.nbytes for array in arrays)
+        return self._contents.nbytes
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of ids, codes and codebook sizes, in hexadecimal; the order of the items does not matter."""
-        if self.generation not in self._history:
-            order = self._order[min(self._codes, key=str)]
-            self._history[self.generation] = fingerprint(self._keys, self._codes, self._sizes, order)
-        return self._history[self.generation]
+        return self._fingerprint_of(self._contents)
 
     @property
     def history(self) -> dict[int, str]:
@@ -180,8 +163,9 @@ class SemanticIds:
         -------
         codes : ndarray of shape (n, n_levels) or (n_levels,), unsigned
         """
-        codes = self._codes[self._view(view)]
-        positions = self._positions(item_ids, errors)
+        contents = self._contents
+        codes = contents.codes[self._view(view)]
+        positions = self._positions(contents, item_ids, errors)
         if errors == "raise":
             return codes[positions]
         return np.where((positions >= 0)[..., None], codes[positions].astype(np.int64), -1)
@@ -200,9 +184,9 @@ class SemanticIds:
         -------
         ranks : ndarray of shape (n,), dtype int64; an int for one id
         """
-        view = self._view(view)
-        positions = self._positions(item_ids, errors)
-        ranks = np.where(positions >= 0, self.trie(view).rank(self._codes[view][positions]), -1)
+        contents, view = self._contents, self._view(view)
+        positions = self._positions(contents, item_ids, errors)
+        ranks = np.where(positions >= 0, self._trie_of(contents, view).rank(contents.codes[view][positions]), -1)
         return int(ranks) if ranks.ndim == 0 else ranks
 
     def items_of(self, codes: Any, view: str | None = None) -> Any:
@@ -218,8 +202,8 @@ class SemanticIds:
         item_ids : list
             Nested as `codes` is, None for codes that are no item's; one id for a single row.
         """
-        view = self._view(view)
-        return self.items_at(self.trie(view).rank(codes), view)
+        contents, view = self._contents, self._view(view)
+        return self._items_at(contents, self._trie_of(contents, view).rank(codes), view)
 
     def items_at(self, ranks: Any, view: str | None = None) -> Any:
         """Return the item ids at ranks in the trie of a view, such as ``generate(...).items``.
@@ -235,40 +219,21 @@ class SemanticIds:
         item_ids : list
             Nested as `ranks` is, None for -1; one id for a single rank.
         """
-        ranks = np.asarray(ranks, np.int64)
-        if ranks.size and (ranks.min() < -1 or ranks.max() >= len(self)):
-            wrong = ranks[(ranks < -1) | (ranks >= len(self))].flat[0]
-            raise InvalidValueError(
-                f"rank out of range: expected -1 .. {len(self) - 1}, got {wrong}. Is it from another catalogue?"
-            )
-        found = np.full(ranks.shape, None, object)
-        valid = ranks >= 0
-        found[valid] = self._keys.at(self._order[self._view(view)][ranks[valid]])
-        return found.tolist()
+        return self._items_at(self._contents, ranks, self._view(view))
 
     def trie(self, view: str | None = None) -> Trie:
-        """Return the trie of a view, which bears the fingerprint of this generation; built anew after a change."""
-        view = self._view(view)
-        trie = self._tries.get(view)
-        if trie is None:
-            rows, sizes = self._codes[view], self._sizes[view]
-            trie = Trie.from_codes(rows, codebook_sizes=sizes, fingerprint=self.trie_fingerprint(view))
-            if trie.n_items < len(self):
-                raise FormatError(
-                    f"{title(view)} were damaged: expected {len(self)} unique rows, got {trie.n_items}. Save again."
-                )
-            self._tries[view] = trie
-        return trie
+        """Return the trie of a view, which bears the mark of this generation; built anew after a change."""
+        return self._trie_of(self._contents, self._view(view))
 
     def trie_fingerprint(self, view: str | None = None) -> str:
         """Return the fingerprint of a view's trie: that of the catalogue, and the name of the view if it has one."""
-        view = self._view(view)
-        return self.fingerprint if view is None else f"{self.fingerprint}:{view}"
+        return named(self.fingerprint, self._view(view))
 
     def taken(self, view: str | None = None, *, retired: bool = True) -> CodeArray:
         """Return the codes of all items in their order, then those of removed items, shape (n, n_levels)."""
-        view = self._view(view)
-        return np.concatenate([self._codes[view], self._retired[view]]) if retired else self._codes[view].copy()
+        contents, view = self._contents, self._view(view)
+        codes = contents.codes[view]
+        return np.concatenate([codes, contents.retired[view]]) if retired else codes.copy()
 
     def add(
         self,
@@ -313,42 +278,16 @@ class SemanticIds:
                 f"codes are needed once: expected either codes, or quantizer and X, got {got or 'neither'}. "
                 "Pass one of the two."
             )
-        new_ids = as_ids(item_ids)
-        known = np.flatnonzero(self._keys.find(new_ids) >= 0)
+        contents, new_ids = self._contents, as_ids(item_ids)
+        known = np.flatnonzero(contents.keys.find(new_ids) >= 0)
         if len(known):
             raise InvalidValueError(
                 f"item ids are in the catalogue already: expected new ids, got {shown([new_ids[i] for i in known])}. "
                 "Published IDs never move: remove the items first."
             )
-        keys = self._keys.joined(new_ids)
         if codes is None:
-            codes = quantized.free_codes(self, len(new_ids), quantizer, X, weights=weights, reuse=reuse)
-        given = by_view(codes)
-        if set(given) != set(self._codes):
-            raise InvalidValueError(
-                f"codes have other views: expected {list(self._codes)}, got {list(given)}. Give codes for each view."
-            )
-        added, joined, retired, reused = {}, {}, dict(self._retired), False
-        for view in self._codes:
-            rows = check_code_rows(given[view], name=title(view))
-            rows = added[view] = compact(rows, check_sizes(rows, self._sizes[view]))
-            if len(rows) != len(new_ids):
-                raise different_lengths(view, len(new_ids), len(rows))
-            joined[view] = np.concatenate([self._codes[view], rows])
-        order = self._ordered(joined, keys)
-        for view, rows in added.items():
-            if len(retired[view]):
-                again = contained(rows, retired[view], self._sizes[view])
-                if again.any() and not reuse:
-                    raise InvalidValueError(
-                        f"{title(view)} belonged to removed items: expected free rows, got {rows[again][0].tolist()} "
-                        f"for {shown([new_ids[np.argmax(again)]])}. Choose other codes, or pass reuse=True."
-                    )
-                reused |= bool(again.any())
-                retired[view] = retired[view][~contained(retired[view], rows, self._sizes[view])]
-        self._set(keys, joined, order, retired)
-        self.generation += 1
-        self.last_reuse = self.generation if reused else self.last_reuse
+            codes = quantized.free_codes(self, new_ids, quantizer, X, weights=weights, reuse=reuse)
+        self._contents, added = contents.joined(new_ids, codes, reuse=reuse)
         return self._like_given(added)
 
     def remove(self, item_ids: Iterable[Any]) -> None:
@@ -361,19 +300,15 @@ class SemanticIds:
         InvalidValueError
             If an id is unknown, or no item would be left.
         """
-        positions = np.unique(self._positions(as_ids(item_ids), "raise"))
+        contents = self._contents
+        positions = np.unique(self._positions(contents, as_ids(item_ids), "raise"))
         if len(positions) == 0:
             return
-        if len(positions) == len(self):
+        if len(positions) == len(contents.keys):
             raise InvalidValueError(
                 f"the catalogue would be empty: expected fewer than {len(self)} ids, got all. Make a new one instead."
             )
-        kept = np.delete(np.arange(len(self)), positions)
-        retired = {view: np.concatenate([self._retired[view], rows[positions]]) for view, rows in self._codes.items()}
-        codes = {view: rows[kept] for view, rows in self._codes.items()}
-        keys = self._keys.kept(kept)
-        self._set(keys, codes, self._ordered(codes, keys), retired)
-        self.generation += 1
+        self._contents = contents.without(positions)
 
     def update_embeddings(self, item_ids: Any, quantizer: Any, X: Any, *, previous: Any = None) -> Any:
         """Say how far items with new embeddings are from their IDs, which stay.
@@ -452,11 +387,8 @@ class SemanticIds:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the catalogue to a folder, whole or not at all; what was saved there before stays until then."""
-        saved = saving.Saved(
-            self._keys, self._sizes, self._codes, self._order, self._retired, self.generation, self.last_reuse,
-            {**self._history, self.generation: self.fingerprint},
-        )  # fmt: skip
-        saving.write_catalogue(folder, saved, text=repr(self))
+        history = {**self._history, self.generation: self.fingerprint}
+        saving.write_catalogue(folder, self._contents, history, text=repr(self))
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True) -> Self:
@@ -475,11 +407,8 @@ class SemanticIds:
         FormatError
             If the folder is missing, damaged, of another version, changed by hand, or holds something else.
         """
-        saved = saving.read_catalogue(folder, mmap=mmap, verify=verify)
         sids = cls.__new__(cls)
-        sids._sizes = saved.codebook_sizes
-        sids.generation, sids.last_reuse, sids._history = saved.generation, saved.last_reuse, saved.history
-        sids._set(saved.keys, saved.codes, saved.order, saved.retired)
+        sids._contents, sids._history = saving.read_catalogue(folder, mmap=mmap, verify=verify)
         return sids
 
     def to_pandas(self) -> Any:
@@ -506,40 +435,59 @@ class SemanticIds:
         item_ids, codes, noted = tables.read_table(path)
         return cls(item_ids, codes, codebook_sizes=noted if codebook_sizes is None else codebook_sizes)
 
-    def _set(
-        self,
-        keys: ItemKeys,
-        codes: dict[str | None, CodeArray],
-        order: dict[str | None, npt.NDArray[np.integer[Any]]],
-        retired: dict[str | None, CodeArray],
-    ) -> None:
-        self._keys, self._codes, self._order, self._retired = keys, codes, order, retired
-        self._tries: dict[str | None, Trie] = {}
+    def _fingerprint_of(self, contents: Contents) -> str:
+        if contents.generation not in self._history:
+            order = contents.order[min(contents.codes, key=str)]
+            found = fingerprint(contents.keys, contents.codes, contents.codebook_sizes, order)
+            self._history[contents.generation] = found
+        return self._history[contents.generation]
 
-    def _ordered(self, codes: dict[str | None, CodeArray], keys: ItemKeys) -> dict[str | None, Any]:
-        """Return the position of each rank, per view; raise where two items collide."""
-        order = {view: lexicographic_order(rows, self._sizes[view]) for view, rows in codes.items()}
-        for view, rows in codes.items():
-            refuse_collisions(view, rows, order[view], lambda position: keys.at(np.array([position]))[0])
-        return order
+    def _trie_of(self, contents: Contents, view: str | None) -> Trie:
+        if view not in contents.tries:
+            trie = Trie.from_codes(
+                contents.codes[view],
+                codebook_sizes=contents.codebook_sizes[view],
+                fingerprint=named(self._fingerprint_of(contents), view),
+                generation=contents.generation,
+            )
+            if trie.n_items < len(contents.keys):
+                raise FormatError(
+                    f"{title(view)} were damaged: expected {len(contents.keys)} unique rows, got {trie.n_items}. "
+                    "Save again."
+                )
+            contents.tries[view] = trie
+        return contents.tries[view]
+
+    def _items_at(self, contents: Contents, ranks: Any, view: str | None) -> Any:
+        ranks, n_items = np.asarray(ranks, np.int64), len(contents.keys)
+        if ranks.size and (ranks.min() < -1 or ranks.max() >= n_items):
+            wrong = ranks[(ranks < -1) | (ranks >= n_items)].flat[0]
+            raise InvalidValueError(
+                f"rank out of range: expected -1 .. {n_items - 1}, got {wrong}. Is it from another catalogue?"
+            )
+        found = np.full(ranks.shape, None, object)
+        valid = ranks >= 0
+        found[valid] = contents.keys.at(contents.order[view][ranks[valid]])
+        return found.tolist()
 
     def _like_given(self, by_view: Mapping[str | None, Any]) -> Any:
         return by_view[None] if None in by_view else dict(by_view)
 
     def _view(self, view: str | None) -> str | None:
-        if view is None and len(self._codes) == 1:
-            return next(iter(self._codes))
-        if view not in self._codes:
+        codes = self._contents.codes
+        if view is None and len(codes) == 1:
+            return next(iter(codes))
+        if view not in codes:
             expected = f"one of {self.views}" if self.views else "none, for these codes have no views"
             raise InvalidValueError(f"view is unknown: expected {expected}, got {view!r}. Correct the name.")
         return view
 
-    def _positions(self, item_ids: Any, errors: str) -> Any:
+    def _positions(self, contents: Contents, item_ids: Any, errors: str) -> Any:
         if errors not in {"raise", "ignore"}:
             raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
         single = isinstance(item_ids, str) or not np.iterable(item_ids)
         ids = as_ids([item_ids] if single else item_ids)
-        positions = self._keys.find(ids)
+        positions = contents.keys.find(ids)
         if errors == "raise" and (positions < 0).any():
             unknown = [ids[i] for i in np.flatnonzero(positions < 0)]
             raise InvalidValueError(
@@ -547,3 +495,8 @@ class SemanticIds:
                 "Add the items, or pass errors='ignore'."
             )
         return positions[0] if single else positions
+
+
+def named(fingerprint: str, view: str | None) -> str:
+    """Return the fingerprint of a view's trie."""
+    return fingerprint if view is None else f"{fingerprint}:{view}"

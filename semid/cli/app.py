@@ -40,9 +40,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Semantic IDs: fit a quantizer on item embeddings, encode items, make their IDs unique, look at the result, "
-    "build the trie to decode with.",
-    epilog="Exit codes: 0 done, 1 bad input, 2 wrong usage, 130 interrupted. There is no command for benchmarks: they "
-    "need the rivals and a checkout, run 'make bench' there.",
+    "build the trie to decode with, and time it.",
+    epilog="Exit codes: 0 done, 1 bad input, 2 wrong usage, 130 interrupted. Benchmarks beside other libraries are "
+    "'make bench' in a checkout.",
 )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "check_capacity",
     "check_codes_of_views",
     "check_fits",
+    "check_item_ids",
     "check_limit",
     "check_policy",
     "check_row_count",
@@ -31,7 +32,16 @@ POLICIES = ("nearest", "suffix", "sinkhorn")
 DUPLICATES = ("separate", "share")
 
 
-def check_policy(policy: str, *, capacity: int, weights: Any, taken: Any = None, duplicates: str = "separate") -> None:
+def check_policy(
+    policy: str,
+    *,
+    capacity: int,
+    weights: Any,
+    taken: Any = None,
+    duplicates: str = "separate",
+    item_ids: Any = None,
+    max_level_moved: Any = None,
+) -> None:
     """Raise if the policy is unknown, or does not know what to do with an option."""
     for name, value, known in (("policy", policy, POLICIES), ("duplicates", duplicates, DUPLICATES)):
         if value not in known:
@@ -54,6 +64,16 @@ def check_policy(policy: str, *, capacity: int, weights: Any, taken: Any = None,
             f"policy {policy!r} does not look for duplicates: expected duplicates='separate', got {duplicates!r}. "
             "Leave duplicates out, or choose policy 'nearest'."
         )
+    if item_ids is not None:
+        raise InvalidValueError(
+            f"policy {policy!r} takes items as they come: expected no item_ids, got some. "
+            "Leave item_ids out, or choose policy 'nearest'."
+        )
+    if max_level_moved is not None:
+        raise InvalidValueError(
+            f"policy {policy!r} takes no limit: expected no max_level_moved, got {max_level_moved}. "
+            "Leave it out, or choose policy 'nearest'."
+        )
     if policy == "sinkhorn" and taken is not None:
         raise InvalidValueError(
             "policy 'sinkhorn' cannot keep clear of published IDs: expected no taken, got some. "
@@ -61,19 +81,44 @@ def check_policy(policy: str, *, capacity: int, weights: Any, taken: Any = None,
         )
 
 
-def check_limit(max_level_moved: Any, *, policy: str, several_views: bool) -> None:
-    """Raise if `max_level_moved` is given where nothing is limited by it."""
+def check_limit(max_level_moved: Any, *, n_levels: int) -> int | None:
+    """Return how many levels, from the last, may change; None if all may."""
     if max_level_moved is None:
-        return
-    if policy != "nearest":
-        raise InvalidValueError(
-            f"policy {policy!r} takes no limit: expected no max_level_moved, got {max_level_moved}. "
-            "Leave it out, or choose policy 'nearest'."
+        return None
+    if isinstance(max_level_moved, bool | np.bool_) or not isinstance(max_level_moved, int | np.integer):
+        raise InvalidTypeError(
+            f"max_level_moved has a wrong type: expected an integer, got {max_level_moved!r}. "
+            "Pass how many levels may change."
         )
-    if several_views:
+    if not 1 <= max_level_moved <= n_levels:
         raise InvalidValueError(
-            f"max_level_moved is for quantizers of one view: expected none, got {max_level_moved}. Leave it out."
+            f"max_level_moved is out of range: expected 1 .. {n_levels} levels, got {max_level_moved}. "
+            "Leave it out to let all levels change."
         )
+    return int(max_level_moved)
+
+
+def check_item_ids(item_ids: Any, n_items: int) -> npt.NDArray[np.int64] | None:
+    """Return the rank of each id among all of them."""
+    if item_ids is None:
+        return None
+    ids = np.asarray(item_ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "iuU":
+        raise InvalidTypeError(
+            f"item_ids have a wrong type: expected a sequence of int or str, got shape {ids.shape} of {ids.dtype}. "
+            "Pass one id per item."
+        )
+    if len(ids) != n_items:
+        raise InvalidValueError(
+            f"item_ids have a wrong length: expected {n_items}, got {len(ids)}. Pass one id per item."
+        )
+    known, ranks, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if len(known) < len(ids):
+        raise InvalidValueError(
+            f"item_ids repeat: expected each id once, got {known[counts > 1][0].item()!r} {counts.max()} times. "
+            "Pass one id per item."
+        )
+    return ranks.astype(np.int64)
 
 
 def check_capacity(capacity: int) -> int:

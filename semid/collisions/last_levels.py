@@ -6,15 +6,15 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.keys import IntArray
+from semid.collisions.keys import IntArray, RowNumbers
 from semid.collisions.nearest import Placement, place_nearest
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.space import additive_space
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 
-__all__ = ["check_max_level_moved", "place_in_last_levels"]
+__all__ = ["place_in_last_levels"]
 
 
 @final
@@ -36,26 +36,13 @@ class LastLevels:
         return decode_codes(codes, self.codebooks)
 
 
-def check_max_level_moved(value: Any, *, n_levels: int) -> int:
-    """Return how many levels, from the last, may change."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise InvalidTypeError(
-            f"max_level_moved has a wrong type: expected an integer, got {value!r}. Pass how many levels may change."
-        )
-    if not 1 <= value <= n_levels:
-        raise InvalidValueError(
-            f"max_level_moved is out of range: expected 1 .. {n_levels} levels, got {value}. "
-            "Leave it out to let all levels change."
-        )
-    return int(value)
-
-
 def place_in_last_levels(
     quantizer: ResolvableQuantizer,
     X: npt.NDArray[Any],
     codes: npt.NDArray[Any],
     n_moved: int,
     *,
+    codebook_sizes: tuple[int, ...],
     capacity: int,
     taken: npt.NDArray[Any] | None,
     weights: npt.NDArray[np.float64] | None,
@@ -66,42 +53,56 @@ def place_in_last_levels(
     Parameters
     ----------
     quantizer : ResolvableQuantizer
-        Its IDs stand for sums of one centroid per level.
+        Of the last levels. Unless all of these may change, its codes stand for sums of one centroid per level.
     X : ndarray of shape (n_items, dim), dtype float32
+        What the levels before those leave over.
     codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+        The whole IDs, from the first level on.
     n_moved : int
-        How many levels, from the last, may change.
-    capacity, taken, weights, order
+        How many levels, from the last, may change; no more than the quantizer has.
+    codebook_sizes : tuple of int
+        Of all levels of `codes`.
+    taken : ndarray of shape (n_taken, n_levels), unsigned integer dtype, optional
+    capacity, weights, order
         As for `place_nearest`.
+
+    Returns
+    -------
+    placement : Placement
+        With the whole IDs.
 
     Raises
     ------
     InvalidValueError
-        If more items begin with some codes than there is room for behind them, or IDs do not stand for sums.
+        If more items begin with some codes than there is room for behind them, or codes do not stand for sums.
     """
-    sizes = tuple(quantizer.codebook_sizes)
-    n_kept = len(sizes) - n_moved
-    taken = np.empty((0, len(sizes)), codes.dtype) if taken is None else taken
-    prefixes, group = np.unique(np.concatenate([codes, taken])[:, :n_kept], axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    room = capacity * math.prod(sizes[n_kept:])
-    counts = np.bincount(group, minlength=len(prefixes))
+    n_levels = codes.shape[1]
+    n_before, n_kept = n_levels - len(quantizer.codebook_sizes), n_levels - n_moved
+    taken = np.empty((0, n_levels), codes.dtype) if taken is None else taken
+    kept = codes[:, :n_kept]
+    prefixes = RowNumbers(codebook_sizes[:n_kept])
+    groups, taken_groups = prefixes.number(kept), prefixes.number(taken[:, :n_kept])
+    room = capacity * math.prod(codebook_sizes[n_kept:])
+    counts = np.bincount(groups) + np.bincount(taken_groups, minlength=len(prefixes))[: groups.max() + 1]
     fullest = int(counts.argmax())
     if counts[fullest] > room:
+        first = kept[np.argmax(groups == fullest)]
         raise InvalidValueError(
-            f"items do not fit behind their first codes {tuple(prefixes[fullest].tolist())}: expected at most {room} "
-            f"with max_level_moved={n_moved}, got {counts[fullest]}, published ones included. Raise max_level_moved."
+            f"items do not fit behind their first codes {tuple(first.tolist())}: expected at most {room} "
+            f"with the last {n_moved} levels free to change, got {counts[fullest]}, published ones included. "
+            "Raise max_level_moved, or leave it out."
         )
-    space = additive_space(quantizer, X)
-    if space is None:
-        raise InvalidValueError(
-            f"max_level_moved is not for {type(quantizer).__name__}: expected IDs that stand for sums of centroids, "
-            "got others. Leave it out."
-        )
-    rest = space.rest(codes[:, :n_kept])
+    if n_kept > n_before:
+        space = additive_space(quantizer, X)
+        if space is None:
+            raise InvalidValueError(
+                f"max_level_moved is not for {type(quantizer).__name__}: expected IDs that stand for sums of "
+                "centroids, got others. Leave it out."
+            )
+        rest = space.rest(codes[:, n_before:n_kept])
+        quantizer, X = LastLevels(rest.codebooks), rest.Z
     placement = place_nearest(
-        LastLevels(rest.codebooks), rest.Z, capacity=capacity, taken=taken[:, n_kept:],
-        weights=weights, order=order, groups=group[: len(codes)], taken_groups=group[len(codes) :],
-        n_groups=len(prefixes),
+        quantizer, X, capacity=capacity, taken=taken[:, n_kept:], weights=weights, order=order,
+        groups=groups, taken_groups=taken_groups, n_groups=len(prefixes),
     )  # fmt: skip
-    return placement._replace(codes=np.concatenate([codes[:, :n_kept], placement.codes], axis=1))
+    return placement._replace(codes=np.concatenate([kept, placement.codes], axis=1))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
+from semid.collisions.checks import check_fits, check_item_ids, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
-from semid.collisions.last_levels import check_max_level_moved, place_in_last_levels
+from semid.collisions.last_levels import place_in_last_levels
 from semid.collisions.nearest import place_nearest
 from semid.collisions.order import Items
 from semid.collisions.protocols import ResolvableQuantizer
@@ -35,7 +35,8 @@ def resolve_one_view(
     taken: Any,
     weights: Any,
     duplicates: str = "separate",
-    max_level_moved: Any = None,
+    max_level_moved: int | None = None,
+    item_ids: Any = None,
 ) -> Resolution:
     """Do what `semid.resolve` promises for embeddings of shape (n_items, dim)."""
     sizes = tuple(quantizer.codebook_sizes)
@@ -45,6 +46,7 @@ def resolve_one_view(
         codes = check_codes(codes, sizes)
         check_row_count(codes, len(X))
     weights = check_weights(weights, len(X))
+    item_ids = check_item_ids(item_ids, len(X))
     published = None
     if taken is not None:
         published = check_taken(taken, sizes, capacity=capacity, suffix=policy == "suffix", name="taken")
@@ -68,7 +70,7 @@ def resolve_one_view(
             n_widened=0,
         )
 
-    items = Items.of([X], weights, share=duplicates == "share")
+    items = Items.of([X], weights, item_ids, share=duplicates == "share")
     check_fits(items.n_places, 0 if published is None else len(published), sizes, capacity=capacity)
     options: dict[str, Any] = {
         "capacity": capacity, "taken": published, "weights": items.weights, "order": items.order
@@ -76,8 +78,9 @@ def resolve_one_view(
     if max_level_moved is None:
         placement = place_nearest(quantizer, items.keep(X), **options)
     else:
-        n_moved = check_max_level_moved(max_level_moved, n_levels=len(sizes))
-        placement = place_in_last_levels(quantizer, items.keep(X), items.keep(codes), n_moved, **options)
+        placement = place_in_last_levels(
+            quantizer, items.keep(X), items.keep(codes), max_level_moved, codebook_sizes=sizes, **options
+        )
     resolved = items.spread(placement.codes.astype(code_dtype(max(sizes))))
     return Resolution(
         codes=resolved,

@@ -16,13 +16,19 @@ __all__ = ["Items", "content_order", "groups_of_duplicates"]
 BLOCK = 8192
 
 
-def content_order(parts: Sequence[npt.NDArray[np.float32]], weights: npt.NDArray[np.float64] | None) -> IntArray:
-    """Return the rows sorted by a hash of their embeddings in all views, then by weight, then by position.
+def content_order(
+    parts: Sequence[npt.NDArray[np.float32]],
+    weights: npt.NDArray[np.float64] | None,
+    item_ids: IntArray | None = None,
+) -> IntArray:
+    """Return the rows sorted by a hash of their embeddings in all views, then by weight, item id and position.
 
     Parameters
     ----------
     parts : sequence of ndarray of shape (n_items, dim), dtype float32
     weights : ndarray of shape (n_items,), dtype float64, optional
+    item_ids : ndarray of shape (n_items,), dtype int64, optional
+        Rank of each item's id.
 
     Returns
     -------
@@ -35,8 +41,7 @@ def content_order(parts: Sequence[npt.NDArray[np.float32]], weights: npt.NDArray
             rows = slice(begin, begin + BLOCK)
             hash_rows(np.ascontiguousarray(part[rows]).view(np.uint32), hashes[rows])
             drop_pages(part)
-    keys = (hashes,) if weights is None else (weights, hashes)
-    return np.lexsort(keys)
+    return np.lexsort([key for key in (item_ids, weights, hashes) if key is not None])
 
 
 def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: IntArray) -> IntArray:
@@ -74,10 +79,15 @@ class Items(NamedTuple):
 
     @classmethod
     def of(
-        cls, parts: Sequence[npt.NDArray[np.float32]], weights: npt.NDArray[np.float64] | None, *, share: bool
+        cls,
+        parts: Sequence[npt.NDArray[np.float32]],
+        weights: npt.NDArray[np.float64] | None,
+        item_ids: IntArray | None = None,
+        *,
+        share: bool,
     ) -> Self:
         """Return the items of embeddings, one array per view."""
-        order = content_order(parts, weights)
+        order = content_order(parts, weights, item_ids)
         if not share:
             return cls(None, None, weights, order)
         groups = groups_of_duplicates(parts, content_order(parts, None))

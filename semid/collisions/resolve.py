@@ -25,6 +25,7 @@ def resolve(
     weights: Any = None,
     duplicates: str = "separate",
     max_level_moved: int | None = None,
+    item_ids: Any = None,
 ) -> Resolution:
     """Give every item an ID that no other item has, at the least distortion.
 
@@ -34,7 +35,8 @@ def resolve(
     items whose list the prices of the solution show to be too short. Where more than half of all IDs are needed, an
     auction of all IDs takes its place, which stops when it is proven to be within 0.1 % of the least cost. The result
     has no collisions whenever the items fit at all. Items are taken in an order that follows from their embeddings, so
-    that the order of rows decides nothing but which of several equal items gets which of their IDs. Items without a
+    that the order of rows decides nothing but which of several equal items gets which of their IDs, and with `item_ids`
+    not even that. Items without a
     collision move, too, where that search finds a nearer ID than the greedy one.
 
     Policy "suffix" appends a level that counts the items of a collision group, 0 for the first; TIGER
@@ -66,8 +68,10 @@ def resolve(
         one place, they count as one item wherever collisions are counted, and their weights add up. Duplicates of
         published items are not known as such: `taken` has no embeddings.
     max_level_moved : int, optional
-        How many levels, from the last, may change, for policy "nearest" and a quantizer of one view: with 1, an item
-        keeps all its `codes` but the last. Default: all may change.
+        How many levels, from the last, may change, for policy "nearest": with 1, an item keeps all its `codes` but the
+        last. Default: all may change.
+    item_ids : sequence of n_items int or str, each once, optional
+        Decide, for policy "nearest", which of several equal items gets which of their IDs. Default: the order of rows.
 
     Returns
     -------
@@ -100,10 +104,14 @@ def resolve(
     (500, 0)
     """
     capacity = check_capacity(capacity)
-    check_policy(policy, capacity=capacity, weights=weights, taken=taken, duplicates=duplicates)
-    check_limit(max_level_moved, policy=policy, several_views=hasattr(quantizer, "specific_quantizers"))
+    check_policy(
+        policy, capacity=capacity, weights=weights, taken=taken, duplicates=duplicates, item_ids=item_ids,
+        max_level_moved=max_level_moved,
+    )  # fmt: skip
     options: dict[str, Any] = {
         "capacity": capacity, "policy": policy, "taken": taken, "weights": weights, "duplicates": duplicates,
+        "max_level_moved": check_limit(max_level_moved, n_levels=len(quantizer.codebook_sizes)),
+        "item_ids": item_ids,
     }  # fmt: skip
     if hasattr(quantizer, "specific_quantizers"):
         return resolve_several_views(quantizer, check_view_names(X, quantizer.views, name="X"), codes, **options)
@@ -114,4 +122,4 @@ def resolve(
         )
     X = check_embeddings(X)
     drop_pages(X)
-    return resolve_one_view(quantizer, X, codes, max_level_moved=max_level_moved, **options)
+    return resolve_one_view(quantizer, X, codes, **options)

@@ -8,6 +8,7 @@ import numpy as np
 from semid.collisions.checks import (
     check_codes_of_views,
     check_fits,
+    check_item_ids,
     check_row_count,
     check_taken_of_views,
     check_weights,
@@ -35,6 +36,8 @@ def resolve_several_views(
     taken: Any,
     weights: Any,
     duplicates: str = "separate",
+    max_level_moved: int | None = None,
+    item_ids: Any = None,
 ) -> Resolution:
     """Do what `semid.resolve` promises for a dict of views."""
     views, sizes = tuple(quantizer.views), tuple(quantizer.codebook_sizes)
@@ -43,6 +46,7 @@ def resolve_several_views(
     n_items = len(X[views[0]])
     check_row_count(codes[views[0]], n_items)
     weights = check_weights(weights, n_items)
+    item_ids = check_item_ids(item_ids, n_items)
     published = None
     if taken is not None:
         published = check_taken_of_views(quantizer, taken, capacity=capacity, suffix=policy == "suffix")
@@ -66,13 +70,14 @@ def resolve_several_views(
             n_widened=0,
         )
 
-    items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, share=duplicates == "share")
+    items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, item_ids, share=duplicates == "share")
     n_taken = 0 if published is None else len(published[views[0]])
     check_fits(items.n_places, n_taken, sizes, capacity=capacity)
     kept = {view: items.keep(X[view]) for view in views}
     placed, placements = place_in_stages(
-        quantizer, kept, capacity=capacity, taken=published, weights=items.weights, order=items.order
-    )
+        quantizer, kept, capacity=capacity, taken=published, weights=items.weights, order=items.order,
+        n_moved=max_level_moved, codes={view: items.keep(rows) for view, rows in codes.items()},
+    )  # fmt: skip
     resolved = {view: items.spread(placed[view].astype(code_dtype(max(sizes)))) for view in views}
     each = [{view: items.keep(rows[view]) for view in views} for rows in (codes, resolved)]
     return Resolution(

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.keys import IntArray, RowNumbers
-from semid.collisions.nearest import Placement, place_nearest
+from semid.collisions.keys import IntArray
+from semid.collisions.last_levels import place_in_last_levels
+from semid.collisions.nearest import Placement
 from semid.collisions.protocols import ResolvableViews, Views
 
 __all__ = ["distortion_of_views", "place_in_stages", "subtract_shared"]
@@ -24,6 +25,8 @@ def place_in_stages(
     taken: Views | None,
     weights: npt.NDArray[np.float64] | None,
     order: IntArray | None = None,
+    codes: Views,
+    n_moved: int | None = None,
 ) -> tuple[dict[str, npt.NDArray[Any]], list[Placement]]:
     """Return the codes of each view, and the assignments solved.
 
@@ -43,48 +46,50 @@ def place_in_stages(
     weights : ndarray of shape (n_items,), dtype float64, optional
     order : ndarray of shape (n_items,), dtype int64, optional
         Who comes first where costs tie.
+    codes : mapping of view to ndarray of shape (n_items, n_levels), unsigned integer dtype
+        What `n_moved` limits changes of.
+    n_moved : int, optional
+        How many levels, from the last, may change. Default: all.
     """
-    views, n_shared = tuple(quantizer.views), quantizer.n_shared
-    shared_sizes, specific_sizes = quantizer.codebook_sizes[:n_shared], quantizer.codebook_sizes[n_shared:]
-    taken_shared = None if taken is None else taken[views[0]][:, :n_shared]
+    views, n_shared, sizes = tuple(quantizer.views), quantizer.n_shared, tuple(quantizer.codebook_sizes)
+    n_specific = len(sizes) - n_shared
+    n_moved = len(sizes) if n_moved is None else n_moved
+    options: dict[str, Any] = {"weights": weights, "order": order}
     placements = []
-    shared = np.empty((len(X[views[0]]), 0), dtype=np.uint8)
-    if quantizer.shared_quantizer is not None:
-        placements.append(
-            place_nearest(
-                quantizer.shared_quantizer,
-                np.concatenate([X[view] for view in views], axis=1),
-                capacity=capacity * math.prod(specific_sizes),
-                taken=taken_shared,
-                weights=weights,
-                order=order,
-            )
-        )
-        shared = placements[0].codes
-    numbers = RowNumbers(shared_sizes)
-    taken_groups = None if taken_shared is None else numbers.number(taken_shared)
-    groups = numbers.number(shared)
-    residuals = subtract_shared(quantizer, X, shared)
-    codes = {}
-    for view in views:
-        specific = quantizer.specific_quantizers[view] if specific_sizes else None
-        if specific is None:
-            codes[view] = shared
-            continue
-        placement = place_nearest(
-            specific,
-            residuals[view],
-            capacity=capacity,
-            taken=None if taken is None else taken[view][:, n_shared:],
-            weights=weights,
-            order=order,
-            groups=groups,
-            taken_groups=taken_groups,
-            n_groups=len(numbers),
+    shared = codes[views[0]][:, :n_shared]
+    if quantizer.shared_quantizer is not None and n_moved > n_specific:
+        placement = place_in_last_levels(
+            quantizer.shared_quantizer,
+            np.concatenate([X[view] for view in views], axis=1),
+            shared,
+            n_moved - n_specific,
+            codebook_sizes=sizes[:n_shared],
+            capacity=capacity * math.prod(sizes[n_shared:]),
+            taken=None if taken is None else taken[views[0]][:, :n_shared],
+            **options,
         )
         placements.append(placement)
-        codes[view] = np.concatenate([shared, placement.codes], axis=1)
-    return codes, placements
+        shared = placement.codes
+    residuals = subtract_shared(quantizer, X, shared)
+    placed = {}
+    for view in views:
+        specific = quantizer.specific_quantizers[view] if n_specific else None
+        if specific is None:
+            placed[view] = shared
+            continue
+        placement = place_in_last_levels(
+            specific,
+            residuals[view],
+            np.concatenate([shared, codes[view][:, n_shared:]], axis=1),
+            min(n_moved, n_specific),
+            codebook_sizes=sizes,
+            capacity=capacity,
+            taken=None if taken is None else taken[view],
+            **options,
+        )
+        placements.append(placement)
+        placed[view] = placement.codes
+    return placed, placements
 
 
 def distortion_of_views(quantizer: ResolvableViews, X: Views, codes: Views) -> float:

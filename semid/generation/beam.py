@@ -1,32 +1,43 @@
 """Beam search over the trie: the prompt once per request, then only beams that lead to items."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from semid.errors import InvalidValueError
-from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
-from semid.generation.inputs import batch_of, check_count, check_model
+from semid.generation.inputs import batch_of, check_model
 from semid.generation.output import BeamOutput
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
 from semid.generation.processor import check_vocab
-from semid.generation.routing import Part, check_tries, route
+from semid.generation.products import Products
+from semid.generation.routing import check_tries, route
+from semid.generation.sampling import RowSeeds, row_keys, row_seeds
+from semid.generation.search import search
+from semid.generation.settings import Settings, check_settings
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["check_normalize", "check_numbers", "generate", "last_token", "prepare", "run", "search"]
+__all__ = ["generate", "last_token", "prepare", "run"]
 
 IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.float32]
-
-NORMALIZERS = ("full", "window", "allowed")
 
 
-@torch.inference_mode()
+@overload
+def generate(
+    model: Any, inputs: Mapping[str, torch.Tensor], *, return_dict: Literal[True] = True, **options: Any
+) -> BeamOutput: ...
+
+
+@overload
+def generate(
+    model: Any, inputs: Mapping[str, torch.Tensor], *, return_dict: Literal[False], **options: Any
+) -> IntArray: ...
+
+
+@torch.inference_mode()  # type: ignore[misc]  # the options of the overloads are the arguments below
 def generate(
     model: Any,
     inputs: Mapping[str, torch.Tensor],
@@ -38,9 +49,13 @@ def generate(
     exclude: Sequence[Iterable[int] | None] | None = None,
     candidates: Sequence[Iterable[int] | None] | None = None,
     num_return: int | None = None,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    seed: RowSeeds = None,
     outside: bool = False,
-) -> BeamOutput:
-    """Return the best items for each prompt.
+    return_dict: bool = True,
+) -> BeamOutput | IntArray:
+    """Return the best items for each prompt, or a sample of items without repetition.
 
     The same items in the same order as ``model.generate`` with `num_beams` beams, a `SidLogitsProcessor` and
     ``max_new_tokens=n_levels`` returns, less its repetitions; the prompt is read once per request instead of once per
@@ -63,8 +78,8 @@ def generate(
         May exceed the number of items.
     normalize : {"full", "window", "allowed"}, default="full"
         Which probabilities a score sums up: over the whole vocabulary of the model, as Hugging Face does; over the
-        codes of the level, for which the rest of the output layer is not computed; or over the codes that may follow,
-        which favours IDs whose prefixes few items share.
+        codes of the level, for which the rest of the output layer is not computed; or over the codes that lead to items
+        which the request may return, which favours IDs whose prefixes few items share.
     exclude : sequence of batch sequences of int, optional
         Ranks that each request must not return, such as the items that a user has seen. None and entries of -1 exclude
         nothing, so that the ``items`` of an earlier output may be passed to get the next best.
@@ -72,26 +87,51 @@ def generate(
         Ranks that each request may return; None for all items. Entries of -1 are padding.
     num_return : int, optional
         Items per request, at most `num_beams`; default: `num_beams`.
+    do_sample : bool, default=False
+        Draw `num_beams` items without replacement instead of looking for the best; see Notes.
+    temperature : float, default=1.0
+        Divides the logits, whether items are drawn or not: above 1 the model is less sure, below 1 surer.
+    seed : int or sequence of batch ints, optional
+        For ``do_sample=True``. One for all: each row gets noise of its own, by its place in the batch. One per row:
+        what a row draws does not depend on the rows beside it. Default: from torch's generator, so that
+        `torch.manual_seed` and `transformers.set_seed` count.
     outside : bool, default=False
         Report in ``out.outside`` how much probability lies outside the codes of the levels. It says when
         ``normalize="window"`` is safe, and costs what ``normalize="full"`` costs.
+    return_dict : bool, default=True
+        False returns the ranks alone, as ``model.generate`` returns sequences alone.
 
     Returns
     -------
-    BeamOutput
-        ``items, codes, scores, n_valid, outside``.
+    BeamOutput, or ndarray of shape (batch, num_return), dtype int64
+        ``items, codes, scores, n_valid, outside``, best first, or in the order drawn; ``items`` alone with
+        ``return_dict=False``.
 
     Raises
     ------
     InvalidValueError, InvalidTypeError
         If an argument is wrong, the model is in training mode or keeps no cache, the vocabulary does not fit it, a
         prompt is too long for it, or its logits are not numbers.
+
+    Notes
+    -----
+    With ``do_sample=True`` an item is drawn with the probability with which ``model.generate(do_sample=True, top_k=0)``
+    writes it under a `SidLogitsProcessor`: the product over the levels of the softmax over the codes that lead to items
+    which the request may return. The next one is drawn from what is left in proportion to the same probabilities, and
+    so on: sampling without replacement, in one beam search (Kool et al., arXiv:1903.06059). The first n of an output
+    are the sample of size n, with the same seed too. `normalize` does not change what is drawn but what
+    ``out.scores`` reports: with "allowed" the logarithm of the probability above, with "full" and "window" what a beam
+    search at this temperature reports for the item.
     """
-    prepared = prepare(model, vocab)
-    return run(
-        model, inputs, prepared, trie=trie, vocab=vocab, num_beams=num_beams, normalize=normalize, exclude=exclude,
-        candidates=candidates, num_return=num_return, outside=outside,
+    settings = check_settings(
+        num_beams=num_beams, num_return=num_return, normalize=normalize, do_sample=do_sample, temperature=temperature,
+        outside=outside,
     )  # fmt: skip
+    out = run(
+        model, inputs, prepare(model, vocab), settings, trie=trie, vocab=vocab, exclude=exclude, candidates=candidates,
+        seed=seed,
+    )  # fmt: skip
+    return out if return_dict else out.items
 
 
 class Prepared(NamedTuple):
@@ -128,161 +168,28 @@ def run(
     model: Any,
     inputs: Mapping[str, torch.Tensor],
     prepared: Prepared,
+    settings: Settings,
     *,
     trie: Trie | Sequence[Trie],
     vocab: SidVocabulary | Sequence[SidVocabulary],
-    num_beams: int,
-    normalize: str = "full",
     exclude: Sequence[Iterable[int] | None] | None = None,
     candidates: Sequence[Iterable[int] | None] | None = None,
-    num_return: int | None = None,
-    outside: bool = False,
+    seed: RowSeeds = None,
     encoded: torch.Tensor | None = None,
 ) -> BeamOutput:
-    """Check the arguments of one call of `generate` and run its search; `encoded` is what the encoder wrote already."""
-    num_beams = check_count(num_beams, "num_beams")
-    num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
-    check_normalize(normalize)
-    tries, vocabs = check_tries(trie, vocab, batch_of(inputs))
+    """Check what belongs to the requests of a call of `generate` and run its search.
+
+    `encoded` is what the encoder wrote already.
+    """
+    batch = batch_of(inputs)
+    tries, vocabs = check_tries(trie, vocab, batch)
     n_levels = tries[0].n_levels
     parts = route(tries, vocabs, candidates=candidates, exclude=exclude)
+    keys = row_keys(row_seeds(seed, batch), n_levels) if settings.do_sample else None
     forward = open_forward(model, inputs, n_levels=n_levels, found=prepared.found, encoded=encoded)
-    return search(
-        forward, prepared.head, parts, prepared.tokens, n_levels=n_levels, num_beams=num_beams, num_return=num_return,
-        normalize=normalize, outside=outside,
-    )  # fmt: skip
-
-
-def search(
-    forward: Forward,
-    head: Head,
-    parts: list[Part],
-    tokens: dict[int, list[Tokens]],
-    *,
-    n_levels: int,
-    num_beams: int,
-    num_return: int,
-    normalize: str,
-    outside: bool = False,
-) -> BeamOutput:
-    """Run a beam search whose arguments have been checked; see `generate`.
-
-    `tokens` holds the tokens of each level by the `id` of the vocabulary.
-    """
-    batch = forward.batch
-    nodes: IntArray = np.full((batch, 1), -1, np.int64)
-    for part in parts:
-        nodes[part.rows] = 0
-    scores: FloatArray = np.zeros((batch, 1), np.float32)
-    inside: FloatArray = np.zeros((batch, 1), np.float32)
-    features = forward.prompt()
-    for depth in range(n_levels):
-        features = features.view(*nodes.shape, -1)
-        log_normalizer = head.log_normalizer(features.flatten(0, 1)).view(nodes.shape) if (
-            normalize == "full" or outside) else None  # fmt: skip
-        step = _Step(batch, num_beams)
-        for part in parts:
-            whole = len(part.rows) == batch
-            of_part = features if whole else features[torch.from_numpy(part.rows).to(features.device)]
-            logits = head.logits(of_part.flatten(0, 1), tokens[id(part.vocab)][depth]).view(*of_part.shape[:2], -1)
-            norm = None if log_normalizer is None else log_normalizer if whole else log_normalizer[part.rows]
-            if norm is not None:
-                norm = norm.to(logits.device)
-            log_probs = _log_probs(logits, norm, normalize, part.trie, nodes[part.rows], depth)
-            check_numbers(log_probs[nodes[part.rows] >= 0], depth)
-            step.put(part.rows, part.trie.select(
-                log_probs, scores[part.rows], nodes[part.rows], depth=depth, k=num_beams, exclude=part.excluded
-            ))  # fmt: skip
-            if outside and norm is not None:
-                mass = (logits.logsumexp(dim=2) - norm).cpu().numpy()
-                rows = np.maximum(step.rows[part.rows], 0)
-                step.inside[part.rows] = np.take_along_axis(inside[part.rows] + mass, rows, axis=1)
-        scores, nodes, inside = step.scores, step.nodes, step.inside
-        if depth + 1 < n_levels:
-            # Slots that no request fills get no row of the model; filled ones come first.
-            width = max(1, int((nodes >= 0).sum(axis=1).max()))
-            scores, nodes, inside = scores[:, :width], nodes[:, :width], inside[:, :width]
-            if (nodes < 0).all():
-                break
-            chosen = np.maximum(step.codes[:, :width], 0)
-            features = forward.step(np.maximum(step.rows[:, :width], 0), _chosen_tokens(parts, chosen, depth))
-    return _output(parts, nodes[:, :num_return], scores, inside if outside else None, n_levels, num_return)
-
-
-class _Step:
-    """What one step keeps of all parts: arrays of shape (batch, num_beams), as of `Selection`."""
-
-    def __init__(self, batch: int, num_beams: int) -> None:
-        self.scores: FloatArray = np.full((batch, num_beams), -np.inf, np.float32)
-        self.inside: FloatArray = np.zeros((batch, num_beams), np.float32)
-        self.rows, self.codes, self.nodes = (np.full((batch, num_beams), -1, np.int64) for _ in range(3))
-
-    def put(self, at: IntArray, selection: Any) -> None:
-        self.scores[at], self.rows[at], self.codes[at], self.nodes[at] = selection
-
-
-def _chosen_tokens(parts: list[Part], codes: IntArray, depth: int) -> IntArray:
-    """Return the token of each chosen code; rows that belong to no part get some token of the model."""
-    tokens: IntArray = np.zeros(codes.shape, np.int64)
-    for part in parts:
-        tokens[part.rows] = part.vocab.level_tokens[depth][codes[part.rows]]
-    return tokens
-
-
-def _log_probs(
-    logits: torch.Tensor, log_normalizer: torch.Tensor | None, normalize: str, trie: Trie, nodes: IntArray, depth: int
-) -> FloatArray:
-    """Return the log-probabilities of the trie's codes of a level, shape (batch, beams, codebook_size)."""
-    size = trie.codebook_sizes[depth]
-    if normalize == "full":
-        assert log_normalizer is not None
-        log_probs = logits[..., :size] - log_normalizer[..., None]
-    else:
-        if normalize == "allowed":
-            row_starts, codes = trie.allowed(nodes.reshape(-1), depth=depth)
-            closed = np.ones((nodes.size, logits.shape[2]), np.bool_)
-            closed[np.repeat(np.arange(nodes.size), np.diff(row_starts)), codes] = False
-            logits = logits.masked_fill(torch.from_numpy(closed).view(logits.shape).to(logits.device), -torch.inf)
-        log_probs = logits.log_softmax(dim=2)[..., :size]
-    return log_probs.cpu().numpy()
-
-
-def _output(
-    parts: list[Part],
-    nodes: IntArray,
-    scores: FloatArray,
-    inside: FloatArray | None,
-    n_levels: int,
-    num_return: int,
-) -> BeamOutput:
-    """Return ranks as the caller knows them, and what belongs to them, padded to `num_return`."""
-    batch, width = nodes.shape
-    out = BeamOutput.empty(batch, num_return, n_levels, outside=inside is not None)
-    for part in parts:
-        ranks = nodes[part.rows]
-        found = BeamOutput.from_ranks(part.trie, ranks, scores[part.rows, :width])
-        out.items[part.rows, :width] = part.given(found.items)
-        out.codes[part.rows, :width], out.scores[part.rows, :width] = found.codes, found.scores
-        out.n_valid[part.rows] = found.n_valid
-        if inside is not None and out.outside is not None:
-            lost = -np.expm1(np.minimum(inside[part.rows, :width], 0))
-            out.outside[part.rows, :width] = np.where(ranks >= 0, lost, np.float32(np.nan))
-    return out
-
-
-def check_normalize(normalize: str) -> None:
-    """Raise unless there is such a normaliser."""
-    if normalize not in NORMALIZERS:
-        raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}.")
-
-
-def check_numbers(log_probs: FloatArray, depth: int) -> None:
-    """Raise if a log-probability is NaN."""
-    if np.isnan(log_probs).any():
-        raise InvalidValueError(
-            f"the model's logits are not numbers: expected numbers at level {depth}, got nan. "
-            "Check its weights; float16 may overflow where bfloat16 does not."
-        )
+    head = prepared.head.tempered(settings.temperature)
+    with Products():
+        return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
 
 
 def last_token(vocabs: Sequence[SidVocabulary]) -> int:

@@ -24,7 +24,9 @@ class Body:
     """
 
     def __init__(self, model: Any, *, split: bool) -> None:
-        self.model = model
+        # What torch.compile wraps around a whole model would compile the few passes of `probe` for minutes, and a
+        # search needs the decoder alone. One compiled in place, ``model.get_decoder().compile()``, runs compiled.
+        self.model = model = getattr(model, "_orig_mod", model)
         self.split = split
         self.inner = model.get_decoder() if split else model
         self.accepted = accepted_arguments(self.inner)
@@ -65,7 +67,12 @@ class Body:
         return features[:, -1:] if last else features, cache_of(self.model, output)
 
     def answer(
-        self, decoder_input_ids: torch.Tensor, *, encoded: torch.Tensor | None, attention_mask: torch.Tensor, cache: Any
+        self,
+        decoder_input_ids: torch.Tensor,
+        *,
+        encoded: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        cache: Any,
     ) -> tuple[torch.Tensor, Any]:
         """Run the decoder of an encoder-decoder.
 
@@ -78,8 +85,7 @@ class Body:
 
         Returns
         -------
-        features : torch.Tensor of shape (rows, dim)
-            Those of the last position.
+        features : torch.Tensor of shape (rows, length, dim)
         cache : transformers.Cache
         """
         if self.split:
@@ -91,7 +97,7 @@ class Body:
                 use_cache=True,
                 return_dict=True,
             )
-            return output.last_hidden_state[:, -1], cache_of(self.model, output)
+            return output.last_hidden_state, cache_of(self.model, output)
         output = self.inner(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=attention_mask,
@@ -100,14 +106,27 @@ class Body:
             use_cache=True,
             return_dict=True,
         )
-        return output.logits[:, -1], cache_of(self.model, output)
+        return output.logits, cache_of(self.model, output)
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:
-    """Return the names that the model's forward pass takes."""
-    # PEFT wraps the model whose signature counts.
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(inner.forward).parameters)
+    """Return the names that the model's forward pass takes.
+
+    Raises
+    ------
+    InvalidValueError
+        If a wrapper hides them: a search that guessed would leave the cache or the positions out.
+    """
+    # torch.compile and PEFT wrap the model whose signature counts.
+    inner = getattr(model, "_orig_mod", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    names = frozenset(inspect.signature(inner.forward).parameters)
+    if "input_ids" not in names:
+        raise InvalidValueError(
+            f"{type(model).__name__} hides what its forward pass takes: expected an argument input_ids, got "
+            f"{sorted(names)}. Pass the model that it wraps."
+        )
+    return names
 
 
 def is_plain(module: torch.nn.Module) -> bool:

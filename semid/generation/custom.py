@@ -1,6 +1,6 @@
 """The beam search behind the usual call: ``model.generate(..., custom_generate=beam_search(...))``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, Generat
 
 from semid.errors import InvalidValueError
 from semid.generation.beam import prepare, run
+from semid.generation.sampling import RowSeeds
+from semid.generation.settings import check_settings
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
@@ -18,8 +20,9 @@ def beam_search(
     *,
     trie: Trie | Sequence[Trie],
     vocab: SidVocabulary | Sequence[SidVocabulary],
-    num_beams: int,
-    num_return: int | None = None,
+    exclude: Sequence[Iterable[int] | None] | None = None,
+    candidates: Sequence[Iterable[int] | None] | None = None,
+    seed: RowSeeds = None,
     **options: Any,
 ) -> Callable[..., Any]:
     """Return `semid.generate` in the form that ``model.generate`` takes as `custom_generate`.
@@ -29,8 +32,8 @@ def beam_search(
 
     Parameters
     ----------
-    trie, vocab, num_beams, num_return, **options
-        As for `semid.generate`; the options are `normalize`, `exclude` and `candidates`.
+    trie, vocab, exclude, candidates, seed, **options
+        As for `semid.generate`; the options are `num_beams`, `num_return`, `normalize`, `do_sample` and `temperature`.
 
     Returns
     -------
@@ -51,6 +54,7 @@ def beam_search(
     >>> model.generate(torch.tensor([[1, 2]]), custom_generate=search, max_new_tokens=2, pad_token_id=0).shape
     torch.Size([3, 4])
     """
+    settings = check_settings(**options)
 
     def search(
         model: Any,
@@ -70,7 +74,7 @@ def beam_search(
             names = [type(processor).__name__ for processor in logits_processor]
             raise InvalidValueError(
                 f"logits processors are not applied by this search: expected none, got {names}. "
-                "Leave them away, or use a SidLogitsProcessor without custom_generate."
+                "Give do_sample and temperature to beam_search, or use a SidLogitsProcessor without custom_generate."
             )
         inputs = {"input_ids": input_ids}
         mask, encoded = model_kwargs.get("attention_mask"), None
@@ -81,8 +85,8 @@ def beam_search(
         if mask is not None:
             inputs["attention_mask"] = mask
         out = run(
-            model, inputs, prepare(model, vocab), trie=trie, vocab=vocab, num_beams=num_beams, num_return=num_return,
-            encoded=encoded, **options,
+            model, inputs, prepare(model, vocab), settings, trie=trie, vocab=vocab, exclude=exclude,
+            candidates=candidates, seed=seed, encoded=encoded,
         )  # fmt: skip
         pad = generation_config.pad_token_id
         batch, n_return, n_levels = out.codes.shape

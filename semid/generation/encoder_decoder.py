@@ -59,12 +59,35 @@ class EncoderDecoder(Forward):
         if self.encoded is None:
             encoder = self.body.model.get_encoder()
             self.encoded = encoder(input_ids=self.input_ids, attention_mask=self.mask, return_dict=True)[0]
-        features = self._run(self.decoder_input_ids)
+        features = self._run(self.decoder_input_ids)[:, -1]
         self.shared = self.shared and share(self.cache)
         return features
 
     def step(self, rows: IntArray, tokens: IntArray) -> torch.Tensor:
         """Append a token to each beam."""
+        return self._append(rows, tokens[..., None])[:, -1]
+
+    def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
+        """Read the path to each node of the last level as a row, all in one pass.
+
+        The decoders number positions by the columns of their input, so that the nodes of a level cannot stand side by
+        side in one row. A node that several paths share is read once in each: a few tokens more instead of a pass more.
+        """
+        batch, width = rows[-1].shape
+        at: npt.NDArray[np.int64] = np.tile(np.arange(width), (batch, 1))
+        paths: npt.NDArray[np.int64] = np.empty((batch, width, len(rows)), np.int64)
+        first: list[torch.Tensor] = []
+        for depth in reversed(range(len(rows))):
+            paths[..., depth] = np.take_along_axis(tokens[depth], at, axis=1)
+            below = np.zeros(tokens[depth].shape, np.int64)  # the first path through each node
+            np.put_along_axis(below, at[:, ::-1], np.arange(width)[None, ::-1], axis=1)
+            first.insert(0, torch.from_numpy(below + width * np.arange(batch)[:, None]).flatten())
+            at = np.take_along_axis(rows[depth], at, axis=1).astype(np.int64)
+        features = self._append(at, paths)
+        return [features[path.to(features.device), depth] for depth, path in enumerate(first)]
+
+    def _append(self, rows: IntArray, tokens: IntArray) -> torch.Tensor:
+        """Append tokens (batch, width, n) to beams; return features of shape (batch * width, n, dim)."""
         reorder(self.cache.self_attention_cache if self.shared else self.cache, rows, self.width)
         width = tokens.shape[1]
         if width != self.width and self.encoded is not None:
@@ -74,7 +97,7 @@ class EncoderDecoder(Forward):
             self.mask = self.mask[request]
             self.encoded = self.encoded[:1].expand(len(request), -1, -1) if self.shared else self.encoded[request]
             self.width = width
-        return self._run(torch.from_numpy(tokens).reshape(-1, 1).to(self.mask.device))
+        return self._run(torch.from_numpy(tokens).flatten(0, 1).to(self.mask.device))
 
     def _run(self, decoder_input_ids: torch.Tensor) -> torch.Tensor:
         features, self.cache = self.body.answer(

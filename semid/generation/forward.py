@@ -41,7 +41,8 @@ class Forward(ABC):
     def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
         """Read a tree whose level d is what ``step(rows[d], tokens[d])`` would append; return the features of each.
 
-        Here level by level; a subclass that can reads all levels at once.
+        Every node leads to one of the last level, but those that fill up a level: their features mean nothing. Here
+        level by level; a subclass that can reads all levels at once.
         """
         return [self.step(*level) for level in zip(rows, tokens, strict=True)]
 

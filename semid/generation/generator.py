@@ -9,10 +9,12 @@ import torch
 from semid._progress import progress_bar
 from semid.errors import InvalidValueError
 from semid.generation.batching import batches, bytes_per_token, padded
-from semid.generation.beam import check_normalize, prepare, run
+from semid.generation.beam import prepare, run
 from semid.generation.inputs import check_count
 from semid.generation.output import BeamOutput
 from semid.generation.processor import check_pair
+from semid.generation.sampling import RowSeeds, row_seeds
+from semid.generation.settings import check_settings
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
@@ -31,7 +33,7 @@ class Generator:
     model : transformers model
     trie : Trie
     vocab : SidVocabulary
-    num_beams, normalize, num_return
+    num_beams, normalize, num_return, do_sample, temperature, outside
         As for `generate`.
     memory_mib : int, default=512
         What the caches of one batch of `generate_many` may take.
@@ -58,16 +60,19 @@ class Generator:
         num_beams: int,
         normalize: str = "full",
         num_return: int | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        outside: bool = False,
         memory_mib: int = 512,
     ) -> None:
         self.model = model
         self.trie = trie
         self.vocab = vocab
         check_pair(trie, vocab)
-        self.num_beams = check_count(num_beams, "num_beams")
-        self.num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
-        check_normalize(normalize)
-        self.normalize = normalize
+        self.settings = check_settings(
+            num_beams=num_beams, num_return=num_return, normalize=normalize, do_sample=do_sample,
+            temperature=temperature, outside=outside,
+        )  # fmt: skip
         self.memory_mib = check_count(memory_mib, "memory_mib")
         with torch.inference_mode():
             self._prepared = prepare(model, vocab)
@@ -80,12 +85,12 @@ class Generator:
         trie: Trie | Sequence[Trie] | None = None,
         exclude: Sequence[Iterable[int] | None] | None = None,
         candidates: Sequence[Iterable[int] | None] | None = None,
+        seed: RowSeeds = None,
     ) -> BeamOutput:
         """Return the best items for a batch of prompts; arguments as for `semid.generate`."""
         return run(
-            self.model, inputs, self._prepared, trie=self.trie if trie is None else trie, vocab=self.vocab,
-            num_beams=self.num_beams, normalize=self.normalize, num_return=self.num_return, exclude=exclude,
-            candidates=candidates,
+            self.model, inputs, self._prepared, self.settings, trie=self.trie if trie is None else trie,
+            vocab=self.vocab, exclude=exclude, candidates=candidates, seed=seed,
         )  # fmt: skip
 
     def generate_many(
@@ -94,6 +99,7 @@ class Generator:
         *,
         exclude: Sequence[Iterable[int] | None] | None = None,
         candidates: Sequence[Iterable[int] | None] | None = None,
+        seed: RowSeeds = None,
     ) -> BeamOutput:
         """Return the best items for any number of prompts of any lengths.
 
@@ -105,6 +111,8 @@ class Generator:
         prompts : sequence of sequences of int
             Token ids, without padding.
         exclude, candidates : sequence of n_prompts sequences of int, optional
+        seed : int or sequence of n_prompts ints, optional
+            As for `generate`; which prompts run together does not count.
 
         Returns
         -------
@@ -122,19 +130,19 @@ class Generator:
                 f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
                 f"{min(lengths, default=0)} tokens. Leave empty ones out."
             )
-        out = BeamOutput.empty(len(lengths), self.num_return, self.trie.n_levels)
+        settings = self.settings
+        seeds = row_seeds(seed, len(lengths)) if settings.do_sample else None
+        out = BeamOutput.empty(len(lengths), settings.num_return, self.trie.n_levels, outside=settings.outside)
         most = self.memory_mib * 2**20 // bytes_per_token(self.model)
         with progress_bar("searching", total=len(lengths), unit="prompts") as bar:
-            for rows in batches(lengths, extra=self.num_beams * self.trie.n_levels, most_tokens=most):
+            for rows in batches(lengths, extra=settings.num_beams * self.trie.n_levels, most_tokens=most):
                 inputs = padded([prompts[row] for row in rows], self.model)
                 found = self.generate(
                     inputs,
                     exclude=None if exclude is None else [exclude[row] for row in rows],
                     candidates=None if candidates is None else [candidates[row] for row in rows],
+                    seed=None if seeds is None else [seeds[row] for row in rows],
                 )
-                at = np.asarray(rows)
-                for whole, part in zip(out[:4], found[:4], strict=True):
-                    assert whole is not None
-                    whole[at] = part
+                out.put(np.asarray(rows), found)
                 bar.update(len(rows))
         return out

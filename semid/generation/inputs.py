@@ -8,7 +8,7 @@ import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "start_token"]
+__all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "count_tokens", "start_token"]
 
 
 def check_model(model: Any, *, last_token: int) -> None:
@@ -22,16 +22,24 @@ def check_model(model: Any, *, last_token: int) -> None:
         raise InvalidValueError(
             "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
         )
-    n_rows = model.get_input_embeddings().weight.shape[0]
-    if last_token >= n_rows:
+    n_tokens = count_tokens(model)
+    if last_token >= n_tokens:
         raise InvalidValueError(
-            f"the vocabulary does not fit the model: expected token ids below {n_rows}, got {last_token}. "
+            f"the vocabulary does not fit the model: expected token ids below {n_tokens}, got {last_token}. "
             "Call vocab.extend(tokenizer, model)."
         )
 
 
+def count_tokens(model: Any) -> int:
+    """Return how many tokens a model both reads and writes; a resized model may have left one of its layers behind."""
+    layers: list[Any] = [
+        getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")
+    ]
+    return min(len(layer.weight) for layer in layers if hasattr(layer, "weight"))
+
+
 def check_inputs(
-    inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool, unused: Set[str]
+    inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool, unused: Set[str], n_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``input_ids`` and ``attention_mask``, or raise an error that says what is wrong with the inputs."""
     known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
@@ -53,6 +61,11 @@ def check_inputs(
             raise InvalidValueError(
                 f"{name} is wrong: expected a tensor of shape (batch, length), got {shape}. "
                 "Call the tokenizer with return_tensors='pt' and padding=True."
+            )
+        if name.endswith("input_ids") and (value.is_floating_point() or value.min() < 0 or value.max() >= n_tokens):
+            raise InvalidValueError(
+                f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got {value.dtype} "
+                f"from {value.min().item()} to {value.max().item()}. Use the model's own tokenizer."
             )
     attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
     if attention_mask.shape != input_ids.shape:

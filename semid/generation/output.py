@@ -51,6 +51,12 @@ class BeamOutput(NamedTuple):
             np.full((batch, num_return), np.nan, np.float32) if outside else None,
         )
 
+    def put(self, rows: IntArray, found: "BeamOutput") -> None:
+        """Overwrite some rows with those of another output."""
+        for whole, part in zip(self._asdict().values(), found, strict=True):
+            if whole is not None:
+                whole[rows] = part
+
     @classmethod
     def from_ranks(cls, trie: Trie, ranks: IntArray, scores: FloatArray) -> Self:
         """Look the codes up and pad; `ranks` (batch, num_return) has its -1 entries last."""

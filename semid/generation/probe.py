@@ -13,7 +13,7 @@ from semid.generation.decoder_only import RowDecoder, TreeDecoder, can_read_tree
 from semid.generation.encoder_decoder import EncoderDecoder
 from semid.generation.forward import Forward
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
-from semid.generation.inputs import check_inputs, check_length
+from semid.generation.inputs import check_inputs, check_length, count_tokens
 
 __all__ = ["Abilities", "abilities", "head_of", "open_forward"]
 
@@ -82,7 +82,8 @@ def open_forward(
     encoder_decoder = bool(model.config.is_encoder_decoder)
     # Tokenizers add token_type_ids to every text; a model that has no use for them loses nothing.
     unused = {"token_type_ids"} - accepted_arguments(model)
-    input_ids, attention_mask = check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused)
+    n_tokens = model.get_input_embeddings().weight.shape[0]
+    input_ids, attention_mask = check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens)
     input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
     check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
     found = abilities(model) if found is None else found
@@ -126,7 +127,7 @@ TOKENS = (np.array([[3, 4, 5], [6, 4, 3]]), np.full((2, 4), 6))
 
 def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
     """Return the logits of all steps, shape (rows, vocabulary); None if the model does not take the way at all."""
-    n_rows = model.get_input_embeddings().weight.shape[0]
+    n_rows = count_tokens(model)
     input_ids = torch.tensor(INPUT_IDS, device=model.device)
     mask = (input_ids > 0).long()
     start = None

@@ -1,4 +1,4 @@
-"""Which trie each request of a batch searches: one for all, one per row, or the candidates of each row."""
+"""Which trie each request of a batch searches, and which of its items it may return."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,21 +28,15 @@ class Part(NamedTuple):
         Their rows in the batch.
     trie : Trie
     vocab : SidVocabulary
-    ranks : ndarray of shape (trie.n_items,), dtype int64, or None
-        The rank that each item of `trie` has in the trie that the caller gave; None if it is that trie.
-    excluded : RankLists or None
+    candidates, excluded : RankLists or None
         Ranks in `trie`, one list per request: sorted here, once for all steps of a search.
     """
 
     rows: IntArray
     trie: Trie
     vocab: SidVocabulary
-    ranks: IntArray | None
+    candidates: RankLists | None
     excluded: RankLists | None
-
-    def given(self, ranks: IntArray) -> IntArray:
-        """Return ranks as the caller knows them; -1 stays -1."""
-        return ranks if self.ranks is None else np.where(ranks >= 0, self.ranks[ranks], -1)
 
 
 def check_tries(
@@ -71,27 +65,25 @@ def route(
     tries, vocabs : list of batch
         From `check_tries`.
     candidates : sequence of batch sequences of int, optional
-        Ranks that a row may return, -1 for none; None in place of a sequence allows all items. A row without candidates
-        belongs to no part.
+        Ranks that a row may return, -1 for none; None in place of a sequence allows all items.
     exclude : sequence of batch sequences of int, optional
         Ranks that a row must not return.
     """
-    batch = len(tries)
-    wanted = check_lists(candidates, batch, "candidates")
-    unwanted = check_lists(exclude, batch, "exclude")
-    groups: dict[tuple[int, int, bytes | None], list[int]] = {}
-    for row in range(batch):
-        own = wanted[row] if wanted else None
-        check_ranks(own, tries[row], "candidates")
-        if own is not None and wanted is not None and tries[row].n_items < tries[row].n_ranks:
-            # A candidate out of stock is none; asked one by one, since a restriction may be as long as the catalogue.
-            own = wanted[row] = own[tries[row].rank(tries[row].codes_of(own)) >= 0]
-        # An error about ranks that do not exist, also where they would be no candidates.
-        check_ranks(unwanted[row] if unwanted else None, tries[row], "exclude")
-        key = (id(tries[row]), id(vocabs[row]), None if own is None else np.unique(own).tobytes())
-        if own is None or own.size:
-            groups.setdefault(key, []).append(row)
-    return [_part(rows, tries[rows[0]], vocabs[rows[0]], wanted, unwanted) for rows in groups.values()]
+    wanted = check_lists(candidates, len(tries), "candidates")
+    unwanted = check_lists(exclude, len(tries), "exclude")
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, (trie, vocab) in enumerate(zip(tries, vocabs, strict=True)):
+        check_ranks(wanted[row] if wanted else None, trie, "candidates")
+        check_ranks(unwanted[row] if unwanted else None, trie, "exclude")
+        groups.setdefault((id(trie), id(vocab)), []).append(row)
+    parts = []
+    for rows in groups.values():
+        trie = tries[rows[0]]
+        allowed, gone = (
+            trie.rank_lists([lists[row] for row in rows]) if lists else None for lists in (wanted, unwanted)
+        )
+        parts.append(Part(np.asarray(rows, np.int64), trie, vocabs[rows[0]], allowed, gone))
+    return parts
 
 
 def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | None] | None:
@@ -106,27 +98,6 @@ def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | N
             "Give one sequence per request."
         )
     return [None if ranks is None else ranks[ranks != -1] for ranks in arrays]
-
-
-def _part(
-    rows: list[int],
-    trie: Trie,
-    vocab: SidVocabulary,
-    wanted: list[IntArray | None] | None,
-    unwanted: list[IntArray | None] | None,
-) -> Part:
-    own = wanted[rows[0]] if wanted else None
-    ranks = None if own is None else np.unique(own)
-    excluded = None
-    if unwanted is not None:
-        excluded = [np.empty(0, np.int64) if (ranks_ := unwanted[row]) is None else ranks_ for row in rows]
-    if ranks is not None:
-        # Ranks follow the order of codes, so that an item's rank among the candidates is its place in the sorted ranks.
-        trie = Trie.from_codes(trie.codes_of(ranks), codebook_sizes=trie.codebook_sizes)
-        if excluded is not None:
-            excluded = [np.flatnonzero(np.isin(ranks, gone)) for gone in excluded]
-    lists = None if excluded is None else trie.rank_lists(excluded)
-    return Part(np.asarray(rows, np.int64), trie, vocab, ranks, lists)
 
 
 def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:

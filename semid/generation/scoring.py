@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from semid.generation.beam import check_numbers, last_token
+from semid.generation.beam import last_token
 from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
+from semid.generation.products import Products
 from semid.generation.routing import as_ranks, check_lists, check_ranks, check_tries
+from semid.generation.search import check_numbers
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
@@ -33,9 +35,10 @@ def score_items(
 ) -> FloatArray:
     """Return the log-probability of each candidate after its prompt: no beams, and so none of their error.
 
-    What teacher forcing of one candidate after the other gives, but the prompt is read once, and what candidates begin
-    with in common is read once: a decoder-only model reads all candidates in one forward pass by tree attention, an
-    encoder-decoder in one per level. GenSAR (arXiv:2504.05730) ranks 1 + 99 candidates so.
+    What teacher forcing of one candidate after the other gives, but the prompt is read once and all candidates in one
+    forward pass. A decoder-only model reads them by tree attention, what they begin with in common once; the decoder of
+    an encoder-decoder reads each prefix of all levels but the last as a row. A decoder-only model that refuses trees
+    takes a pass per level. GenSAR (arXiv:2504.05730) ranks 1 + 99 candidates so.
 
     Parameters
     ----------
@@ -78,7 +81,9 @@ def score_items(
     found = abilities(model)
     forward = open_forward(model, inputs, n_levels=n_levels, found=found)
     trees = [_tree(own[own != -1], tries[row], vocabs[row]) for row, own in enumerate(wanted)]
-    sums = np.split(_score(forward, head_of(model, found), trees, n_levels), np.cumsum([len(t.nodes) for t in trees]))
+    with Products():
+        of_items = _score(forward, head_of(model, found), trees, n_levels)
+    sums = np.split(of_items, np.cumsum([len(tree.nodes) for tree in trees]))
     scores: FloatArray = np.full((batch, max(len(own) for own in wanted)), -np.inf, np.float32)
     for row, own in enumerate(wanted):
         scores[row, np.flatnonzero(own != -1)] = sums[row][trees[row].items]

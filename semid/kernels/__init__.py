@@ -16,22 +16,24 @@ from semid.errors import InvalidValueError, OptionalDependencyError
 __all__ = ["BACKENDS", "available", "kernel", "show_backends", "use_backend"]
 
 BACKENDS = ("ext", "numba")
-# Kernel -> the module that defines it for Numba. `IN_EXT` lists those that the C extension has as well: all that a
-# server needs, which loads a trie and decodes. Building one may wait for a compiler.
+# Kernel -> the module that defines it for Numba; the C extension has them all, so that a server which builds or loads a
+# trie and decodes never waits for a compiler. Kernels of quantizers and of the resolver, which Numba alone has, are
+# imported where they are used.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
     "ranges": "semid.kernels.walk",
     "count_children": "semid.kernels.walk",
     "gather_children": "semid.kernels.walk",
-    "pack_keys": "semid.kernels.build",
-    "unpack_keys": "semid.kernels.build",
-    "count_forks": "semid.kernels.build",
+    "count_keys": "semid.kernels.sorting",
+    "scatter_keys": "semid.kernels.sorting",
+    "sort_keys": "semid.kernels.sorting",
+    "sort_ties": "semid.kernels.sorting",
+    "drop_repeats": "semid.kernels.sorting",
     "fill_levels": "semid.kernels.build",
     "mask_inplace": "semid.kernels.mask",
     "fill_bitmask": "semid.kernels.mask",
     "select": "semid.kernels.select",
 }
-IN_EXT = frozenset(NUMBA_MODULES) - {"pack_keys", "unpack_keys", "count_forks", "fill_levels"}
 
 _forced: ContextVar[str | None] = ContextVar("semid_backend", default=None)
 
@@ -79,7 +81,7 @@ def kernel(name: str) -> Callable[..., None]:
 
 @functools.cache  # looking a module up costs as much as a small step
 def _load(backend: str, name: str) -> Callable[..., None]:
-    module = "semid_ext._core" if backend == "ext" and name in IN_EXT else NUMBA_MODULES[name]
+    module = "semid_ext._core" if backend == "ext" else NUMBA_MODULES[name]
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
@@ -102,20 +104,20 @@ def show_backends() -> None:
     >>> import semid
     >>> semid.show_backends()  # doctest: +SKIP
     back end   state      why
-    ext        in use     SEMID_BACKEND=auto; kernels: count_children, fill_bitmask, ...
-    numba      in use     for the kernels that ext does not have: count_forks, fill_levels, ...
+    ext        in use     SEMID_BACKEND=auto; building tries and decoding: count_children, ...
+    numba      in use     SEMID_BACKEND=auto chose ext for tries; quantizers and resolve have no other
     """
     used = active()
-    rest = sorted(set(NUMBA_MODULES) - IN_EXT)
     print(f"{'back end':10} {'state':10} why")  # noqa: T201
     for name, missing in available().items():
         if missing:
             state, why = "missing", missing
         elif name == used:
-            kernels = sorted(IN_EXT) if name == "ext" else sorted(NUMBA_MODULES)
-            state, why = "in use", f"SEMID_BACKEND={wanted()}; kernels: {', '.join(kernels)}"
+            names = ", ".join(sorted(NUMBA_MODULES))
+            state, why = "in use", f"SEMID_BACKEND={wanted()}; building tries and decoding: {names}"
         elif name == "numba":
-            state, why = "in use", f"for the kernels that ext does not have: {', '.join(rest)}"
+            state = "in use"
+            why = f"SEMID_BACKEND={wanted()} chose {used} for tries; quantizers and resolve have no other"
         else:
             state, why = "ready", f"SEMID_BACKEND={wanted()} chose {used}"
         print(f"{name:10} {state:10} {why}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""From sorted unique codes to the arrays of a trie, piece by piece of the catalogue."""
+"""From sorted distinct keys to the arrays of a trie."""
 
 from typing import Any
 
@@ -6,96 +6,99 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.kernels.compile import njit
+from semid.kernels.nodes import popcount
+from semid.kernels.sorting import fork_level, fork_limits, low_bits
 
-__all__ = ["count_forks", "fill_levels", "pack_keys", "unpack_keys"]
+__all__ = ["fill_levels"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
-
-@njit
-def pack_keys(
-    codes: IntArray, bits: IntArray, shift: Any, low: Any, high: Any, keys: IntArray, n_keys: IntArray
-) -> None:
-    """Write each row of codes as one number, `bits` per level, where ``low <= number >> shift < high``.
-
-    ``n_keys[0]`` becomes how many there are; those for which `keys` has no room are only counted.
-    """
-    n = 0
-    for item in range(codes.shape[0]):
-        key = np.uint64(codes[item, 0])
-        for level in range(1, bits.shape[0]):
-            key = (key << np.uint64(bits[level])) | np.uint64(codes[item, level])
-        part = np.int64(key >> np.uint64(shift))
-        if low <= part < high:
-            if n < keys.shape[0]:
-                keys[n] = key
-            n += 1
-    n_keys[0] = n
-
-
-@njit
-def unpack_keys(keys: IntArray, bits: IntArray, rows: IntArray) -> None:
-    """Write the codes of each key into a row of `rows`."""
-    for item in range(keys.shape[0]):
-        key = np.uint64(keys[item])
-        for level in range(bits.shape[0] - 1, -1, -1):
-            rows[item, level] = key & ((np.uint64(1) << np.uint64(bits[level])) - np.uint64(1))
-            key >>= np.uint64(bits[level])
-
-
-@njit
-def count_forks(rows: IntArray, before: IntArray, n_forks: IntArray) -> None:
-    """Add to ``n_forks[level]`` the sorted unique `rows` that leave the row before them at this level.
-
-    Each opens one edge there and on every later level. `before` is the row before the first, or empty.
-    """
-    n_items, n_levels = rows.shape
-    for item in range(n_items):
-        level = 0
-        if item > 0 or before.shape[0] > 0:
-            last = rows[item - 1] if item > 0 else before
-            while level < n_levels - 1 and rows[item, level] == last[level]:
-                level += 1
-        n_forks[level] += 1
+# Items that are written at a time: what is known of them stays in the first-level cache. A multiple of 64.
+PIECE = 512
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @njit
 def fill_levels(
-    rows: IntArray,
-    before: IntArray,
+    codes: IntArray,
+    bits: IntArray,
+    n_key: Any,
+    n_low: Any,
+    n_position: Any,
+    ends: IntArray,
+    keys: IntArray,
     n_explicit: Any,
-    first_rank: Any,
-    edges: IntArray,
     starts: IntArray,
     firsts: IntArray,
     node_offsets: IntArray,
     child_codes: IntArray,
     code_offsets: IntArray,
     forks: IntArray,
-    fork_words: Any,
 ) -> None:
-    """Write sorted unique `rows`, the items from `first_rank` on, into the arrays of a trie (see `nodes`).
+    """Write the items of sorted distinct `keys` (see `sorting`) into the arrays of a trie (see `nodes`).
 
-    The codes of flat levels are not written: they are columns of `rows`.
-    `edges` (n_levels) counts the edges written so far, and is brought up to date. `forks` has `fork_words` words for
-    each flat level but the last, all 0 before the first piece.
+    The last entries of each depth of `starts` and `firsts`, one past its last node, are not written.
     """
-    n_items, n_levels = rows.shape
-    for item in range(n_items):
-        rank = first_rank + item
-        level = 0
-        if rank > 0:
-            last = rows[item - 1] if item > 0 else before
-            while level < n_levels - 1 and rows[item, level] == last[level]:
-                level += 1
-        for below in range(level, n_levels):
-            if below < n_explicit:
-                node = edges[below - 1] - 1 if below > 0 else 0
-                if below > level or rank == 0:  # the edge above opened a new node here
-                    starts[node_offsets[below] + node] = edges[below]
-                firsts[node_offsets[below + 1] + edges[below]] = rank
-                child_codes[code_offsets[below] + edges[below]] = rows[item, below]
-            elif below < n_levels - 1:
-                at = (below - n_explicit) * fork_words + (rank >> 6)
-                forks[at] |= np.uint64(1) << np.uint64(rank & 63)
-            edges[below] += 1
+    n_levels, n_items = bits.shape[0], np.int64(ends[-1])
+    n_words, limits = (n_items + 63) >> 6, fork_limits(bits, n_key)
+    shifts, edges, opens = np.zeros(n_levels, np.int64), np.zeros(n_levels, np.int64), np.zeros(n_levels, np.uint64)
+    for level in range(n_key - 2, -1, -1):
+        shifts[level] = shifts[level + 1] + bits[level + 1]
+    prefixes, rows, forked = np.empty(PIECE, np.uint64), np.zeros(PIECE, np.int64), np.empty(PIECE, np.int64)
+    bucket, before, row_before = 0, np.uint64(0), np.int64(0)
+    for first in range(0, n_items, PIECE):
+        n: Any = min(n_items - first, PIECE)
+
+        # 1. What each item's key says, and where the item leaves the one before.
+        at: Any = 0
+        while at < n:
+            base = np.uint64(bucket) << np.uint64(n_low) if n_low < 64 else np.uint64(0)
+            last: Any = min(np.int64(ends[bucket]) - first, n)
+            while at < last:
+                key = np.uint64(keys[first + at])
+                prefixes[at] = base | (key >> np.uint64(n_position))
+                if n_position > 0:
+                    rows[at] = np.int64(low_bits(key, n_position))
+                at += 1
+            bucket += at < n
+        for at in range(n):
+            forked[at] = fork_level(codes, limits, prefixes[at], before, rows[at], row_before)
+            before, row_before = prefixes[at], rows[at]
+        if first == 0:
+            forked[0] = 0
+
+        # 2. The bits of the ranks that open an edge, 64 at a time, and the edges of explicit levels.
+        for begin in range(0, n, 64):
+            opens[:] = 0
+            for at in range(begin, min(begin + 64, n)):
+                opens[forked[at]] |= np.uint64(1) << np.uint64(at - begin)
+            for level in range(1, n_levels):  # what opens an edge opens one on every later level
+                opens[level] |= opens[level - 1]
+            for level in range(n_explicit, n_levels - 1):
+                forks[(level - n_explicit) * n_words + ((first + begin) >> 6)] = opens[level]
+            left = opens[n_explicit - 1] if n_explicit > 0 else np.uint64(0)
+            while left != 0:
+                at = begin + popcount((left & (~left + np.uint64(1))) - np.uint64(1))
+                rank = first + at
+                for level in range(forked[at], n_explicit):
+                    if level > forked[at] or rank == 0:  # the edge above opened a new node here
+                        starts[node_offsets[level] + (edges[level - 1] - 1 if level > 0 else 0)] = edges[level]
+                    firsts[node_offsets[level + 1] + edges[level]] = rank
+                    child_codes[code_offsets[level] + edges[level]] = (
+                        low_bits(prefixes[at] >> np.uint64(shifts[level]), bits[level])
+                        if level < n_key
+                        else np.uint64(codes[rows[at], level])
+                    )
+                    edges[level] += 1
+                left &= left - np.uint64(1)
+
+        # 3. The codes of flat levels.
+        for level in range(n_explicit, n_levels):
+            out = child_codes[code_offsets[level] + first : code_offsets[level] + first + n]
+            if level < n_key:
+                shift, mask = np.uint64(shifts[level]), low_bits(_ONES, bits[level])
+                for at in range(n):
+                    out[at] = (prefixes[at] >> shift) & mask
+            else:
+                for at in range(n):
+                    out[at] = codes[rows[at], level]

@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
 from semid.io.batches import is_stream, iter_batches, reservoir_sample
+from semid.io.mapped import drop_pages
 from semid.quantizers.base import Quantizer
 from semid.quantizers.checks import check_count, check_init, check_seed
 from semid.quantizers.product_space import full_space
+from semid.quantizers.refit import refit_levels
 from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_levels, write_levels
 from semid.quantizers.search import build_tables, decode_codes, search_codes
@@ -28,6 +31,8 @@ __all__ = ["KMeansFamily"]
 Matrix = npt.NDArray[np.float32]
 # partial_fit begins when there are so many rows per code: k-means++ draws from no more.
 FIRST_ROWS_PER_CODE = 64
+# Embeddings in memory at a time, of a memory-mapped file, while codebooks are refit.
+BLOCK_ROWS = 8192
 
 
 class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
@@ -155,6 +160,46 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return self
         return self._learn(self._train(np.concatenate(pending), sizes, rng))
 
+    def refit(self, X: Any, codes: Any) -> Self:
+        """Move the centroids to where they serve given codes best; the codes themselves stay.
+
+        `semid.resolve` gives items IDs that are not the nearest ones, and centroids that know of it leave less
+        distortion: refit on the resolved codes, then resolve again. That is k-means under the condition that no two
+        items share an ID, its two steps in turn.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_items, dim), path, or iterable of batches
+            As in `encode`; read once.
+        codes : array-like of shape (n_items, n_levels), any integer dtype
+
+        Returns
+        -------
+        self : the quantizer
+            `counts_` are those of `codes`. A code that no item has keeps its centroid.
+
+        Raises
+        ------
+        InvalidValueError
+            If the dim differs from that of the fit, codes are out of range or not as many as items, or a value is not
+            finite.
+        InvalidTypeError
+            If `X` does not hold real numbers, or the codes are not integers.
+
+        Examples
+        --------
+        >>> import numpy as np, semid
+        >>> X = np.random.default_rng(0).standard_normal((500, 8), dtype=np.float32)
+        >>> quantizer = semid.ResidualKMeans(n_levels=2, codebook_size=32).fit(X)
+        >>> unique = semid.resolve(quantizer, X)
+        >>> again = semid.resolve(quantizer.refit(X, unique.codes), X)
+        >>> bool(again.distortion_after < unique.distortion_after)
+        True
+        """
+        self._check_fitted()
+        codes = check_codes(codes, self.codebook_sizes)
+        return self._learn(refit_levels(self._learnt, self._blocks(X), codes))
+
     def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
         """Return the codes of embeddings.
 
@@ -260,6 +305,19 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         params, learnt = read_levels(folder, cls.__name__, mmap=mmap)
         return cls(**params)._learn(learnt)
+
+    def _blocks(self, X: Any) -> Iterator[Matrix]:
+        """Yield embeddings block by block, checked."""
+        if is_stream(X):
+            for batch in iter_batches(X):
+                self._check_features(X, batch, reset=False)
+                yield batch
+            return
+        matrix = open_embeddings(X)
+        self._check_features(X, matrix, reset=False)
+        for begin in range(0, len(matrix), BLOCK_ROWS):
+            yield float_block(matrix, slice(begin, begin + BLOCK_ROWS))
+            drop_pages(matrix)
 
     def _learn(self, learnt: Learnt) -> Self:
         self._learnt = learnt

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_count, check_init, check_seed
-from semid.quantizers.family import FIRST_ROWS_PER_CODE
+from semid.quantizers.family import BLOCK_ROWS, FIRST_ROWS_PER_CODE
+from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_shared_specific, write_shared_specific
@@ -248,6 +249,32 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         joined = {view: np.concatenate([each[view] for each in pending]) for view in batch}
         return self._learn(self._train(joined, np.arange(n_rows), sizes, rng))
 
+    def refit(self, X: Views, codes: Mapping[str, Any]) -> Self:
+        """Move the centroids to where they serve given codes best; the codes themselves stay.
+
+        For the resolved codes of `semid.resolve`, as `ResidualKMeans.refit` says. The scaling stays. The squared
+        distances of each view, shared and specific levels together, are least for the codes.
+
+        Parameters
+        ----------
+        X : as in `encode`
+            Read once.
+        codes : mapping of str to array-like of shape (n_items, n_shared + n_specific), any integer dtype
+            As in `decode`.
+
+        Returns
+        -------
+        self : SharedSpecificKMeans
+
+        Raises
+        ------
+        InvalidValueError
+            If a view is missing or unknown, codes are out of range, not as many as items, or differ between views in
+            the shared levels, or a value is not finite.
+        """
+        checked = self._check_codes(codes)
+        return self._learn(refit_views(self._learnt, self._joined_blocks(X), checked))
+
     def standardize(self, X: Any) -> dict[str, Matrix]:
         """Return each view centred and scaled as the fit found it, shape (n_items, dim of the view), dtype float32."""
         return self._parts(self._open(X), slice(0, None))
@@ -303,10 +330,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         InvalidValueError
             If a view is missing or unknown, a code lies outside its codebook, or shared codes differ between views.
         """
-        self._check_fitted()
-        check_view_names(codes, self.views, name="codes")
-        checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
-        check_same_codes(checked, self.n_shared)
+        checked = self._check_codes(codes)
         decoded = {}
         for view, books in self.codebooks.items():
             part = decode_codes(checked[view], books)
@@ -338,6 +362,25 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         """
         params, learnt = read_shared_specific(folder, mmap=mmap)
         return cls(**params)._learn(learnt)
+
+    def _joined_blocks(self, X: Views) -> Iterator[Matrix]:
+        """Yield the standardised views side by side, block by block."""
+        if are_batches(X):
+            dims = {view: len(each.mean) for view, each in self.scaling_.items()}
+            for batch in iter_view_batches(X, self.views, dims=dims):
+                yield from self._joined_blocks(batch)
+            return
+        matrices = self._open(X)
+        for begin in range(0, len(matrices[self.views[0]]), BLOCK_ROWS):
+            parts = self._parts(matrices, slice(begin, begin + BLOCK_ROWS))
+            yield np.concatenate([parts[view] for view in self.views], axis=1)
+
+    def _check_codes(self, codes: Any) -> dict[str, CodeArray]:
+        self._check_fitted()
+        check_view_names(codes, self.views, name="codes")
+        checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
+        check_same_codes(checked, self.n_shared)
+        return checked
 
     def _check_parameters(self) -> np.random.Generator:
         check_count(self.n_shared, "n_shared", least=0)

@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.levels import Levels
 
 __all__ = [
     "are_nodes",
+    "check_at",
     "check_code_rows",
     "check_depth",
     "check_nodes",
@@ -90,6 +92,12 @@ def check_nodes(nodes: Any, *, depth: int, n_nodes: int) -> IntArray:
             f"{nodes.shape}. Take them from walk or select."
         )
     return nodes  # type: ignore[no-any-return]
+
+
+def check_at(nodes: Any, depth: int, levels: Levels) -> IntArray:
+    """Return nodes that can have children as an int64 array of shape (rows,), or raise an error."""
+    check_depth(depth, n_levels=levels.n_levels)
+    return check_nodes(nodes, depth=depth, n_nodes=levels.n_nodes(depth))
 
 
 def check_prefixes(prefixes: Any, *, n_levels: int) -> IntArray:

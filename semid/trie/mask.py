@@ -10,7 +10,7 @@ from semid.trie.trie import Trie
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["mask_torch_inplace"]
+__all__ = ["mask_torch_inplace", "shared_array"]
 
 
 def mask_torch_inplace(trie: Trie, scores: "torch.Tensor", nodes: npt.NDArray[Any], *, depth: int, tokens: Any) -> None:
@@ -29,13 +29,10 @@ def mask_torch_inplace(trie: Trie, scores: "torch.Tensor", nodes: npt.NDArray[An
     """
     import torch
 
-    if scores.device.type == "cpu" and scores.is_contiguous():
-        half = {torch.bfloat16: 0xFF80, torch.float16: 0xFC00}  # bits of minus infinity; NumPy has no bfloat16
-        if scores.dtype in half:
-            view = scores.detach().view(torch.int16).numpy().view(np.uint16)
-            trie.mask_inplace(view, nodes, depth=depth, tokens=tokens, neg_inf=half[scores.dtype])
-        else:
-            trie.mask_inplace(scores.detach().numpy(), nodes, depth=depth, tokens=tokens)
+    shared = shared_array(scores)
+    if shared is not None:
+        array, neg_inf = shared
+        trie.mask_inplace(array, nodes, depth=depth, tokens=tokens, neg_inf=neg_inf)
         return
     row_starts, codes = trie.allowed(nodes, depth=depth)
     rows = torch.from_numpy(np.repeat(np.arange(len(nodes)), np.diff(row_starts))).to(scores.device)
@@ -43,3 +40,18 @@ def mask_torch_inplace(trie: Trie, scores: "torch.Tensor", nodes: npt.NDArray[An
     kept = scores[rows, columns]
     scores.fill_(-torch.inf)
     scores[rows, columns] = kept
+
+
+def shared_array(scores: "torch.Tensor") -> tuple[npt.NDArray[Any], float] | None:
+    """Return an array on a tensor's memory and what minus infinity is in it; None where the memory is another device's.
+
+    Scores of a half type come as uint16, since NumPy has no bfloat16, and minus infinity as its bits.
+    """
+    import torch
+
+    if scores.device.type != "cpu" or not scores.is_contiguous():
+        return None
+    half = {torch.bfloat16: 0xFF80, torch.float16: 0xFC00}
+    if scores.dtype in half:
+        return scores.detach().view(torch.int16).numpy().view(np.uint16), half[scores.dtype]
+    return scores.detach().numpy(), -np.inf

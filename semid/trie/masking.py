@@ -1,13 +1,36 @@
-"""What a mask over a vocabulary accepts: the checks of `Trie.mask_inplace` and `Trie.fill_bitmask`."""
+"""What may follow a node as a mask over a vocabulary: of scores, or of bits."""
 
 from typing import Any
 
 import numpy as np
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie.levels import IntArray
+from semid.kernels import kernel
+from semid.trie.checks import check_at
+from semid.trie.levels import IntArray, Levels
+from semid.trie.restriction import Alive
 
-__all__ = ["check_bitmask", "check_scores", "check_tokens"]
+__all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace"]
+
+
+def mask_inplace(
+    levels: Levels, alive: Alive, scores: Any, nodes: Any, *, depth: int, size: int, tokens: Any, neg_inf: float
+) -> None:
+    """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
+    nodes = check_at(nodes, depth, levels)
+    check_scores(scores, n_rows=len(nodes))
+    tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
+    room, kept = np.empty(size, levels.child_codes.dtype), np.empty(size, scores.dtype)
+    kernel("mask_inplace")(*levels, *alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, room, kept)
+
+
+def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:
+    """Check the arguments of `Trie.fill_bitmask` and run its kernel; `size` is the level's codebook's."""
+    nodes = check_at(nodes, depth, levels)
+    check_bitmask(bitmask, n_rows=len(nodes))
+    tokens = check_tokens(tokens, size=size, n_columns=32 * bitmask.shape[1])
+    room = np.empty(size, levels.child_codes.dtype)
+    kernel("fill_bitmask")(*levels, *alive, depth, nodes, tokens, bitmask, room)
 
 
 def check_scores(scores: Any, *, n_rows: int) -> None:

@@ -1,15 +1,36 @@
 """The trie as torch buffers: one vectorised gather per step, on the device where the logits are, without a wait."""
 
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from semid.errors import InvalidValueError
 from semid.trie.checks import check_depth
 from semid.trie.levels import IntArray
+from semid.trie.rank_lists import RankLists
 from semid.trie.trie import Trie
 
-__all__ = ["TorchTrie"]
+__all__ = ["RankTensors", "TorchTrie"]
+
+Lists = Sequence[Iterable[int] | None] | RankLists
+
+
+class RankTensors(NamedTuple):
+    """Ranks per request on the device of a mirror, from `TorchTrie.rank_lists`.
+
+    Attributes
+    ----------
+    ranks : torch.Tensor of shape (batch, n), integers
+        Positions among the items of the mirror, sorted; filled up with their number.
+    given : torch.Tensor of shape (batch,), bool
+        False for a request that has None.
+    """
+
+    ranks: torch.Tensor
+    given: torch.Tensor
 
 
 @final
@@ -28,18 +49,27 @@ class TorchTrie(torch.nn.Module):
     --------
     >>> import semid, torch
     >>> mirror = TorchTrie(semid.Trie.from_codes([[0, 2], [0, 3], [1, 2]]))
-    >>> scores, rows, codes, nodes = mirror.select(
-    ...     torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), depth=0, k=2)
-    >>> codes, nodes
+    >>> start, nodes = torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64)
+    >>> scores, rows, codes, nodes_ = mirror.select(torch.zeros(1, 1, 2), start, nodes, depth=0, k=2)
+    >>> codes, nodes_
     (tensor([[0, 1]]), tensor([[0, 2]]))
+    >>> seen = mirror.rank_lists([[0, 1]])
+    >>> mirror.select(torch.zeros(1, 1, 2), start, nodes, depth=0, k=2, exclude=seen)[2]
+    tensor([[ 1, -1]])
     """
 
     def __init__(self, trie: Trie) -> None:
         super().__init__()
-        self.n_levels, self.codebook_sizes = trie.n_levels, trie.codebook_sizes
+        self.n_levels, self.codebook_sizes, self.n_ranks = trie.n_levels, trie.codebook_sizes, trie.n_ranks
         self.widest: list[int] = []
-        ids: IntArray = np.zeros(1, np.int64)  # nodes of a depth, and their first ranks among those that are alive
-        firsts, codes = np.zeros(1, np.int64), trie.codes_of(trie.ranks())
+        self.n_items, self._reached = trie.n_items, trie.ranks()
+        dtype = np.int32 if trie.n_ranks < 2**31 - 2 else np.int64
+
+        def put(name: str, values: IntArray) -> None:
+            self.register_buffer(f"{name}_{depth}", torch.from_numpy(values.astype(dtype)))
+
+        ids: IntArray = np.zeros(1, np.int64)  # nodes of a depth, and their first items among those that are reached
+        firsts, codes = np.zeros(1, np.int64), trie.codes_of(self._reached)
         rises = np.zeros(len(codes), np.bool_)
         rises[:1] = True
         for depth in range(trie.n_levels):
@@ -48,17 +78,46 @@ class TorchTrie(torch.nn.Module):
             starts = np.append(np.searchsorted(below, firsts), len(below))
             if len(codes) == 0:
                 starts = np.zeros(2, np.int64)
-            self.register_buffer(f"ids_{depth}", torch.from_numpy(ids))
-            self.register_buffer(f"starts_{depth}", torch.from_numpy(starts.astype(np.int64)))
-            # One more than there are, so that a place behind the last may be read.
-            level_codes = np.append(codes[below, depth].astype(np.int64), 0)
+            put("ids", ids)
+            put("starts", starts)
             ids = trie.walk(codes[below, : depth + 1])
-            self.register_buffer(f"codes_{depth}", torch.from_numpy(level_codes))
-            self.register_buffer(f"children_{depth}", torch.from_numpy(np.append(ids, -1)))
+            # One edge more than there are, without items: a place behind the last may be read.
+            put("codes", np.append(codes[below, depth], 0))
+            put("children", np.append(ids, -1))
+            put("firsts", np.append(below, [len(codes), len(codes)]))
             self.widest.append(max(1, int(np.diff(starts).max(initial=0))))
             firsts = below
             if len(ids) == 0:
                 ids = np.zeros(1, np.int64)
+
+    def rank_lists(self, lists: Lists) -> RankTensors:
+        """Check and sort ranks per request and copy them to the mirror's device, once for all steps of a search.
+
+        Parameters
+        ----------
+        lists : sequence of batch sequences of int or None, or RankLists
+            As `Trie.select` takes them in `exclude` and `candidates`; ranks are those of the whole trie.
+
+        Returns
+        -------
+        RankTensors
+        """
+        if not isinstance(lists, RankLists):
+            lists = RankLists.of(lists, n_items=self.n_ranks, name="lists")
+        rows = [self._at(lists.ranks[a:b]) for a, b in zip(lists.starts[:-1], lists.starts[1:], strict=True)]
+        padded = np.full((len(rows), max(map(len, rows), default=0)), self.n_items, np.int64)
+        for row, at in zip(padded, rows, strict=True):
+            row[: len(at)] = at
+        like = self.get_buffer("starts_0")
+        given = torch.from_numpy(lists.given.astype(np.bool_))
+        return RankTensors(torch.from_numpy(padded).to(like), given.to(like.device))
+
+    def _at(self, ranks: IntArray) -> npt.NDArray[np.int64]:
+        """Return the positions of ranks among the items of the mirror, less those that it does not reach."""
+        at = np.searchsorted(self._reached, ranks)
+        known = at < len(self._reached)
+        known[known] = self._reached[at[known]] == ranks[known]
+        return at[known]
 
     def _checked(self, depth: int) -> int:
         """Return the depth as one of the numbers that the compiler knows: it takes an argument for a variable."""
@@ -70,15 +129,44 @@ class TorchTrie(torch.nn.Module):
 
     def _children(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the edges of each node, shape (..., widest), and which of them exist."""
-        ids, starts = getattr(self, f"ids_{depth}"), getattr(self, f"starts_{depth}")
+        ids, starts = self.get_buffer(f"ids_{depth}"), self.get_buffer(f"starts_{depth}")
+        nodes = nodes.to(ids.dtype)
         at = torch.searchsorted(ids, nodes.clamp_min(0)).clamp_max(ids.shape[0] - 1)
         known = (nodes >= 0) & (ids[at] == nodes)
         edges = starts[at][..., None] + torch.arange(self.widest[depth], device=nodes.device)
         exist = known[..., None] & (edges < starts[at + 1][..., None])
-        return torch.where(exist, edges, getattr(self, f"codes_{depth}").shape[0] - 1), exist
+        return torch.where(exist, edges, self.get_buffer(f"codes_{depth}").shape[0] - 1).long(), exist
+
+    def _reachable(
+        self, edges: torch.Tensor, depth: int, exclude: RankTensors | None, candidates: RankTensors | None
+    ) -> torch.Tensor:
+        """Tell below which edges, shape (batch, n), there is an item that a request may reach."""
+        firsts = self.get_buffer(f"firsts_{depth}")
+        low, high = firsts[edges], firsts[edges + 1]
+        if exclude is None:
+            left = low < high
+        else:
+            left = _before(exclude.ranks, high) - _before(exclude.ranks, low) < high - low
+        if candidates is None:
+            return left
+        wanted = candidates.ranks < self.n_items
+        if exclude is not None and exclude.ranks.shape[1]:
+            at = _before(exclude.ranks, candidates.ranks).clamp_max(exclude.ranks.shape[1] - 1)
+            wanted &= exclude.ranks.gather(1, at) != candidates.ranks
+        counts = torch.nn.functional.pad(wanted.long().cumsum(1), (1, 0))
+        some = counts.gather(1, _before(candidates.ranks, high)) > counts.gather(1, _before(candidates.ranks, low))
+        return torch.where(candidates.given[:, None], some, left)
 
     def select(
-        self, log_probs: torch.Tensor, start: torch.Tensor, nodes: torch.Tensor, *, depth: int, k: int
+        self,
+        log_probs: torch.Tensor,
+        start: torch.Tensor,
+        nodes: torch.Tensor,
+        *,
+        depth: int,
+        k: int,
+        exclude: RankTensors | Lists | None = None,
+        candidates: RankTensors | Lists | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Keep the `k` best continuations over all beams of each request, as `Trie.select` does.
 
@@ -88,6 +176,9 @@ class TorchTrie(torch.nn.Module):
         start : torch.Tensor of shape (batch, beams), floating
         nodes : torch.Tensor of shape (batch, beams), int64
         depth, k : int
+        exclude, candidates : RankTensors, or what `rank_lists` takes, optional
+            Ranks that a request must not reach, and all that it may reach. Make them with `rank_lists` before the
+            search: lists are copied to the device at every call, and cannot be compiled.
 
         Returns
         -------
@@ -96,20 +187,33 @@ class TorchTrie(torch.nn.Module):
         """
         depth = self._checked(depth)
         edges, exist = self._children(nodes, depth)
-        codes = getattr(self, f"codes_{depth}")[edges]
+        codes = self.get_buffer(f"codes_{depth}")[edges].long()
         values = log_probs.float().gather(2, codes) + start.float()[..., None]
         values = torch.where(exist & (values > -torch.inf), values, -torch.inf).flatten(1)
         batch, n_values = values.shape
+        if exclude is not None or candidates is not None:
+            unwanted, wanted = (self._ranks(lists, batch) for lists in (exclude, candidates))
+            values = torch.where(self._reachable(edges.flatten(1), depth, unwanted, wanted), values, -torch.inf)
         if n_values < k:
             values = torch.cat([values, values.new_full((batch, k - n_values), -torch.inf)], dim=1)
         # A stable sort keeps the order of beams and codes where scores tie; topk promises nothing about it.
         scores, order = values.sort(dim=1, descending=True, stable=True)
         scores, order = scores[:, :k], order[:, :k]
         filled, order = scores > -torch.inf, order.clamp_max(n_values - 1)
-        children = getattr(self, f"children_{depth}")[edges].flatten(1)
+        children = self.get_buffer(f"children_{depth}")[edges].long().flatten(1)
         found = (order // self.widest[depth], codes.flatten(1).gather(1, order), children.gather(1, order))
         rows, codes, nodes = (torch.where(filled, part, -1) for part in found)
         return scores, rows, codes, nodes
+
+    def _ranks(self, lists: RankTensors | Lists | None, batch: int) -> RankTensors | None:
+        if lists is None or not isinstance(lists, RankTensors):
+            lists = None if lists is None else self.rank_lists(lists)
+        if lists is not None and lists.given.shape[0] != batch:
+            raise InvalidValueError(
+                f"ranks have a wrong length: expected {batch} lists of ranks, got {lists.given.shape[0]}. "
+                "Give one list per request."
+            )
+        return lists
 
     def mask(self, scores: torch.Tensor, nodes: torch.Tensor, *, depth: int, tokens: torch.Tensor) -> torch.Tensor:
         """Return the scores with -inf where no item follows, as `Trie.mask_inplace` leaves them.
@@ -125,7 +229,7 @@ class TorchTrie(torch.nn.Module):
         depth = self._checked(depth)
         edges, exist = self._children(nodes, depth)
         n_columns = scores.shape[1]
-        columns = torch.where(exist, tokens[getattr(self, f"codes_{depth}")[edges]], n_columns)
+        columns = torch.where(exist, tokens[self.get_buffer(f"codes_{depth}")[edges].long()], n_columns)
         allowed = torch.zeros((scores.shape[0], n_columns + 1), dtype=torch.bool, device=scores.device)
         allowed = allowed.scatter(1, columns, True)[:, :n_columns]
         return scores.masked_fill(~allowed, -torch.inf)
@@ -133,3 +237,8 @@ class TorchTrie(torch.nn.Module):
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """Do `select`, so that the module can be called and compiled."""
         return self.select(*arguments, **options)
+
+
+def _before(ranks: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:
+    """Return how many of each row's sorted ranks are below its limits."""
+    return torch.searchsorted(ranks, limits.contiguous())

@@ -7,13 +7,14 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import InvalidValueError
-from semid.kernels import kernel
+from semid.trie import masking, merging
+from semid.trie.asking import Questions
 from semid.trie.build import build_levels
-from semid.trie.checks import check_code_rows, check_depth, check_nodes, check_prefixes, check_ranks, check_sizes
+from semid.trie.checks import check_code_rows, check_depth, check_sizes
 from semid.trie.levels import CodeArray, IntArray, Levels
-from semid.trie.masking import check_bitmask, check_scores, check_tokens
+from semid.trie.mark import UNMARKED, Mark
 from semid.trie.rank_lists import RankLists
+from semid.trie.reading import pieces
 from semid.trie.restriction import EVERYTHING, Alive, alive_from, alive_from_words, check_restriction, intersect
 from semid.trie.selection import Ranks, Selection, select
 from semid.trie.sequences import pad_sequences
@@ -21,12 +22,9 @@ from semid.trie.storage import read_trie, write_trie
 
 __all__ = ["Trie"]
 
-# IDs that are read at a time when a trie is iterated or compared.
-PIECE = 1 << 14
-
 
 @final
-class Trie:
+class Trie(Questions):
     """All semantic IDs of a catalogue, level by level in flat arrays.
 
     A node stands for a prefix: a number that means something at its depth only, as `walk` and `select` give it out.
@@ -46,6 +44,8 @@ class Trie:
         Number of codes of each level.
     fingerprint : str or None
         Of the catalogue that the trie was built by, see `SemanticIds.check_pair`; views and files of the trie keep it.
+    generation : int or None
+        Of that catalogue; whoever generates with the trie refuses a vocabulary that is tied to another.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Trie:
     array([3], dtype=uint8)
     """
 
-    __slots__ = ("_alive", "_levels", "codebook_sizes", "fingerprint", "n_items", "n_levels", "n_ranks")
+    __slots__ = ("_alive", "_levels", "codebook_sizes", "fingerprint", "generation", "n_items", "n_levels", "n_ranks")
 
     _levels: Levels
     _alive: Alive
@@ -70,14 +70,14 @@ class Trie:
     n_levels: int
     codebook_sizes: tuple[int, ...]
     fingerprint: str | None
+    generation: int | None
 
     def __init__(
         self,
         levels: Levels,
         codebook_sizes: tuple[int, ...],
         alive: Alive = EVERYTHING,
-        *,
-        fingerprint: str | None = None,
+        mark: Mark = UNMARKED,
     ) -> None:
         # Kernels are compiled per type of array: a view of a mapped file as a plain read-only array is one of two.
         levels = Levels(*(array.view(np.ndarray) for array in levels))
@@ -87,7 +87,8 @@ class Trie:
         put(self, "_levels", levels)
         put(self, "_alive", alive)
         put(self, "codebook_sizes", codebook_sizes)
-        put(self, "fingerprint", fingerprint)
+        put(self, "fingerprint", mark.fingerprint)
+        put(self, "generation", mark.generation)
         put(self, "n_levels", len(codebook_sizes))
         put(self, "n_ranks", levels.n_items)
         put(self, "n_items", alive.n_alive() if len(alive.alive) else levels.n_items)
@@ -96,7 +97,7 @@ class Trie:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, self.fingerprint)
+        return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, tuple(self._mark))
 
     def __repr__(self) -> str:
         of = f" of {self.n_ranks}" if self.n_items < self.n_ranks else ""
@@ -130,7 +131,12 @@ class Trie:
 
     @classmethod
     def from_codes(
-        cls, codes: Any, *, codebook_sizes: Sequence[int] | None = None, fingerprint: str | None = None
+        cls,
+        codes: Any,
+        *,
+        codebook_sizes: Sequence[int] | None = None,
+        fingerprint: str | None = None,
+        generation: int | None = None,
     ) -> Self:
         """Build a trie from codes in any order.
 
@@ -141,7 +147,8 @@ class Trie:
         codebook_sizes : sequence of int, optional
             Number of codes of each level; by default the largest code of the level plus one.
         fingerprint : str, optional
-            Kept as it is.
+            Kept as it is, and `generation` as well; `SemanticIds.trie` passes those of the catalogue.
+        generation : int, optional
 
         Raises
         ------
@@ -150,7 +157,7 @@ class Trie:
         """
         rows = check_code_rows(codes)
         sizes = check_sizes(rows, codebook_sizes)
-        return cls(build_levels(rows, sizes), sizes, fingerprint=fingerprint)
+        return cls(build_levels(rows, sizes), sizes, mark=Mark(fingerprint, generation))
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Sequence[int]], *, end: int) -> Self:
@@ -183,23 +190,48 @@ class Trie:
         other : Trie
             With as many levels; the larger codebook size of each level holds. IDs of both become one.
         """
-        if not isinstance(other, Trie) or other.n_levels != self.n_levels:
-            got = f"{other.n_levels} levels" if isinstance(other, Trie) else type(other).__name__
-            raise InvalidValueError(f"tries do not merge: expected a Trie of {self.n_levels} levels, got {got}.")
-        sizes = tuple(map(max, self.codebook_sizes, other.codebook_sizes))
-        pieces = [piece for trie in (self, other) for piece in trie._pieces()]
-        if not pieces:
-            raise InvalidValueError(
-                "nothing to merge: expected at least 1 item, got 0. Both tries are restricted to none."
-            )
-        return Trie(build_levels(np.concatenate(pieces), sizes, warn=False), sizes)
+        levels, sizes = merging.merge(self, other)
+        return Trie(levels, sizes)
+
+    def update(
+        self, *, added: Any = None, removed: Any = None, fingerprint: str | None = None, generation: int | None = None
+    ) -> "Trie":
+        """Return the trie after items came and went, as a new build of all IDs would give it; this one stays.
+
+        A server goes on with the old trie while this runs, and takes the new one for the requests that follow. Ranks
+        are counted anew: those of items that stay are ``new.rank(old.codes_of(ranks))``. A restriction is carried over:
+        items that stay keep their state, new ones can be reached.
+
+        Parameters
+        ----------
+        added : array-like of shape (n, n_levels), integers, optional
+            Codes of new items.
+        removed : array-like of shape (n, n_levels), integers, optional
+            Codes of items that are gone; they may be added again in the same call.
+        fingerprint : str, optional
+            Of the catalogue after the change, ``sids.trie_fingerprint(view)``, and `generation` as well.
+        generation : int, optional
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If codes to remove are unknown, codes to add are taken or out of range, or nothing would be left.
+
+        Examples
+        --------
+        >>> trie = Trie.from_codes([[0, 2], [0, 3], [1, 2]])
+        >>> list(trie.update(added=[[1, 0]], removed=[[0, 3]]))
+        [(0, 2), (1, 0), (1, 2)]
+        """
+        levels, alive = merging.update(self, added, removed)
+        return Trie(levels, self.codebook_sizes, alive, Mark(fingerprint, generation))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trie to one safetensors file, whole or not at all; a restriction is kept."""
-        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, fingerprint=self.fingerprint)
+        write_trie(path, self._levels, self.codebook_sizes, self._alive.alive, mark=self._mark)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, verify: bool | None = None) -> Self:
         """Read a trie from a file that `save` wrote.
 
         Parameters
@@ -207,14 +239,17 @@ class Trie:
         path : path-like
         mmap : bool, default=False
             Map the file instead of reading it: opening takes milliseconds and processes share the pages.
+        verify : bool, optional
+            Read all once and check it, value by value and against the checksum. Default: unless the file is mapped.
+            False trusts the file: of one that was damaged, or made to harm, kernels may read memory that is not theirs.
 
         Raises
         ------
         FormatError
-            If the file is missing, truncated, or holds something else.
+            If the file is missing, truncated, damaged, or holds something else.
         """
-        levels, sizes, alive, fingerprint = read_trie(path, mmap=mmap)
-        return cls(levels, sizes, alive_from_words(alive), fingerprint=fingerprint)
+        levels, sizes, alive, mark = read_trie(path, mmap=mmap, verify=not mmap if verify is None else verify)
+        return cls(levels, sizes, alive_from_words(alive), mark)
 
     # ------------------------------------------------------------------ ask
 
@@ -236,128 +271,11 @@ class Trie:
         """
         mask = check_restriction(mask_or_ranks, n_items=self.n_ranks)
         alive = intersect(self._alive, alive_from(mask))
-        return Trie(self._levels, self.codebook_sizes, alive, fingerprint=self.fingerprint)
+        return Trie(self._levels, self.codebook_sizes, alive, self._mark)
 
     def ranks(self) -> IntArray:
         """Return the ranks that can be reached, shape (n_items,), dtype int64."""
         return np.flatnonzero(self._alive.mask(self.n_ranks))
-
-    def children(self, prefix: Sequence[int] | IntArray) -> CodeArray:
-        """Return the codes that may follow a prefix, sorted; none when no item starts so.
-
-        Parameters
-        ----------
-        prefix : sequence of int
-            At most `n_levels` codes; () for the root.
-        """
-        prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
-        node = self.walk(prefix[None])
-        if len(prefix) == self.n_levels:
-            return np.empty(0, self._levels.child_codes.dtype)
-        return self.allowed(node, depth=len(prefix))[1]
-
-    def walk(self, prefixes: Any) -> IntArray:
-        """Return the nodes that prefixes lead to.
-
-        Parameters
-        ----------
-        prefixes : array-like of shape (..., depth), integers
-            ``0 <= depth <= n_levels``; any integer is allowed as a code.
-
-        Returns
-        -------
-        nodes : ndarray of shape (...), dtype int64
-            -1 where no item starts with the prefix. At full depth a node is the rank of the item.
-        """
-        rows = check_prefixes(prefixes, n_levels=self.n_levels)
-        out = np.empty(len(rows), np.int64)
-        kernel("walk")(*self._levels, *self._alive, rows, out)
-        return out.reshape(np.shape(prefixes)[:-1])
-
-    def rank(self, codes: Any) -> Any:
-        """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
-        codes = np.asarray(codes)
-        if codes.ndim == 0 or codes.shape[-1] != self.n_levels:
-            raise InvalidValueError(
-                f"codes have a wrong length: expected {self.n_levels} levels, got shape {codes.shape}. "
-                "Use walk for prefixes."
-            )
-        ranks = self.walk(codes)
-        return int(ranks) if codes.ndim == 1 else ranks
-
-    def codes_of(self, ranks: Any) -> CodeArray:
-        """Return the codes of items by rank, whether a restriction lets them be reached or not.
-
-        Parameters
-        ----------
-        ranks : array-like of shape (...), integers in 0 .. n_ranks - 1
-
-        Returns
-        -------
-        codes : ndarray of shape (..., n_levels), unsigned
-        """
-        ranks = check_ranks(ranks, n_items=self.n_ranks)
-        levels = self._levels
-        codes = np.empty((*ranks.shape, self.n_levels), levels.child_codes.dtype)
-        for level in range(self.n_levels):
-            if level < levels.n_explicit:
-                firsts = levels.firsts[levels.node_offsets[level + 1] : levels.node_offsets[level + 2]]
-                at = np.searchsorted(firsts, ranks, side="right") - 1
-            else:
-                at = ranks
-            codes[..., level] = levels.child_codes[levels.code_offsets[level] + at]
-        return codes
-
-    def prefix_range(self, prefix: Sequence[int] | IntArray) -> range:
-        """Return the ranks below a prefix, which follow each other; those that a restriction removes are among them.
-
-        Parameters
-        ----------
-        prefix : sequence of int
-            At most `n_levels` codes; one that no item starts with has an empty range.
-        """
-        prefix = np.atleast_1d(np.asarray(prefix, np.int64 if len(prefix) == 0 else None))
-        low, high = self.node_ranges(self.walk(prefix[None]), depth=len(prefix))[0].tolist()
-        return range(low, high)
-
-    def node_ranges(self, nodes: Any, *, depth: int) -> IntArray:
-        """Return the first rank below each node and the one behind the last, shape (rows, 2); 0, 0 for node -1.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-        depth : int
-            ``0 <= depth <= n_levels``.
-        """
-        if depth != self.n_levels:
-            check_depth(depth, n_levels=self.n_levels)
-        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
-        out = np.empty((len(nodes), 2), np.int64)
-        kernel("ranges")(*self._levels, *self._alive, depth, nodes, out)
-        return out
-
-    def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
-        """Return the children of many nodes at once.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-            Nodes at `depth`; -1 has no children.
-        depth : int
-            ``0 <= depth < n_levels``.
-
-        Returns
-        -------
-        row_starts : ndarray of shape (rows + 1,), dtype int64
-        codes : ndarray of shape (n_children,), unsigned
-            Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
-        """
-        nodes = self._check(nodes, depth)
-        row_starts = np.empty(len(nodes) + 1, np.int64)
-        kernel("count_children")(*self._levels, *self._alive, depth, nodes, self._room(depth), row_starts)
-        codes = np.empty(row_starts[-1], self._levels.child_codes.dtype)
-        kernel("gather_children")(*self._levels, *self._alive, depth, nodes, row_starts, codes)
-        return row_starts, codes
 
     # ------------------------------------------------------------------ decode
 
@@ -377,13 +295,9 @@ class Trie:
             Column of `scores` for each code of the level `depth`.
         neg_inf : number, default=-inf
         """
-        nodes = self._check(nodes, depth)
-        check_scores(scores, n_rows=len(nodes))
-        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=scores.shape[1])
-        kept = np.empty(self.codebook_sizes[depth], scores.dtype)
-        kernel("mask_inplace")(
-            *self._levels, *self._alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, self._room(depth),
-            kept,
+        masking.mask_inplace(
+            self._levels, self._alive, scores, nodes, depth=depth, size=self._size(depth), tokens=tokens,
+            neg_inf=neg_inf,
         )  # fmt: skip
 
     def fill_bitmask(self, bitmask: npt.NDArray[np.int32], nodes: Any, *, depth: int, tokens: Any) -> None:
@@ -400,10 +314,9 @@ class Trie:
         tokens : array-like of shape (codebook_size,), integers
             Token of each code of the level `depth`.
         """
-        nodes = self._check(nodes, depth)
-        check_bitmask(bitmask, n_rows=len(nodes))
-        tokens = check_tokens(tokens, size=self.codebook_sizes[depth], n_columns=32 * bitmask.shape[1])
-        kernel("fill_bitmask")(*self._levels, *self._alive, depth, nodes, tokens, bitmask, self._room(depth))
+        masking.fill_bitmask(
+            self._levels, self._alive, bitmask, nodes, depth=depth, size=self._size(depth), tokens=tokens
+        )
 
     def select(
         self,
@@ -440,9 +353,8 @@ class Trie:
         Selection
             ``scores, rows, codes, nodes``; ties go to the lower beam, then to the lower code.
         """
-        check_depth(depth, n_levels=self.n_levels)
         return select(
-            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self.codebook_sizes[depth], k=k,
+            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self._size(depth), k=k,
             exclude=exclude, candidates=candidates,
         )  # fmt: skip
 
@@ -452,21 +364,17 @@ class Trie:
 
     # ------------------------------------------------------------------ inside
 
-    def _check(self, nodes: Any, depth: int) -> IntArray:
-        check_depth(depth, n_levels=self.n_levels)
-        return check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
-
-    def _room(self, depth: int) -> CodeArray:
-        return np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
+    @property
+    def _mark(self) -> Mark:
+        return Mark(self.fingerprint, self.generation)
 
     def _pieces(self) -> Iterator[CodeArray]:
-        """Yield the codes of the items that can be reached, in order, some at a time."""
-        ranks = self.ranks()
-        for first in range(0, len(ranks), PIECE):
-            yield self.codes_of(ranks[first : first + PIECE])
+        return pieces(self._levels, self._alive)
+
+    def _size(self, depth: int) -> int:
+        check_depth(depth, n_levels=self.n_levels)
+        return self.codebook_sizes[depth]
 
 
-def _restore(
-    levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, fingerprint: str | None
-) -> Trie:
-    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), fingerprint=fingerprint)
+def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, mark: tuple[Any, ...]) -> Trie:
+    return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), Mark(*mark))

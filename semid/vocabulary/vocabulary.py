@@ -1,5 +1,6 @@
 """The language model's side of semantic IDs: (level, code) <-> token."""
 
+import copy
 import hashlib
 import operator
 import os
@@ -9,9 +10,10 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import FormatError, InvalidTypeError, InvalidValueError
-from semid.io.persistence import read_folder, write_folder
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import check_codes, check_prefixes, check_rows, check_sizes, check_token_ids, shown
+from semid.vocabulary.lookup import Lookup
+from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
 
 __all__ = ["SidVocabulary"]
 
@@ -43,6 +45,10 @@ class SidVocabulary:
         The token that ends a text; `extend` takes it from the tokenizer.
     level_tokens : tuple of ndarray of shape (codebook_size,), dtype int64
         The token id of each code, per level.
+    catalogue : str or None
+        Fingerprint of the catalogue, and of its view, that the vocabulary is tied to, see `tied_to`.
+    generation : int or None
+        Of that catalogue.
 
     Examples
     --------
@@ -60,8 +66,10 @@ class SidVocabulary:
         self.codebook_sizes = check_sizes(codebook_sizes)
         self.prefixes = check_prefixes(prefix, len(self.codebook_sizes))
         self.eos_token_id: int | None = None
+        self.catalogue: str | None = None
+        self.generation: int | None = None
         self._level_tokens: tuple[IntArray, ...] = ()
-        self._orders: tuple[IntArray, ...] = ()
+        self._lookups: tuple[Lookup, ...] = ()
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[Any], *, eos_token_id: int | None = None) -> Self:
@@ -233,11 +241,8 @@ class SidVocabulary:
             raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
         token_ids = check_rows(token_ids, self.n_levels, name="token_ids")
         codes = np.empty(token_ids.shape, np.int64)
-        for level in range(token_ids.shape[-1]):
-            tokens, order = self.level_tokens[level], self._orders[level]
-            at = np.minimum(np.searchsorted(tokens, token_ids[..., level], sorter=order), len(tokens) - 1)
-            code = order[at]
-            codes[..., level] = np.where(tokens[code] == token_ids[..., level], code, -1)
+        for level, _ in enumerate(self.level_tokens[: token_ids.shape[-1]]):
+            codes[..., level] = self._lookups[level].codes_of(token_ids[..., level])
         if errors == "raise" and codes.size and codes.min() < 0:
             level = int(np.argwhere(codes < 0)[0][-1])
             others = np.unique(token_ids[..., level][codes[..., level] < 0])
@@ -327,13 +332,48 @@ class SidVocabulary:
             initialise(model, rows, centroids, n_old=n_old, seed=seed)
         return self
 
+    def tied_to(self, sids: Any, view: str | None = None) -> Self:
+        """Return this vocabulary tied to the present generation of a catalogue; token ids are shared, not copied.
+
+        Whoever generates with it refuses a trie of another catalogue, view or generation, whose ranks mean other items.
+        Codes stay tokens of the same ids, so a model needs no new vocabulary when items come and go; whether it knows
+        the IDs of a later generation, ``sids.check_pair(model=model)`` tells. Then tie the vocabulary anew.
+
+        Parameters
+        ----------
+        sids : SemanticIds
+        view : str, optional
+            Required when the catalogue has several views.
+
+        Returns
+        -------
+        vocab : SidVocabulary
+
+        Raises
+        ------
+        InvalidValueError
+            If the catalogue has codes without a token.
+
+        Examples
+        --------
+        >>> import semid
+        >>> sids = semid.SemanticIds(["ring", "bell"], [[1, 2], [0, 3]], codebook_sizes=[2, 4])
+        >>> vocab = SidVocabulary.from_token_ids([[4, 5], [6, 7, 8, 9]]).tied_to(sids)
+        >>> vocab.generation, vocab.catalogue == sids.trie().fingerprint
+        (0, True)
+        """
+        sids.check_pair(vocab=self, view=view)
+        tied = copy.copy(self)
+        trie = sids.trie(view)  # its mark is that of one generation, also while another thread changes the catalogue
+        tied.catalogue, tied.generation = trie.fingerprint, trie.generation
+        return tied
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the vocabulary to a folder, token ids included."""
-        arrays = {f"level_{level}": tokens for level, tokens in enumerate(self._level_tokens)}
-        arrays["codebook_sizes"] = np.asarray(self.codebook_sizes, np.int64)
-        config = {"prefixes": list(self.prefixes), "eos_token_id": self.eos_token_id}
-        card = f"# Semantic ID vocabulary\n\n{self!r}\n\nLoad it with `semid.SidVocabulary.from_pretrained`."
-        write_folder(folder, class_name="SidVocabulary", config=config, arrays=arrays, card=card)
+        saved = Saved(
+            self.codebook_sizes, self.prefixes, self._level_tokens, self.eos_token_id, self.catalogue, self.generation
+        )
+        write_vocabulary(folder, saved, text=repr(self))
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
@@ -344,28 +384,17 @@ class SidVocabulary:
         FormatError
             If the folder is missing, damaged, or holds something else.
         """
-        config, arrays = read_folder(folder, class_name="SidVocabulary")
-        try:
-            vocab = cls(arrays.pop("codebook_sizes").tolist())
-            vocab.prefixes = tuple(config["prefixes"])
-            vocab.eos_token_id = config["eos_token_id"]
-            if arrays:
-                vocab._set_tokens(tuple(
-                    check_token_ids(arrays[f"level_{level}"], level, size)
-                    for level, size in enumerate(vocab.codebook_sizes)
-                ))  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"{folder} is damaged: expected the levels of a vocabulary, got {type(error).__name__}: {error}. "
-                "Save it again."
-            ) from error
+        saved = read_vocabulary(folder)
+        vocab = cls(saved.codebook_sizes)
+        vocab.prefixes, vocab.eos_token_id = saved.prefixes, saved.eos_token_id
+        vocab.catalogue, vocab.generation = saved.catalogue, saved.generation
+        vocab._set_tokens(saved.level_tokens)
         return vocab
 
     def _names(self, level: int) -> list[str]:
         return [f"<{self.prefixes[level]}_{level}_{code}>" for code in range(self.codebook_sizes[level])]
 
     def _set_tokens(self, levels: tuple[IntArray, ...]) -> None:
-        orders = tuple(np.argsort(tokens) for tokens in levels)
-        for array in (*levels, *orders):
+        for array in levels:
             array.setflags(write=False)
-        self._level_tokens, self._orders = levels, orders
+        self._level_tokens, self._lookups = levels, tuple(Lookup.of(tokens) for tokens in levels)

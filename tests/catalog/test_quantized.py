@@ -110,7 +110,7 @@ def test_wrong_quantizers_and_arguments(X, two_views):
         (lambda: sids.add([90]), "expected either codes, or quantizer and X, got neither"),
         (lambda: sids.add([90], quantizer=quantizer), "got ['quantizer']"),
         (lambda: sids.add([90], [[0, 0]], quantizer=quantizer, X=X), "got ['codes', 'quantizer', 'X']"),
-        (lambda: sids.add([90, 91], quantizer=quantizer, X=X[:1]), "different lengths: expected 2 rows, got 1"),
+        (lambda: sids.add([90, 91], quantizer=quantizer, X=X[:1]), "item_ids have a wrong length: expected 1, got 2"),
         (lambda: sids.update_embeddings([1, 2], quantizer, X[:1]), "X and item_ids have different lengths: expected 2"),
         (
             lambda: sids.update_embeddings([1], quantizer, X[:1], previous=X[:2]),

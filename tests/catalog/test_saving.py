@@ -1,5 +1,6 @@
 """A saved catalogue: whole, verified, with its generation and its retired IDs."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -24,11 +25,12 @@ def test_generation_and_history_are_saved(sids, tmp_path):
 def test_mapped_arrays_stay_mapped(which, tmp_path, request):
     request.getfixturevalue(which).save_pretrained(tmp_path)
     again = semid.SemanticIds.from_pretrained(tmp_path, mmap=True, verify=False)
-    arrays = [*again._codes.values(), *again._order.values(), *again._keys.arrays().values()]
+    contents = again._contents
+    arrays = [*contents.codes.values(), *contents.order.values(), *contents.keys.arrays().values()]
     if which == "two_views":
         assert all(isinstance(array, np.memmap) for array in arrays)
     else:
-        assert isinstance(again._keys.mapped, np.memmap)
+        assert isinstance(contents.keys.mapped, np.memmap)
     assert again.items_at(np.arange(3), again.views[0] if again.views else None)
 
 
@@ -59,7 +61,8 @@ def test_a_folder_of_another_version(sids, tmp_path):
 
 
 def test_a_folder_that_does_not_fit_together(sids, tmp_path):
-    sids._codes = {None: sids._codes[None][:2]}
+    contents = sids._contents
+    sids._contents = dataclasses.replace(contents, codes={None: contents.codes[None][:2]})
     sids._history[0] = "0"
     sids.save_pretrained(tmp_path)
     with pytest.raises(FormatError, match=r"is damaged: expected item ids and their codes, got ValueError: codes and"):
@@ -67,7 +70,8 @@ def test_a_folder_that_does_not_fit_together(sids, tmp_path):
 
 
 def test_repeated_codes_in_an_unverified_folder(sids, tmp_path):
-    sids._codes = {None: np.array([[0, 1], [0, 1], [1, 0]], np.uint8)}
+    codes = {None: np.array([[0, 1], [0, 1], [1, 0]], np.uint8)}
+    sids._contents = dataclasses.replace(sids._contents, codes=codes)
     sids._history[0] = "0"
     sids.save_pretrained(tmp_path)
     again = semid.SemanticIds.from_pretrained(tmp_path)

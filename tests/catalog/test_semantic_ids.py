@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -380,3 +381,28 @@ def test_any_sequence_of_calls_agrees_with_a_dict(tmp_path_factory, data):
         assert ranks == [sorted(live.values()).index(row) for row in live.values()]
         assert sids.items_at(ranks) == list(live)
     assert sids.fingerprint == semid.SemanticIds(list(live), list(live.values()), codebook_sizes=[4, 4]).fingerprint
+
+
+def test_readers_see_one_generation_while_another_thread_changes_the_catalogue():
+    ids = list(range(500))
+    sids = semid.SemanticIds(ids, np.stack(np.divmod(ids, 25), axis=1), codebook_sizes=(21, 25))
+    stopped = False
+
+    def read():
+        n_reads = 0
+        while not stopped or n_reads == 0:
+            # The item in front of all ranks comes and goes, so that a rank is another item in the next generation.
+            assert sids.items_of(sids.codes_of(ids[1:])) == ids[1:]
+            n_reads += 1
+        return n_reads
+
+    with ThreadPoolExecutor(2) as pool:
+        reads = [pool.submit(read) for _ in range(2)]
+        try:
+            for _ in range(50):
+                sids.remove([0])
+                sids.add([0], [[0, 0]], reuse=True)
+        finally:
+            stopped = True
+        assert all(read.result() > 0 for read in reads)
+    assert sids.generation == 100

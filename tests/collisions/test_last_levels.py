@@ -56,6 +56,10 @@ def test_messages():
         (InvalidValueError, {"max_level_moved": 3}, r"expected 1 \.\. 2 levels, got 3\. Leave it out"),
         (InvalidTypeError, {"max_level_moved": 1.5}, r"expected an integer, got 1\.5"),
         (InvalidValueError, {"max_level_moved": 1, "policy": "suffix"}, "policy 'suffix' takes no limit"),
+        (InvalidValueError, {"item_ids": range(5), "policy": "suffix"}, "policy 'suffix' takes items as they come"),
+        (InvalidValueError, {"item_ids": range(4)}, r"item_ids have a wrong length: expected 5, got 4\. Pass one"),
+        (InvalidValueError, {"item_ids": list("abcab")}, r"item_ids repeat: expected each id once, got 'a' 2 times"),
+        (InvalidTypeError, {"item_ids": np.ones(5)}, r"item_ids have a wrong type: .*, got shape \(5,\) of float64"),
     ]
     for error, options, message in cases:
         with pytest.raises(error, match=message):

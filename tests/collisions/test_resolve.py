@@ -304,6 +304,16 @@ def test_the_order_of_rows_decides_nothing(make_quantizer, request, way):
     assert (semid.resolve(quantizer, X[shuffled]).codes == semid.resolve(quantizer, X).codes[shuffled]).all()
 
 
+def test_with_item_ids_the_order_of_equal_rows_decides_nothing_either(make_quantizer):
+    quantizer, X = make_quantizer((3, 4)), np.repeat(embeddings(4), 3, axis=0)
+    shuffled = np.random.default_rng(1).permutation(12)
+    for ids in (np.arange(12) * 7 - 30, [f"item-{i:02d}" for i in range(12)]):
+        ids = np.array(ids)
+        codes = semid.resolve(quantizer, X, item_ids=ids).codes
+        assert (semid.resolve(quantizer, X[shuffled], item_ids=ids[shuffled]).codes == codes[shuffled]).all()
+        assert (semid.resolve(quantizer, X[shuffled]).codes != codes[shuffled]).any()
+
+
 def test_equal_items_share_an_id_when_asked_to(make_quantizer):
     quantizer = make_quantizer((2, 2))
     X = np.repeat(embeddings(4), 3, axis=0)

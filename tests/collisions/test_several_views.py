@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracles import least_assignment_oracle
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -47,6 +48,54 @@ def test_shared_codes_are_common_and_every_view_is_unique(
     assert result.n_collisions_after == 0
     assert abs(result.optimality_gap) < 1e-9
     assert result.codebook_sizes == (*shared, *specific)
+
+
+@fixtures_are_constant
+@given(seed=st.integers(0, 1000), n_moved=st.integers(1, 4), n_taken=st.integers(0, 3))
+def test_first_codes_stay_where_only_the_last_may_change(make_views_quantizer, seed, n_moved, n_taken):
+    quantizer = make_views_quantizer((3, 4), (2, 3), seed=seed)
+    X = views_of(10, seed=seed)
+    codes = quantizer.encode(X)
+    taken = {view: rows[:n_taken] for view, rows in quantizer.encode(views_of(n_taken + 1, seed=seed + 1)).items()}
+    kept = 4 - n_moved
+    firsts = [np.concatenate([codes[view], taken[view]])[:, :kept] for view in NAMES]
+    most = max(np.unique(first, axis=0, return_counts=True)[1].max() for first in firsts)
+    too_many = most > np.prod((3, 4, 2, 3)[kept:])
+    collides = any(len(np.unique(rows, axis=0)) < n_taken for rows in taken.values())
+    if too_many or collides:
+        with pytest.raises(InvalidValueError, match=r"do(es)? not fit|collides with itself"):
+            semid.resolve(quantizer, X, codes, taken=taken, max_level_moved=n_moved)
+        return
+    result = semid.resolve(quantizer, X, codes, taken=taken, max_level_moved=n_moved)
+    assert_resolved(result.codes, 2, taken=taken)
+    for view in NAMES:
+        assert (result.codes[view][:, :kept] == codes[view][:, :kept]).all()
+    if n_moved == 4:
+        free = semid.resolve(quantizer, X, codes, taken=taken)
+        assert all((result.codes[view] == free.codes[view]).all() for view in NAMES)
+
+
+@fixtures_are_constant
+@given(seed=st.integers(0, 1000))
+def test_within_a_shared_prefix_each_view_gets_its_least_distortion(make_views_quantizer, seed):
+    """One level may change: every group of items with the same first codes is an assignment of its own."""
+    quantizer = make_views_quantizer((2,), (4,), seed=seed)
+    X = views_of(6, seed=seed)
+    codes = quantizer.encode(X)
+    largest = np.unique(codes["semantic"][:, 0], return_counts=True)[1].max()
+    if largest > 4:
+        return
+    result = semid.resolve(quantizer, X, codes, max_level_moved=1)
+    least = 0.0
+    for shared in np.unique(codes["semantic"][:, 0]):
+        members = np.flatnonzero(codes["semantic"][:, 0] == shared)
+        for view in NAMES:
+            own = {"semantic": slice(0, 2), "collaborative": slice(2, 4)}[view]
+            decoded = quantizer.shared_quantizer.decode(np.array([[shared]]))[:, own]
+            decoded = decoded + quantizer.specific_quantizers[view].decode(np.arange(4)[:, None])
+            cost = ((X[view][members, None].astype(np.float64) - decoded[None]) ** 2).sum(axis=2)
+            least += least_assignment_oracle(cost, np.ones(4, int))
+    assert result.distortion_after * len(X["semantic"]) == pytest.approx(least, rel=1e-4)
 
 
 @fixtures_are_constant

@@ -15,8 +15,9 @@ from gensar.presets import Recipe
 N_ITEMS, N_USERS, N_EVENTS = 40, 12, 16
 
 TOY_RECIPE = Recipe(
-    codebook_size=8, hidden_size=32, n_layers=1, n_heads=2, mlp_size=48, dropout=0.1, max_tokens=48, n_steps=12,
-    tokens_per_step=256, n_warmup=2, n_validations=3, n_valid_users=6, num_beams=N_ITEMS, eval_batch=5,
+    identifier="shared-specific-kmeans", codebook_size=8, hidden_size=32, n_layers=1, n_heads=2, mlp_size=48,
+    dropout=0.1, max_tokens=48, n_steps=12, tokens_per_step=256, n_warmup=2, n_validations=3,
+    n_valid_users=6, num_beams=N_ITEMS, eval_batch=5,
 )  # fmt: skip
 
 

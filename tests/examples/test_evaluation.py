@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from gensar.candidates import Candidates, draw_candidates
 from gensar.causal import CausalBackbone
 from gensar.dataset import TEST, VALID, seen, targets
@@ -10,30 +9,25 @@ from gensar.encoder_decoder import T5Backbone
 from gensar.evaluation import Evaluator
 from gensar.events import draw_forms, prompt
 from gensar.ranking import metrics, ranks_of
+from oracles import log_probability
 
 from semid.errors import InvalidValueError
 
 
-def log_probability(model, tokens, sid):
-    """Sum of the log-probabilities of an ID after a prompt: one forward pass, nothing shared."""
-    with torch.inference_mode():
-        if model.config.is_encoder_decoder:
-            start = [model.config.decoder_start_token_id, *sid[:-1]]
-            logits = model(input_ids=torch.tensor([tokens]), decoder_input_ids=torch.tensor([start])).logits[0]
-        else:
-            logits = model(input_ids=torch.tensor([tokens + sid])).logits[0, len(tokens) - 1 : -1]
-        return float(torch.log_softmax(logits.double(), -1)[torch.arange(len(sid)), sid].sum())
-
-
 @pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
-@pytest.mark.parametrize("task", ["recommendation", "search"])
-def test_ranking_agrees_with_scoring_every_item(kind, task, toy, identifiers, teach, recipe):
+@pytest.mark.parametrize(
+    ("task", "within"), [("recommendation", "query"), ("search", "query"), ("search", "catalogue")]
+)
+def test_ranking_agrees_with_scoring_every_item(kind, task, within, toy, identifiers, teach, with_recipe):
     """With as many beams as items the beam search is exhaustive."""
+    recipe = with_recipe(search_within=within)
     model, language = teach(kind(recipe))
     model.eval()
     result = Evaluator(toy, identifiers, language, recipe).evaluate(model, task=task, split=TEST)
     requests = targets(toy.histories, task=task, split=TEST)
-    assert result.n_generated == result.n_real == 10 * len(requests)
+    assert result.n_generated == result.n_real == (result.ranked >= 0).sum()
+    if task == "recommendation" or within == "catalogue":
+        assert result.n_real == 20 * len(requests)
     assert result.n_repeated == 0
     for (user, event), ranked in list(zip(requests, result.ranked, strict=True))[:4]:
         history = toy.histories[user]
@@ -41,7 +35,11 @@ def test_ranking_agrees_with_scoring_every_item(kind, task, toy, identifiers, te
         tokens = prompt(language, history, event, task=task, forms=forms, max_tokens=recipe.max_tokens)
         scores = np.array([log_probability(model, tokens, sid) for sid in language.id_tokens[task].tolist()])
         scores[seen(history, event)] = -np.inf
-        best = np.argsort(-scores)[:10]
+        if task == "search" and within == "query":
+            scores[np.setdiff1d(np.arange(toy.n_items), toy.query_items[history.query[event]])] = -np.inf
+        assert (ranked >= 0).sum() == min(len(ranked), np.isfinite(scores).sum())
+        ranked = ranked[ranked >= 0]
+        best = np.argsort(-scores)[: len(ranked)]
         assert np.abs(scores[best] - scores[ranked]).max() < 1e-4  # the same items, but for exact ties
         assert not set(ranked) & set(seen(history, event))
     relevant = np.array([toy.histories[user].item[event] for user, event in requests])
@@ -117,7 +115,7 @@ def test_equal_scores_do_not_favour_the_target(toy, identifiers, teach, recipe, 
 
 @pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
 def test_the_decoder_of_transformers_finds_the_same_items(kind, toy, identifiers, teach, with_recipe):
-    recipe = with_recipe(num_beams=12)
+    recipe = with_recipe(num_beams=20)
     model, language = teach(kind(recipe))
     model.eval()
     candidates = candidates_of(toy, 15)

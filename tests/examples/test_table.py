@@ -52,3 +52,9 @@ def test_rows_below_the_model_are_shown_and_not_judged():
         "  with beams    0.7000    0.5000",
     ]
     assert table[-1] == "Every floor is beaten by ours, on every metric."
+
+
+def test_the_metrics_that_are_shown_are_those_that_are_judged():
+    table = format_table(MODEL, FLOORS, shown=["HR@10"])
+    assert "NDCG" not in table
+    assert table.endswith("Every floor is beaten by ours, on every metric.")

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from gensar import training
 from gensar.causal import CausalBackbone
 from gensar.encoder_decoder import T5Backbone
 from gensar.training import TrainingInterrupted, learning_rate, train
@@ -108,3 +109,38 @@ def test_a_finished_checkpoint_trains_no_more(trained, recipe, tmp_path):
     _, again = trained(CausalBackbone(recipe), tmp_path / "c.pt")
     assert again.losses == first.losses
     assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_what_is_validated_and_kept_is_the_average(teach, toy, with_recipe, tmp_path, monkeypatch):
+    """Against the sum of the weights of all steps, each times what the later decays left of it."""
+    backbone = CausalBackbone(with_recipe(average=0.5, n_validations=1))
+    model, language = teach(backbone)
+    name, weight = next(iter(model.named_parameters()))
+    after, validated = [], []
+    step = training._step
+
+    def noted(*arguments, **options):
+        loss = step(*arguments, **options)
+        after.append(weight.detach().clone())
+        return loss
+
+    def validate():
+        validated.append(weight.detach().clone())
+        return {"search": 0.5}
+
+    monkeypatch.setattr(training, "_step", noted)
+    state = train(backbone, model, toy.histories, language, seed=3, checkpoint=tmp_path / "c.pt", validate=validate)
+    expected = after[0]
+    for at, later in enumerate(after[1:], start=2):
+        decay = min(0.5, (1 + at) / (10 + at))
+        expected = decay * expected + (1 - decay) * later
+    for found in (validated[0], state.average[name], model.state_dict()[name]):
+        torch.testing.assert_close(found, expected)
+    assert not torch.equal(expected, after[-1])
+    weights = torch.load(tmp_path / "c.pt", weights_only=True)["model"]  # training goes on with the weights themselves
+    torch.testing.assert_close(weights[name], after[-1])
+
+
+def test_without_an_average_the_weights_are_kept(trained, with_recipe, tmp_path):
+    _, state = trained(CausalBackbone(with_recipe(average=0.0)), tmp_path / "c.pt")
+    assert not state.average

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.body import cache_of
+from semid.generation.body import accepted_arguments, cache_of
 from semid.generation.head import Tokens
 from semid.generation.inputs import check_model
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
@@ -135,6 +135,18 @@ def test_a_decoder_without_a_start_token(encoder_decoder, make_inputs, monkeypat
     with pytest.raises(InvalidValueError, match=r"no start token: .* Pass decoder_input_ids in inputs"):
         open_forward(encoder_decoder, make_inputs(1), n_levels=3)
     open_forward(encoder_decoder, make_inputs(1) | {"decoder_input_ids": ones(1, 1)}, n_levels=3)
+
+
+def test_a_wrapper_that_hides_the_arguments(decoder_only):
+    class Hiding(torch.nn.Module):
+        def forward(self, *args, **kwargs):
+            return decoder_only(*args, **kwargs)
+
+    message = (
+        r"Hiding hides what its forward pass takes: expected an argument input_ids, got \['args', 'kwargs'\]\. Pass"
+    )
+    with pytest.raises(InvalidValueError, match=message):
+        accepted_arguments(Hiding())
 
 
 def test_a_wrapped_model(decoder_only, make_inputs):

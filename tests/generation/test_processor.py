@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from oracles import allowed_tokens_oracle
-from transformers import LogitsProcessorList
 from transformers.generation import PrefixConstrainedLogitsProcessor
 
 import semid
@@ -90,6 +89,24 @@ def test_rows_whose_items_were_all_removed_keep_finite_scores(trie, vocab, token
     assert torch.equal(found[3], hf_result(token_rows, 2, input_ids[3:4], scores[3:4])[0])
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "sliced"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_every_row_of_a_restricted_trie_keeps_a_finite_score(trie, vocab, token_rows, depth, dtype, layout):
+    """The first child of a node may be out of stock, or have -inf from the model, or both may be true of all others."""
+    live = trie.restrict(np.arange(1, 50, 3))
+    left = [row for rank, row in enumerate(token_rows) if rank % 3 == 1]
+    input_ids = rows_of_depth(left, depth, 60)
+    rng = np.random.default_rng(depth)
+    scores = torch.where(torch.from_numpy(rng.random((60, 70)) < 0.8), -torch.inf, torch.zeros(60, 70)).to(dtype)
+    allowed = hf_result(left, 2, input_ids, torch.zeros(60, 70, dtype=dtype)).isfinite()
+    given = torch.where(allowed, scores, -torch.inf)
+    forced = allowed & given.isneginf().all(dim=1, keepdim=True)
+    assert forced.any() and given.isfinite().any(dim=1).sum() > 5
+    found = semid.SidLogitsProcessor(live, vocab, prompt_len=2)(input_ids, layouts(scores)[layout])
+    assert torch.equal(found, torch.where(forced, torch.tensor(FORCED, dtype=dtype), given))
+
+
 def test_a_removed_end_token_is_forced(trie, vocab, token_rows):
     found = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)(
         rows_of_depth(token_rows, 3, 4), torch.full((4, 70), -torch.inf)
@@ -112,24 +129,12 @@ def test_end_token(trie, vocab, token_rows):
         "an ID is complete and nothing may follow: expected an end token, got none. Pass eos_token_id, or max_new_"
     )
     processor = semid.SidLogitsProcessor(trie, no_end, prompt_len=2)
-    function = semid.prefix_allowed_tokens_fn(trie, no_end, prompt_len=2)
     with pytest.raises(InvalidValueError, match=message):
         processor(complete, torch.zeros(4, 70))
-    with pytest.raises(InvalidValueError, match=message):
-        function(0, complete[0])
     # A lost row gets one token of the level, so that beams that hold no item cannot stop the others.
     found = processor(partial, torch.zeros(4, 70))
     lost = int(vocab.level_tokens[2][0])
     assert found[1].isfinite().nonzero()[:, 0].tolist() == [lost]
-    assert function(0, partial[1]) == [lost]
-
-
-@pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_prefix_function_allows_the_same(trie, vocab, token_rows, depth):
-    input_ids = rows_of_depth(token_rows, depth, 8)
-    function = semid.prefix_allowed_tokens_fn(trie, vocab, prompt_len=2)
-    for batch_id, row in enumerate(input_ids):
-        assert sorted(function(batch_id, row)) == sorted(allowed_tokens_oracle(token_rows, row[2:].tolist(), 1))
 
 
 def test_wrong_arguments(trie, vocab, codes):
@@ -146,7 +151,7 @@ def test_wrong_arguments(trie, vocab, codes):
         with pytest.raises(InvalidValueError, match="the vocabulary has no token ids yet"):
             make(trie, semid.SidVocabulary([8, 8, 8]), prompt_len=1)
         with pytest.raises(InvalidTypeError, match=r"trie has a wrong type: expected one semid\.Trie, got list"):
-            make([] if make is semid.SidLogitsProcessor else [trie], vocab, prompt_len=1)
+            make([], vocab, prompt_len=1)
         with pytest.raises(
             InvalidTypeError, match=r"vocab has a wrong type: expected a semid\.SidVocabulary, got Trie"
         ):
@@ -188,6 +193,19 @@ def test_generate_with_a_trie_for_each_request(model, trie, vocab, codes, make_i
         assert set(found) <= set(ranks)
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_requests_side_by_side_may_share_a_trie(trie, vocab, codes, token_rows, depth):
+    half = semid.Trie.from_codes(codes[::2])
+    input_ids = rows_of_depth(token_rows, depth, 12)
+    scores = torch.randn(12, 70, generator=torch.Generator().manual_seed(depth))
+    expected = torch.cat([
+        hf_result(kept, 2, input_ids[rows], scores[rows])
+        for kept, rows in [(token_rows, slice(4)), (token_rows[::2], slice(4, 8)), (token_rows, slice(8, 12))]
+    ])  # fmt: skip
+    tries = [trie, trie, half, half, trie, trie]
+    assert torch.equal(semid.SidLogitsProcessor(tries, vocab, prompt_len=2)(input_ids, scores), expected)
+
+
 def test_tries_that_do_not_fit_the_batch(trie, vocab):
     processor = semid.SidLogitsProcessor([trie, trie], vocab, prompt_len=0)
     with pytest.raises(InvalidValueError, match="tries do not fit the batch: expected a multiple of 2 rows, got 3"):
@@ -200,6 +218,40 @@ def test_a_smaller_trie_fits(vocab):
     trie = semid.Trie.from_codes([[0, 1, 2], [1, 0, 0]])
     found = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(torch.empty(1, 0, dtype=torch.long), torch.zeros(1, 70))
     assert sorted(found.isfinite().nonzero()[:, 1].tolist()) == sorted(vocab.level_tokens[0][:2].tolist())
+
+
+def test_a_trie_restricted_to_nothing_lets_rows_end_and_nothing_else(trie, vocab, codes):
+    nothing = trie.restrict(np.zeros(50, bool))
+    for depth in range(4):
+        input_ids = torch.from_numpy(vocab.to_tokens(codes[:5, :depth]))
+        found = semid.SidLogitsProcessor(nothing, vocab, prompt_len=0)(input_ids, torch.zeros(5, 70))
+        assert found.isfinite().nonzero()[:, 1].tolist() == [1] * 5
+        assert semid.prefix_allowed_tokens_fn(nothing, vocab, prompt_len=0)(0, input_ids[0]) == [1]
+
+
+@pytest.mark.parametrize("token", [-1, -100, 0, 39, 69, 10**6])
+@pytest.mark.parametrize("place", [0, 1])
+def test_tokens_that_are_no_codes_let_rows_end_and_nothing_else(trie, vocab, codes, place, token):
+    """Also where all that follows them are codes, and where a token is of no vocabulary."""
+    input_ids = torch.from_numpy(vocab.to_tokens(codes[:5, :2]))
+    input_ids[:, place] = token
+    found = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)(input_ids, torch.zeros(5, 70))
+    assert found.isfinite().nonzero()[:, 1].tolist() == [1] * 5
+
+
+def test_scores_and_rows_that_do_not_fit(trie, vocab, codes):
+    input_ids = torch.from_numpy(vocab.to_tokens(codes[:5]))
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=0)
+    for depth in (0, 3):
+        with pytest.raises(InvalidValueError, match=r"scores have a wrong shape: .* \(5, more than 1\), .* \(4, 70\)"):
+            processor(input_ids[:, :depth], torch.zeros(4, 70))
+    ending = semid.SidLogitsProcessor(trie, vocab, prompt_len=0, eos_token_id=70)
+    with pytest.raises(InvalidValueError, match=r"\(5, more than 70\), .* got \(5, 70\)\. Has the model been resized"):
+        ending(input_ids, torch.zeros(5, 70))
+    with pytest.raises(InvalidValueError, match=r"input_ids are wrong: expected integers of .* got torch\.float32 of"):
+        processor(input_ids.float(), torch.zeros(5, 70))
+    with pytest.raises(InvalidValueError, match="eos_token_id is negative: expected 0 or more, got -1"):
+        semid.SidLogitsProcessor(trie, vocab, prompt_len=0, eos_token_id=-1)
 
 
 def test_a_model_too_small_for_the_vocabulary(trie, vocab):
@@ -267,14 +319,29 @@ def test_generate_returns_items_alone(model, trie, vocab, make_inputs, prompt_le
 
 
 @pytest.mark.parametrize("way", ["greedy", "beams"])
-def test_generate_with_the_prefix_function(model, trie, vocab, make_inputs, prompt_len, way):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_generate_is_that_of_hugging_face_over_a_dict(
+    any_model, trie, vocab, codes, make_inputs, prompt_len, way, dtype
+):
+    """The same tokens and the same masked scores at every step, bit for bit."""
+    children = {}
+    for row in vocab.to_tokens(codes).tolist():
+        for depth, token in enumerate([*row, vocab.eos_token_id]):
+            children.setdefault(tuple(row[:depth]), set()).add(token)
+    model = any_model if dtype == torch.float32 else copy.deepcopy(any_model).to(dtype)
     inputs = make_inputs(3)
     start = prompt_len(model, inputs)
-    function = semid.prefix_allowed_tokens_fn(trie, vocab, prompt_len=start)
     processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
-    one = model.generate(**inputs, prefix_allowed_tokens_fn=function, max_new_tokens=8, **WAYS[way])
-    two = model.generate(**inputs, logits_processor=LogitsProcessorList([processor]), max_new_tokens=8, **WAYS[way])
-    assert torch.equal(one, two)
+
+    def allowed(_, row):
+        return sorted(children.get(tuple(row[start : start + 3].tolist()), {vocab.eos_token_id}))
+
+    kwargs = dict(max_new_tokens=5, return_dict_in_generate=True, output_scores=True, **WAYS[way])
+    ours = model.generate(**inputs, logits_processor=[processor], **kwargs)
+    theirs = model.generate(**inputs, prefix_allowed_tokens_fn=allowed, **kwargs)
+    assert torch.equal(ours.sequences, theirs.sequences)
+    assert len(ours.scores) == len(theirs.scores)
+    assert all(torch.equal(one, other) for one, other in zip(ours.scores, theirs.scores, strict=True))
 
 
 @pytest.mark.parametrize("eos", [None, 1])

@@ -1,3 +1,4 @@
+import copy
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ from oracles import item_scores_oracle
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.probe import Abilities, abilities
 
 
 def prompts_for(model, make_inputs, batch):
@@ -77,6 +79,29 @@ def test_a_decoder_reads_all_candidates_at_once(decoder_only, trie, vocab, make_
     np.testing.assert_array_equal(scores, expected)
     nodes = [len({tuple(row[:depth]) for row in trie.codes_of(np.arange(40)).tolist()}) for depth in (1, 2)]
     assert calls == [(2, 9), (2, sum(nodes))]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_decoder_of_an_encoding_reads_all_candidates_at_once(
+    encoder_decoder, trie, vocab, codes, make_inputs, monkeypatch, attention, shared
+):
+    """Each prefix of the last level's parents is a row; the second request has fewer."""
+    model, inputs = copy.deepcopy(encoder_decoder), make_inputs(2, side="right")
+    model.set_attn_implementation(attention)
+    assert abilities(model) == Abilities(True, True)
+    monkeypatch.setattr("semid.generation.scoring.abilities", lambda _: Abilities(True, shared))
+    decoder, calls = model.get_decoder(), []
+    decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    candidates = [range(40), [3, 49, 20]]
+    scores = semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=candidates)
+    n_paths = len({tuple(row[:2]) for row in codes[:40].tolist()})
+    assert calls == [(2, 1), (2 * n_paths, 2)]
+    exact = item_scores_oracle(model, inputs, vocab.to_tokens(codes).tolist())
+    np.testing.assert_allclose(scores[0], exact[0, :40], atol=1e-4)
+    np.testing.assert_allclose(scores[1, :3], exact[1, [3, 49, 20]], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,12 +26,13 @@ def on_both(name, arguments, n_out):
     return found
 
 
-def step_arrays(rng, pointer, code, *, restricted, sizes=(5, 40, 7, 30)):
+def step_arrays(rng, pointer, code, *, restricted, items_per_edge=8, sizes=(5, 40, 7, 30)):
     """A trie with dense, sparse and flat levels, in the types asked for, and nodes at each depth, -1 among them."""
     codes = np.unique(np.stack([rng.integers(0, size, 3000) for size in sizes], axis=1), axis=0)
     full = np.stack(np.meshgrid(np.arange(2), np.arange(40), np.arange(7), indexing="ij"), -1).reshape(-1, 3)
     full = np.concatenate([full, rng.integers(0, 30, (len(full), 1))], axis=1)
-    trie = semid.Trie.from_codes(np.unique(np.concatenate([codes, full]), axis=0), codebook_sizes=sizes)
+    with mock.patch("semid.trie.build.ITEMS_PER_EDGE", items_per_edge):
+        trie = semid.Trie.from_codes(np.unique(np.concatenate([codes, full]), axis=0), codebook_sizes=sizes)
     if restricted:
         trie = trie.restrict(rng.random(trie.n_ranks) < 0.4)
     starts, firsts, child_codes, *rest = (*trie._levels, *trie._alive)
@@ -42,13 +44,15 @@ def step_arrays(rng, pointer, code, *, restricted, sizes=(5, 40, 7, 30)):
 TYPES = pytest.mark.parametrize(
     ("pointer", "code"), [(p, c) for p in (np.int32, np.int64) for c in (np.uint8, np.uint16, np.uint32)]
 )
+LAYOUTS = pytest.mark.parametrize("items_per_edge", [8, 10**9], ids=["explicit", "flat"])  # flat: crowded nodes
 RESTRICTED = pytest.mark.parametrize("restricted", [False, True], ids=["all", "restricted"])
 
 
 @TYPES
 @RESTRICTED
-def test_children_ranges_and_masks(rng, pointer, code, restricted):
-    trie, arrays, nodes = step_arrays(rng, pointer, code, restricted=restricted)
+@LAYOUTS
+def test_children_ranges_and_masks(rng, pointer, code, restricted, items_per_edge):
+    trie, arrays, nodes = step_arrays(rng, pointer, code, restricted=restricted, items_per_edge=items_per_edge)
     for depth in range(trie.n_levels):
         size, at = trie.codebook_sizes[depth], nodes[depth]
         room = np.zeros(size, code)
@@ -74,10 +78,11 @@ def test_children_ranges_and_masks(rng, pointer, code, restricted):
 
 @TYPES
 @RESTRICTED
+@LAYOUTS
 @pytest.mark.parametrize("k", [1, 8, 150])
-def test_selections(rng, pointer, code, restricted, k):
+def test_selections(rng, pointer, code, restricted, items_per_edge, k):
     """Few distinct scores, so that ties decide; both zeros, infinities and NaN; excluded ranks and candidates."""
-    trie, arrays, nodes = step_arrays(rng, pointer, code, restricted=restricted)
+    trie, arrays, nodes = step_arrays(rng, pointer, code, restricted=restricted, items_per_edge=items_per_edge)
     for depth in range(trie.n_levels):
         at, size = nodes[depth].reshape(3, 8), trie.codebook_sizes[depth]
         for special in (False, True):
@@ -123,7 +128,7 @@ def test_a_wide_mask_is_written_around_the_caches(rng):
 
 
 def test_a_server_starts_without_numba(tmp_path):
-    """Loading, every decode step, and the processor: nothing imports Numba, so nothing waits for a compiler."""
+    """Building and loading, every decode step, the processor: nothing imports Numba, so nothing waits for it."""
     path = tmp_path / "trie.safetensors"
     semid.Trie.from_codes([[0, 1, 2], [0, 2, 1], [2, 0, 0]]).save(path)
     code = """
@@ -131,6 +136,7 @@ import sys
 import numpy as np, torch
 import semid
 trie = semid.Trie.load(sys.argv[1], mmap=True)
+assert trie == semid.Trie.from_codes([[2, 0, 0], [0, 1, 2], [0, 2, 1]])
 zeros = np.zeros((1, 1), np.int64)
 for view in (trie, trie.restrict([0, 1])):
     view.select(np.zeros((1, 1, 3), np.float32), zeros, zeros, depth=0, k=2, exclude=[[1]], candidates=[[0, 1]])

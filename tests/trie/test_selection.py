@@ -9,7 +9,7 @@ from strategies import SHARED_FIXTURE, catalogues, tries
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie import RankLists, select_rows
+from semid.trie import RankLists, build, select_rows
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
 
@@ -83,14 +83,18 @@ def test_excluded_dead_and_other_items_are_never_reached(backend, catalogue, see
 
 @pytest.mark.parametrize("k", [1, 7, 50, 3000])
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_many_children(backend, rng, k, depth):
-    """More children than lanes, nodes with every code, and thresholds that are too high because most items are dead."""
+@pytest.mark.parametrize("items_per_edge", [8, 10**9], ids=["explicit", "flat"])
+@pytest.mark.parametrize("size", [40, 90])
+def test_many_children(backend, rng, monkeypatch, k, depth, items_per_edge, size):
+    """More children than lanes, nodes with every code and crowded flat ones, and thresholds that are too high because
+    most items are dead."""
+    monkeypatch.setattr(build, "ITEMS_PER_EDGE", items_per_edge)
     codes = np.stack(np.meshgrid(*[np.arange(40)] * 3, indexing="ij"), -1).reshape(-1, 3)
     codes = codes[(codes[:, 0] < 20) | (rng.random(len(codes)) < 0.4)]  # full below 0 .. 19
-    trie = semid.Trie.from_codes(codes)
+    trie = semid.Trie.from_codes(codes, codebook_sizes=(size,) * 3)
     prefixes = codes[rng.integers(0, len(codes), (2, 30)), :depth]
     prefixes[:, :3] = codes[0, :depth]
-    log_probs = rng.standard_normal((2, 30, 40)).astype(np.float32).round(2)
+    log_probs = rng.standard_normal((2, 30, size)).astype(np.float32).round(2)
     start = rng.standard_normal((2, 30)).astype(np.float32).round(2)
     nodes = trie.walk(prefixes)
     alive = rng.random(len(codes)) < 0.1

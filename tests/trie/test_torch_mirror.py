@@ -1,4 +1,6 @@
-"""The torch mirror gives what the trie gives, compiled or not, on every device there is."""
+"""The torch mirror gives what the trie gives, compiled or not, on every device there is, and waits for none."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -9,15 +11,28 @@ from oracles import nodes_oracle
 from strategies import tries
 
 import semid
-from semid.errors import InvalidValueError
-from semid.trie.torch_mirror import TorchTrie
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.torch_mirror import RankTensors, TorchTrie
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
 
+@st.composite
+def rank_lists(draw, n_items):
+    """Lists of ranks for three requests, in any order and with repetitions; None for some."""
+    one = st.none() | st.lists(st.integers(0, n_items - 1), max_size=2 * n_items)
+    return draw(st.none() | st.lists(one, min_size=3, max_size=3))
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@given(catalogue=tries(), seed=st.integers(0, 2**16), k=st.integers(1, 12), dead=st.sampled_from([0.0, 0.5, 1.0]))
-def test_select_and_mask_are_those_of_the_trie(device, catalogue, seed, k, dead):
+@given(
+    data=st.data(),
+    catalogue=tries(),
+    seed=st.integers(0, 2**16),
+    k=st.integers(1, 12),
+    dead=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_select_and_mask_are_those_of_the_trie(device, data, catalogue, seed, k, dead):
     codes, sizes, build = catalogue
     trie, rng = build(), np.random.default_rng(seed)
     if dead:
@@ -28,11 +43,15 @@ def test_select_and_mask_are_those_of_the_trie(device, catalogue, seed, k, dead)
     log_probs = rng.integers(-3, 1, (3, 4, sizes[depth])).astype(np.float32)
     log_probs[rng.random(log_probs.shape) < 0.1] = -np.inf
     start = rng.integers(-3, 1, (3, 4)).astype(np.float32)
+    exclude, candidates = (data.draw(rank_lists(len(codes))) for _ in range(2))
     mirror = TorchTrie(trie).to(device)
     args = [torch.from_numpy(array).to(device) for array in (log_probs, start, nodes)]
-    expected = trie.select(log_probs, start, nodes, depth=depth, k=k)
-    for one, other in zip(mirror.select(*args, depth=depth, k=k), expected, strict=True):
-        assert one.cpu().numpy().tolist() == other.tolist()
+    expected = trie.select(log_probs, start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates)
+    ready = [None if lists is None else mirror.rank_lists(lists) for lists in (exclude, candidates)]
+    for unwanted, wanted in (ready, (exclude, candidates)):
+        found = mirror.select(*args, depth=depth, k=k, exclude=unwanted, candidates=wanted)
+        for one, other in zip(found, expected, strict=True):
+            assert one.cpu().numpy().tolist() == other.tolist()
     tokens = rng.permutation(sizes[depth] + 5)[: sizes[depth]]
     scores = rng.standard_normal((12, sizes[depth] + 5)).astype(np.float32)
     masked = mirror.mask(
@@ -42,22 +61,75 @@ def test_select_and_mask_are_those_of_the_trie(device, catalogue, seed, k, dead)
     assert (masked.cpu().numpy() == scores).all()
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_one_graph_without_breaks(device, rng):
-    codes = np.unique(rng.integers(0, 9, (300, 3)), axis=0)
-    trie = semid.Trie.from_codes(codes)
-    mirror = TorchTrie(trie).to(device)
-    step = torch.compile(mirror.select, backend="eager", fullgraph=True)
+def search(both, step, device, k=5):
+    """Run all steps of a search with seen items and candidates by a step of the mirror and by the trie."""
+    trie = both.trie
+    exclude, candidates = [[1, 2, 3, 150], None], [None, range(0, trie.n_ranks, 3)]
+    ready = dict(exclude=both.mirror.rank_lists(exclude), candidates=both.mirror.rank_lists(candidates))
     scores, nodes = torch.zeros(2, 1, device=device), torch.zeros(2, 1, dtype=torch.int64, device=device)
     plain_scores, plain_nodes = scores.cpu().numpy(), nodes.cpu().numpy()
-    for depth in range(3):
+    for depth in range(trie.n_levels):
         log_probs = torch.randn(2, nodes.shape[1], 9, generator=torch.Generator().manual_seed(depth))
-        scores, _, _, nodes = step(log_probs.to(device), scores, nodes, depth=depth, k=5)
-        plain_scores, _, _, plain_nodes = trie.select(log_probs, plain_scores, plain_nodes, depth=depth, k=5)
-        assert (nodes.cpu().numpy() == plain_nodes).all() and (scores.cpu().numpy() == plain_scores).all()
+        scores, _, _, nodes = step(log_probs.to(device), scores, nodes, depth=depth, k=k, **ready)
+        plain_scores, _, _, plain_nodes = trie.select(
+            log_probs, plain_scores, plain_nodes, depth=depth, k=k, exclude=exclude, candidates=candidates
+        )
+        yield (scores, nodes), (plain_scores, plain_nodes)
 
 
-def test_a_depth_without_children():
-    mirror = TorchTrie(semid.Trie.from_codes([[0]]))
+class Mirrored:
+    """A small trie and its mirror."""
+
+    def __init__(self, device):
+        codes = np.unique(np.random.default_rng(0).integers(0, 9, (300, 3)), axis=0)
+        self.trie = semid.Trie.from_codes(codes)
+        self.mirror = TorchTrie(self.trie).to(device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_graph_without_breaks(device):
+    both = Mirrored(device)
+    step = torch.compile(both.mirror.select, backend="eager", fullgraph=True)
+    for found, expected in search(both, step, device):
+        for one, other in zip(found, expected, strict=True):
+            assert (one.cpu().numpy() == other).all()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is none")
+# torch.jit is deprecated, and the compiler of torch 2.13 still imports it.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_compiled_to_machine_code():
+    both = Mirrored("cpu")
+    step = torch.compile(both.mirror.select, fullgraph=True)
+    found, expected = next(search(both, step, "cpu"))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.numpy() == other).all()
+
+
+def test_nothing_is_read_back_from_the_device():
+    """Tensors on "meta" have a shape and no values: whoever waits for a value of theirs raises."""
+    both = Mirrored("cpu")
+    lists = RankTensors(*(part.to("meta") for part in both.mirror.rank_lists([[1, 2], None])))
+    mirror = both.mirror.to("meta")
+    log_probs, start = torch.empty(2, 4, 9, device="meta"), torch.empty(2, 4, device="meta")
+    nodes = torch.empty(2, 4, dtype=torch.int64, device="meta")
+    for depth in range(3):
+        found = mirror.select(log_probs, start, nodes, depth=depth, k=6, exclude=lists, candidates=lists)
+        assert all(part.shape == (2, 6) and part.device.type == "meta" for part in found)
+        tokens = torch.arange(9, device="meta")
+        masked = mirror.mask(torch.empty(8, 30, device="meta"), nodes.flatten(), depth=depth, tokens=tokens)
+        assert masked.shape == (8, 30)
+
+
+def test_wrong_arguments():
+    mirror = TorchTrie(semid.Trie.from_codes([[0], [1]]))
+    args = torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64)
     with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 0, got 1"):
-        mirror.select(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), depth=1, k=1)
+        mirror.select(*args, depth=1, k=1)
+    for lists in ([[0], [1]], mirror.rank_lists([[0], [1]])):
+        with pytest.raises(InvalidValueError, match=r"wrong length: expected 1 lists of ranks, got 2\. Give one list"):
+            mirror.select(*args, depth=0, k=1, exclude=lists)
+    with pytest.raises(InvalidValueError, match=r"lists holds a rank out of range: expected 0 \.\. 1, got 2 \.\. 2"):
+        mirror.rank_lists([[2]])
+    with pytest.raises(InvalidTypeError, match="expected integer ranks, got float64"):
+        mirror.rank_lists([[0.5]])

@@ -210,3 +210,19 @@ def test_the_fingerprint_tells_tokens_apart(tmp_path):
     assert len({one.fingerprint for one in (vocab, *others)}) == 5
     vocab.save_pretrained(tmp_path)
     assert semid.SidVocabulary.from_pretrained(tmp_path).fingerprint == vocab.fingerprint
+
+
+def test_a_tie_to_a_catalogue_travels_and_leaves_the_vocabulary_alone(tmp_path):
+    sids = semid.SemanticIds([7, 8], [[1, 2], [0, 3]], codebook_sizes=[2, 4])
+    vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7, 8, 9]], eos_token_id=1)
+    tied = vocab.tied_to(sids)
+    assert (tied.catalogue, tied.generation) == (sids.trie().fingerprint, 0)
+    assert (vocab.catalogue, vocab.generation) == (None, None)
+    # What a model was trained with is the same whatever items there are.
+    assert tied.fingerprint == vocab.fingerprint and tied.level_tokens[0] is vocab.level_tokens[0]
+    for one in (vocab, tied):
+        one.save_pretrained(tmp_path)
+        other = semid.SidVocabulary.from_pretrained(tmp_path)
+        assert (other.catalogue, other.generation) == (one.catalogue, one.generation)
+    with pytest.raises(InvalidValueError, match=r"fit the codes: expected codebook sizes of at least \(2, 4\)"):
+        semid.SidVocabulary([2, 3]).tied_to(sids)

@@ -1,0 +1,66 @@
+"""What the hooks of ``model.generate`` read: the generated part of each row, and the token that ends one."""
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part"]
+
+
+def generated_part(input_ids: torch.Tensor, prompt_len: int) -> npt.NDArray[np.integer[Any]]:
+    """Return the tokens behind the prompt, shape (rows, depth), or raise where rows are shorter than the prompt."""
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise InvalidValueError(
+            f"input_ids are wrong: expected integers of shape (rows, length), got {input_ids.dtype} of shape "
+            f"{tuple(input_ids.shape)}. Pass what generate passes."
+        )
+    if input_ids.shape[1] < prompt_len:
+        raise InvalidValueError(
+            f"prompt_len is too large: expected at most {input_ids.shape[1]}, got {prompt_len}. "
+            "It is the padded length of the prompt, or 1 for an encoder-decoder."
+        )
+    # Cut as an array: where the processor's code is cold, slicing a tensor costs as much as the walk down the trie.
+    return np.asarray(input_ids.cpu().numpy()[:, prompt_len:], np.int64)
+
+
+def check_prompt_len(prompt_len: int) -> int:
+    """Return a length, or raise an error."""
+    try:
+        length = operator.index(prompt_len)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"prompt_len has a wrong type: expected an integer, got {prompt_len!r}. Pass input_ids.shape[1]."
+        ) from error
+    if length < 0:
+        raise InvalidValueError(f"prompt_len is negative: expected 0 or more, got {length}. Pass input_ids.shape[1].")
+    return length
+
+
+def check_eos(eos_token_id: int | None) -> int | None:
+    """Return the end token, or raise unless it is one integer from 0 on, or None."""
+    try:
+        token = None if eos_token_id is None else operator.index(eos_token_id)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"eos_token_id has a wrong type: expected one integer, got {eos_token_id!r}. Choose the one to end with."
+        ) from error
+    if token is not None and token < 0:
+        raise InvalidValueError(
+            f"eos_token_id is negative: expected 0 or more, got {token}. Pass None for no end token."
+        )
+    return token
+
+
+def end_token(eos_token_id: int | None) -> int:
+    """Return the token that follows a complete ID, or raise where there is none."""
+    if eos_token_id is None:
+        raise InvalidValueError(
+            "an ID is complete and nothing may follow: expected an end token, got none. "
+            "Pass eos_token_id, or max_new_tokens=n_levels to generate."
+        )
+    return eos_token_id

@@ -1,0 +1,60 @@
+"""Token ids to codes: a table where a level's tokens lie close together, a search where they do not."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Lookup"]
+
+IntArray = npt.NDArray[np.int64]
+
+# Tokens per code that a table may have room for: those added to a tokenizer follow each other, others may lie anywhere.
+SPARSEST = 64
+
+
+class Lookup(NamedTuple):
+    """The codes of a level by token id.
+
+    Attributes
+    ----------
+    first : int
+        The lowest token id.
+    table : ndarray of shape (span + 2,), dtype int32
+        Code of token ``first + i - 1``, -1 where there is none and at both ends; empty where tokens lie far apart.
+    tokens, order : ndarray of shape (codebook_size,), dtype int64
+        The token ids, rising, and their codes.
+
+    Examples
+    --------
+    >>> lookup = Lookup.of(np.array([7, 3, 5]))
+    >>> lookup.codes_of(np.array([3, 4, 7, 8, -100])), Lookup.of(np.array([10**9, 0])).codes_of(np.array([0, 1]))
+    (array([ 1, -1,  0, -1, -1]), array([ 1, -1]))
+    """
+
+    first: int
+    table: npt.NDArray[np.int32]
+    tokens: IntArray
+    order: IntArray
+
+    @classmethod
+    def of(cls, tokens: IntArray) -> Self:
+        """Make the lookup of distinct token ids, indexed by code."""
+        order = np.argsort(tokens)
+        rising = tokens[order]
+        first, span = int(rising[0]), int(rising[-1]) - int(rising[0]) + 1
+        table = np.full(span + 2 if span <= SPARSEST * len(tokens) else 0, -1, np.int32)
+        if len(table):
+            table[rising - first + 1] = order
+        for array in (table, rising, order):
+            array.setflags(write=False)
+        return cls(first, table, rising, order)
+
+    def codes_of(self, token_ids: npt.NDArray[Any]) -> IntArray:
+        """Return the codes of token ids, -1 for those of no code; any shape, any integers."""
+        token_ids = token_ids.astype(np.int64, copy=False)
+        if len(self.table):
+            # Two calls: of all that a step does in Python, the search was the largest part.
+            return self.table.take(token_ids - (self.first - 1), mode="clip").astype(np.int64)
+        at = np.minimum(self.tokens.searchsorted(token_ids), len(self.tokens) - 1)
+        return np.where(self.tokens[at] == token_ids, self.order[at], -1)

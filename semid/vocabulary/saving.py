@@ -1,0 +1,56 @@
+"""What a folder says of a vocabulary, token ids included."""
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import FormatError
+from semid.io.persistence import read_folder, write_folder
+from semid.vocabulary.checks import check_sizes, check_token_ids
+
+__all__ = ["Saved", "read_vocabulary", "write_vocabulary"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Saved(NamedTuple):
+    """The attributes of a `SidVocabulary`; `level_tokens` is empty before it has been extended."""
+
+    codebook_sizes: tuple[int, ...]
+    prefixes: tuple[str, ...]
+    level_tokens: tuple[IntArray, ...]
+    eos_token_id: int | None
+    catalogue: str | None
+    generation: int | None
+
+
+def write_vocabulary(folder: str | os.PathLike[str], saved: Saved, *, text: str) -> None:
+    """Write a vocabulary; `text` describes it in the folder's card."""
+    arrays: dict[str, Any] = {f"level_{level}": tokens for level, tokens in enumerate(saved.level_tokens)}
+    arrays["codebook_sizes"] = np.asarray(saved.codebook_sizes, np.int64)
+    config = {name: getattr(saved, name) for name in ("eos_token_id", "catalogue", "generation")}
+    config["prefixes"] = list(saved.prefixes)
+    card = f"# Semantic ID vocabulary\n\n{text}\n\nLoad it with `semid.SidVocabulary.from_pretrained`."
+    write_folder(folder, class_name="SidVocabulary", config=config, arrays=arrays, card=card)
+
+
+def read_vocabulary(folder: str | os.PathLike[str]) -> Saved:
+    """Read a vocabulary, or raise FormatError if the folder is missing, damaged, or holds something else."""
+    config, arrays = read_folder(folder, class_name="SidVocabulary")
+    try:
+        sizes = check_sizes(arrays.pop("codebook_sizes").tolist())
+        levels = enumerate(sizes) if arrays else ()
+        return Saved(
+            sizes, tuple(config["prefixes"]),
+            tuple(check_token_ids(arrays[f"level_{level}"], level, size) for level, size in levels),
+            config["eos_token_id"],
+            # Folders of earlier versions do not have them.
+            config.get("catalogue"), config.get("generation"),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{folder} is damaged: expected the levels of a vocabulary, got {type(error).__name__}: {error}. "
+            "Save it again."
+        ) from error

@@ -1,0 +1,143 @@
+"""What goes wrong in practice, through the public functions: each says what it expected, what it got and what to do."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from transformers import MambaConfig, MambaForCausalLM, StaticCache
+
+import semid
+from semid.errors import InvalidValueError
+from semid.generation import beam_search
+from tests.generation.conftest import tiny_model
+
+
+def refused(message):
+    return pytest.raises(InvalidValueError, match=re.escape(message))
+
+
+@pytest.fixture(params=["generate", "score_items"])
+def call(request, trie, vocab):
+    """Either public function, on as many rows as the inputs have."""
+
+    def run(model, inputs):
+        if request.param == "generate":
+            return semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=4)
+        candidates = [range(5)] * len(inputs["input_ids"])
+        return semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=candidates)
+
+    return run
+
+
+def test_a_prompt_longer_than_the_positions(call, make_inputs):
+    gpt2, bart = tiny_model("gpt2"), tiny_model("bart")  # with 64 and 1,024 positions
+    call(gpt2, make_inputs(1, length=62, ragged=False))  # the last of three tokens is never read
+    message = (
+        "a prompt is longer than the model's positions: expected at most 62 tokens before the answer, got 63. Trunc"
+    )
+    with refused(message):
+        call(gpt2, make_inputs(1, length=63, ragged=False))
+    padded = make_inputs(1, length=70, ragged=False)
+    padded["attention_mask"][:, :10] = 0  # padding takes no positions
+    call(gpt2, padded)
+    with refused("expected at most 1024 tokens before the answer, got 1025. Truncate the prompts."):
+        call(bart, make_inputs(1, length=1025, ragged=False))
+
+
+@pytest.mark.parametrize(
+    ("ids", "got"),
+    [([[3, 70]], "torch.int64 from 3 to 70"), ([[-100, 3]], "torch.int64 from -100 to 3"),
+     ([[3.0, 4.0]], "torch.float32 from 3.0 to 4.0")],
+)  # fmt: skip
+def test_prompts_that_are_no_tokens(call, model, ids, got):
+    with refused(
+        f"input_ids are no tokens of the model: expected integers from 0 to 69, got {got}. Use the model's own"
+    ):
+        call(model, {"input_ids": torch.tensor(ids)})
+
+
+def test_a_cache_as_input(call, make_inputs):
+    model = tiny_model("qwen2")
+    inputs = {**make_inputs(1), "past_key_values": StaticCache(config=model.config, max_cache_len=20)}
+    with refused("a cache cannot be passed: expected prompts, got a StaticCache. Pass whole prompts: the search keeps"):
+        call(model, inputs)
+
+
+def test_a_cache_that_cannot_follow_the_beams(call, make_inputs):
+    config = MambaConfig(vocab_size=70, hidden_size=32, num_hidden_layers=2, state_size=8, eos_token_id=1)
+    message = (
+        "MambaForCausalLM keeps no cache that beams can share: expected past_key_values with reorder_cache, got None"
+    )
+    with refused(message):
+        call(MambaForCausalLM(config).eval(), make_inputs(2, ragged=False))
+
+
+@pytest.mark.parametrize("setting", [("generation_config", "cache_implementation", "static"),
+                                     ("config", "use_cache", False)])  # fmt: skip
+def test_settings_of_the_cache_do_not_matter(call, model, make_inputs, setting):
+    """Those of `model.generate`: the search keeps its own, one row per request."""
+    owner, name, value = setting
+    changed, inputs = copy.deepcopy(model), make_inputs(2)
+    setattr(getattr(changed, owner), name, value)
+    expected, found = call(model, inputs), call(changed, inputs)
+    np.testing.assert_array_equal(*(getattr(out, "items", out) for out in (expected, found)))
+
+
+def test_an_output_layer_without_the_tokens(call, make_inputs):
+    behind = copy.deepcopy(tiny_model("llama"))
+    behind.lm_head = torch.nn.Linear(32, 60, bias=False)
+    with refused("the vocabulary does not fit the model: expected token ids below 60, got 63. Call vocab.extend"):
+        call(behind, make_inputs(1))
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (
+            lambda *io: io[-1][..., :45],
+            "the model's logits have a wrong shape: expected more than 69 columns, got 45. Rem",
+        ),
+        (
+            lambda *io: io[-1].repeat(2, 1, 1),
+            "the model's output has a wrong shape: expected 2 rows at level 0, got shape (4, 70). Remove the hook",
+        ),
+    ],
+    ids=["columns", "rows"],
+)
+def test_logits_whose_shape_something_changes(trie, vocab, make_inputs, hook, message):
+    hooked = copy.deepcopy(tiny_model("qwen2"))
+    hooked.lm_head.register_forward_hook(hook)
+    with refused(message):
+        semid.generate(hooked, make_inputs(2), trie=trie, vocab=vocab, num_beams=4)
+
+
+def test_a_processor_that_changes_the_shape(model, trie, vocab, make_inputs):
+    """No processor is applied: neither one that changes the shape of the scores nor one that does not."""
+
+    class HalveScores(semid.SidLogitsProcessor.__mro__[1]):
+        def __call__(self, input_ids, scores):
+            return scores[:, ::2]
+
+    search = beam_search(trie=trie, vocab=vocab, num_beams=3)
+    with refused(
+        "logits processors are not applied by this search: expected none, got ['HalveScores']. Give do_sample"
+    ):
+        model.generate(**make_inputs(1), custom_generate=search, max_new_tokens=3, logits_processor=[HalveScores()])
+
+
+@pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize, do_sample, level):
+    """The error names the step; in "full" mode any token of the vocabulary spoils the first."""
+    broken = copy.deepcopy(model)
+    head = broken.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)  # not the embeddings
+    head.weight[vocab.level_tokens[level][3]] = torch.nan
+    seen = 0 if normalize == "full" else level
+    with refused(f"the model's logits are not numbers: expected numbers at level {seen}, got nan. Check its weights;"):
+        semid.generate(
+            broken, make_inputs(1), trie=trie, vocab=vocab, num_beams=50, normalize=normalize, do_sample=do_sample
+        )
