@@ -1,6 +1,7 @@
 """The bi-encoder: which pairs it learns from, its loss against a plain one, and that both tasks are learnt."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from gensar.biencoder import BiEncoder, BiEncoderOptions, fit_biencoder, in_batch_loss, item_pairs, search_pairs
 from gensar.history import Events, build_histories
 from gensar.retrieval import find_alone
+from gensar_end_to_end import main
 
+import semid
 from semid.errors import InvalidValueError
 
 OPTIONS = BiEncoderOptions(dim=8, hidden_size=32, dropout=0.0, batch_size=64, n_epochs=15, learning_rate=5e-3, window=2)
@@ -124,3 +127,21 @@ def test_a_seed_repeats_and_leaves_torchs_generator(crossed, embedded):
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_the_whole_program_with_the_fused_identifier(data, cached_embeddings, tmp_path):
+    arguments = [
+        "--preset",
+        "tiny",
+        "--data",
+        str(data),
+        "--identifier",
+        "fused-biencoder",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(arguments) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["recipe"]["identifier"] == "fused-biencoder"
+    assert results["resolution"]["n_collisions_after"] == 0
+    assert semid.ResidualKMeans.from_pretrained(tmp_path / "run" / "quantizer").dim == 128

@@ -69,4 +69,4 @@ def test_the_bi_encoder_serves_both_tasks_on_real_data(data_folder):
     fused = find_alone(dataset, joint.items, joint.queries)
     assert fused["search"]["NDCG@10"] > 1.3 * find_alone(dataset, texts, queries)["search"]["NDCG@10"]
     alone = find_alone(dataset, collaborative)["recommendation"]["NDCG@10"]
-    assert fused["recommendation"]["NDCG@10"] > 0.95 * alone
+    assert fused["recommendation"]["NDCG@10"] > 0.9 * alone
