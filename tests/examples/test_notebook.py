@@ -46,7 +46,7 @@ def test_all_cells_run_on_the_tiny_preset(
     printed = capsys.readouterr().out
     assert "toydata: 20 users, 100 items, 4 queries" in printed
     for task in ("recommendation", "search"):
-        assert f"{task}: 200 of 200 generated IDs are those of items" in printed
+        assert f"{task}: 400 of 400 generated IDs are those of items" in printed
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
 
 
