@@ -132,7 +132,7 @@ def accepted_arguments(model: Any) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=64)  # reading a signature takes 0.2 milliseconds, at each search
 def _names(forward: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(forward).parameters)
+    return frozenset(inspect.signature(forward).parameters) - {"self"}
 
 
 def is_plain(module: torch.nn.Module) -> bool:
