@@ -42,9 +42,10 @@ def table(report):
     if measured:
         lines += ["", "| task | items | reported, not asserted |", "|---|---|---|"]
     for entry in measured:
+        task = _task(entry)
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in
                             entry["extra_info"]["measured"].items())  # fmt: skip
-        lines.append(f"| {entry['group']} | {entry['extra_info']['n_items']:,} | {figures} |")
+        lines.append(f"| {task} | {entry['extra_info']['n_items']:,} | {figures} |")
     missing = sorted({name for entry in entries for name in entry["extra_info"].get("missing", ())})
     if missing:
         lines += ["", f"Not installed, and so not measured: {', '.join(missing)}."]
@@ -54,14 +55,18 @@ def table(report):
 def _rows(entry, *, with_results):
     info = entry["extra_info"]
     seconds, results = info["seconds"], info.get("results", {})
-    params = ", ".join(_parameter(name, value) for name, value in (entry["params"] or {}).items())
-    task = entry["group"] + (f", {params}" if params else "")
+    task = _task(entry)
     for name, (median, low, high) in ratios(seconds, of=next(iter(seconds))).items():
         ratio = f"{median:.3g}" + (f" ({low:.3g} .. {high:.3g})" if low < high else "")
         cells = [task, f"{info['n_items']:,}", name, ratio, str(len(seconds[name]))]
         if with_results:
             cells += [f"{statistics.median(seconds[name]):.3g}", _result(results.get(name, {}))]
         yield f"| {' | '.join(cells)} |"
+
+
+def _task(entry):
+    params = ", ".join(_parameter(name, value) for name, value in (entry["params"] or {}).items())
+    return entry["group"] + (f", {params}" if params else "")
 
 
 def _parameter(name, value):
