@@ -34,6 +34,7 @@ ROWS = {
     ("qwen2", 8, 20, 64): 5,
     ("qwen2-0.5b", 1, 50, 64): 3,
 }
+LARGE = {("qwen2-0.5b", 1, 50, 64)}  # without the shares of the parts
 SLOW = {("qwen2", 1, 50, 512), ("qwen2", 8, 20, 64), ("qwen2-0.5b", 1, 50, 64)}
 GROWTH = [(n, 64) for n in (1, 10, 50, 100, 200, 500)] + [(50, length) for length in (256, 512, 1_024, 2_048)]
 
@@ -80,6 +81,8 @@ def test_bench_generate(benchmark, monkeypatch, kind, batch, num_beams, length):
         "HF, unconstrained": lambda: hugging_face(model, inputs, num_beams),
         "HF, dict trie": lambda: hugging_face(model, inputs, num_beams, function),
     }
+    if row in LARGE:
+        calls = {name: call for name, call in calls.items() if "MKL, " not in name}
     theirs = calls["HF, dict trie"]()
     expected = read_beams(
         theirs.sequences, trie=trie, vocab=vocab, prompt_len=prompt_len, num_return=num_beams,
@@ -87,12 +90,14 @@ def test_bench_generate(benchmark, monkeypatch, kind, batch, num_beams, length):
     )  # fmt: skip
     for name in [name for name in calls if name.startswith("semid, full")]:
         assert_same(calls[name](), expected)
+    if row in LARGE:
+        del calls["HF, dict trie"]
     slow = {name for name in calls if name.startswith("HF") and row in SLOW}
     seconds = side_by_side(calls, rounds=1 if small else ROWS[row], clock=time.process_time, slow=slow)
     forward = EncoderDecoder if model.config.is_encoder_decoder else TreeDecoder
     measured = {
         f"constraint_and_bookkeeping,_percent_of_a_{mode}_search": 100
-        * share_outside_the_model(monkeypatch, search(normalize=mode), forward, WeightHead, rounds=1 if small else 9)
+        * share_outside_the_model(monkeypatch, search(normalize=mode), forward, WeightHead, rounds=1 if small else 5)
         for mode in ("window", "full")
     }
     benchmark.extra_info |= {"n_items": n_items, "seconds": seconds, "clock": "CPU", "measured": measured}

@@ -17,6 +17,7 @@ AVAILABLE = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and has
 # Multiplications from which oneDNN's larger cost of a call, 10 microseconds, is earned. The first product of a shape
 # takes a third of a millisecond more.
 WORTH_IT = 1 << 21
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -30,12 +31,12 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     weight : torch.Tensor of shape (n_outputs, dim)
     bias : torch.Tensor of shape (n_outputs,), optional
     """
-    tensors = (x, weight) if bias is None else (x, weight, bias)
     if (
         AVAILABLE
-        and x.numel() * len(weight) >= WORTH_IT
-        and all(one.dtype is torch.float32 and one.device.type == "cpu" for one in tensors)
-        and all(type(one) in {torch.Tensor, torch.nn.Parameter} for one in tensors)  # others may be quantized
+        and x.numel() * weight.shape[0] >= WORTH_IT
+        and _is_plain(x)
+        and _is_plain(weight)
+        and (bias is None or _is_plain(bias))
         and torch.backends.mkldnn.enabled
         and not torch.is_grad_enabled()
     ):
@@ -51,4 +52,9 @@ class Products(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Call a function of torch, or `linear` for its namesake."""
         call = linear if func is torch.nn.functional.linear else func
-        return call(*args, **(kwargs or {}))
+        return call(*args, **kwargs) if kwargs else call(*args)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is float32 in memory; other types of tensors may be quantized."""
+    return type(tensor) in PLAIN and tensor.dtype is torch.float32 and tensor.device.type == "cpu"

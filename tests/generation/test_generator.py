@@ -3,6 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -71,6 +73,34 @@ def test_threads_may_share_a_generator(model, trie, vocab, make_inputs):
         together = list(pool.map(generator.generate, inputs))
     for one, found in zip(inputs, together, strict=True):
         assert_same(found, generator.generate(one))
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest array that torch makes, those that belong to a model left out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.owned = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        self.n_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in self.owned:
+                self.n_bytes = max(self.n_bytes, one.untyped_storage().nbytes())
+        return made
+
+
+@pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
+def test_no_request_takes_memory_of_vocabulary_size(trie, vocab, make_inputs, normalize):
+    n_tokens = 300_000
+    config = Qwen2Config(vocab_size=n_tokens, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                         num_attention_heads=2, num_key_value_heads=2)  # fmt: skip
+    model = Qwen2ForCausalLM(config).eval()
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=20, normalize=normalize)
+    with Largest(model) as largest:
+        generator.generate(make_inputs(2))
+    assert 1_000 < largest.n_bytes < 4 * n_tokens
 
 
 @pytest.mark.parametrize(
