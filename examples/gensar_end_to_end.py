@@ -1,6 +1,6 @@
 """Search and recommendation by one model that generates semantic IDs, from raw data to a table; after GenSAR.
 
-    python examples/gensar_end_to_end.py                       # MovieLens-100K, 10 to 15 minutes on two cores
+    python examples/gensar_end_to_end.py                       # MovieLens-100K, 5 to 10 minutes on two cores
     python examples/gensar_end_to_end.py --preset tiny         # the same line in a minute, to see it work
     python examples/gensar_end_to_end.py --data FOLDER --backbone t5
 
