@@ -17,6 +17,7 @@ from semid.kernels import available, use_backend
 
 SIZES = (256, 256, 256, 256)
 N_ROWS = 320  # 16 requests with 20 beams
+N_SEARCHES = 8
 SHAPES = pytest.mark.parametrize("sizes", [(256,) * 4, (8192,) * 3, (2048,) * 8], ids=["4x256", "3x8192", "8x2048"])
 
 
@@ -234,8 +235,9 @@ def test_bench_memory(benchmark, n_million, sizes):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert trie.n_items == n_million
-    mebibytes = {"resident": trie.nbytes / 2**20, "peak while building": peak / 2**20}
-    benchmark.extra_info |= {"n_items": n_million, "bytes_per_item": trie.nbytes / n_million, "mebibytes": mebibytes}
+    bytes_per_item = {"bytes per item": trie.nbytes / n_million, "most while building": peak / n_million}
+    benchmark.group = f"trie: memory, {len(sizes)} levels of {sizes[0]} codes"
+    benchmark.extra_info |= {"n_items": n_million, "measured": bytes_per_item}
     benchmark.pedantic(lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes), rounds=3)
 
 
@@ -245,13 +247,15 @@ def test_bench_growth(benchmark, n_million, share):
     """The cost of a search's steps against the number of items."""
     codes = clustered_codes(int(n_million * share), SIZES)
     trie = semid.Trie.from_codes(codes, codebook_sizes=SIZES)
-    steps = list(searched(trie, 16, 20))
+    # Searches that differ: a processor remembers the branches of one that is repeated, as no server repeats it.
+    steps = [step for seed in range(N_SEARCHES) for step in searched(trie, 16, 20, seed)]
 
     def search():
         return [trie.select(a, b, c, depth=depth, k=20) for depth, a, b, c in steps]
 
-    rounds = 1 if benchmark.disabled else 301
+    rounds = 1 if benchmark.disabled else 61
     calls = on_each(search)
     seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
+    seconds = {name: [time_ / N_SEARCHES for time_ in times] for name, times in seconds.items()}
     benchmark.extra_info |= {"n_items": len(codes), "clock": "CPU", "seconds": seconds}
     benchmark(search)

@@ -22,7 +22,18 @@ from gensar.alignment import TRAINING_TASKS
 from gensar.decoding import DECODERS
 from gensar.evaluation import LIST_LENGTH
 from gensar.identifiers import IDENTIFIERS, POLICIES
-from gensar.presets import BACKBONES, INPUTS, NORMALIZERS, PRESETS, SCOPES, TASKS, Recipe, only_tasks, recipe_for
+from gensar.presets import (
+    BACKBONES,
+    INPUTS,
+    NORMALIZERS,
+    PRESETS,
+    SCOPES,
+    SEARCH_BY,
+    TASKS,
+    Recipe,
+    only_tasks,
+    recipe_for,
+)
 from gensar.recent import HISTORIES
 from gensar.run import BASELINES, EVALUATIONS, TRAINERS, Options, run
 from gensar.training import TrainingInterrupted
@@ -46,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recent", type=int, metavar="N", help="prompts tell the last N events of each form; t5 only")
     parser.add_argument("--inputs", choices=INPUTS, help="soft: text and item embeddings added; default: the preset's")
     parser.add_argument("--search-within", choices=SCOPES, help="what a search may find (default: the preset's)")
+    parser.add_argument(
+        "--search-by", choices=SEARCH_BY, help="how items of a query are ranked (default: the preset's)"
+    )
     parser.add_argument("--evaluation", choices=EVALUATIONS, default="full", help="candidates: the paper's 1 + 99")
     parser.add_argument("--decoder", choices=DECODERS, default="semid", help="hf: the beam search of transformers")
     parser.add_argument(
@@ -95,6 +109,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,
         inputs=asked.inputs or recipe.inputs,
         search_within=asked.search_within or recipe.search_within,
+        search_by=asked.search_by or recipe.search_by,
     )
 
 

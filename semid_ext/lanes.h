@@ -3,9 +3,9 @@
 #define SEMID_LANES_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include "nodes.h"
-#include "quickselect.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -134,14 +134,44 @@ list_reaching(const float *log_probs, float base, float threshold, int64_t n, ui
     return list_reaching_from(first, log_probs, base, threshold, n, reached, n_reached);
 }
 
-DEFINE_QUICKSELECT(keep_largest_scores, float)
-
-/* The k-th largest of n scores, of which none is NaN; they are reordered. */
-static inline float
-kth_largest(float *scores, int64_t n, int64_t k)
+/* The scores as integers in the same order, and back; they are overwritten. */
+INLINED int32_t
+ordered(int32_t bits)
 {
-    keep_largest_scores(scores, n, k);
-    return scores[k - 1];
+    return bits ^ (int32_t)((uint32_t)(bits >> 31) & UINT32_C(0x7FFFFFFF));
+}
+
+/* A score that `wanted` of n scores reach and not many more, of which none is NaN; they are overwritten. By halving:
+ * counting neighbours side by side takes a third of a quickselect's time, which guesses every second branch wrong. */
+static inline float
+reached_by(float *scores, int64_t n, int64_t wanted)
+{
+    int32_t *numbers = (int32_t *)(void *)scores, number;
+    int32_t low = INT32_MAX, high = INT32_MIN;
+    for (int64_t at = 0; at < n; at++) {
+        memcpy(&number, scores + at, sizeof number);
+        number = ordered(number);
+        memcpy(numbers + at, &number, sizeof number);
+        low = number < low ? number : low;
+        high = number > high ? number : high;
+    }
+    while (low < high) { /* all n reach the lowest */
+        const int32_t middle = (int32_t)(low + ((int64_t)high - low + 1) / 2);
+        int32_t n_reaching = 0;
+        for (int64_t at = 0; at < n; at++)
+            n_reaching += numbers[at] >= middle;
+        if (n_reaching < wanted)
+            high = middle - 1;
+        else {
+            low = middle;
+            if (n_reaching <= wanted + wanted / 8)
+                break;
+        }
+    }
+    float score;
+    number = ordered(low);
+    memcpy(&score, &number, sizeof score);
+    return score;
 }
 
 #endif

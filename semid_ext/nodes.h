@@ -96,18 +96,21 @@ lowest_bit(uint64_t bits)
 #endif
 }
 
-/* First position in the sorted codes[low .. high - 1] that is not below `wanted`. Where there are many, no branch is
- * there to be guessed wrong; where there are few, guessing lets the processor go on to what follows. */
+/* First position in the sorted codes[low .. high - 1] that is not below `wanted`, without a branch to guess wrong. */
 INLINED int64_t
 count_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, int code_size)
 {
-    if (high - low >= 32) {
-        for (int64_t n = high - low, half; n > 0; n -= half) {
-            half = (n + 1) >> 1;
-            low += (int64_t)code_at(codes, low + half - 1, code_size) < wanted ? half : 0;
-        }
-        return low;
+    for (int64_t n = high - low, half; n > 0; n -= half) {
+        half = (n + 1) >> 1;
+        low += (int64_t)code_at(codes, low + half - 1, code_size) < wanted ? half : 0;
     }
+    return low;
+}
+
+/* The same among few: guessing lets the processor go on to what follows, which is in no cache yet. */
+INLINED int64_t
+count_few_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, int code_size)
+{
     while (low < high) {
         const int64_t middle = (low + high) >> 1;
         if ((int64_t)code_at(codes, middle, code_size) < wanted)
@@ -118,7 +121,7 @@ count_codes_below(const void *codes, int64_t low, int64_t high, int64_t wanted, 
     return low;
 }
 
-/* The same for ranks, of which there are many. */
+/* The same for ranks. */
 INLINED int64_t
 count_ranks_below(const int64_t *ranks, int64_t n, int64_t wanted)
 {

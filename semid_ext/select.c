@@ -11,6 +11,9 @@
 #include "best.h"
 #include "lanes.h"
 
+/* Beams between the one that is scored and the one whose scores are fetched. */
+enum { FETCHED = 4 };
+/* A node of a flat level with so many items to a child is read by the bits that say where children begin. */
 enum { CROWDNESS = 2 };
 
 typedef struct {
@@ -182,6 +185,16 @@ find_children(Step *step, const void *codes, int code_size)
     }
 }
 
+/* Fetch the scores that a beam's children will need: they come from a model, and are often in no cache near. */
+INLINED void
+fetch_scores(const Step *step, const void *codes, int64_t beam, int code_size)
+{
+    const float *log_probs = step->log_probs + beam * step->size;
+    const int64_t last = step->lasts[beam];
+    for (int64_t child = step->firsts[beam]; child < last; child++)
+        PREFETCH(log_probs + code_at(codes, child, code_size));
+}
+
 /* Score the children that are not of dense nodes; -1 where memory is out. */
 INLINED int
 score_request(Step *step, const void *codes, int code_size)
@@ -213,6 +226,8 @@ score_request(Step *step, const void *codes, int code_size)
             return -1;
     }
     for (int64_t beam = 0, dense = 0; beam < step->n_beams; beam++) {
+        if (beam + FETCHED < step->n_beams && step->lasts[beam + FETCHED] - step->firsts[beam + FETCHED] < CROWDED)
+            fetch_scores(step, codes, beam + FETCHED, code_size);
         if (step->nodes[beam] < 0)
             continue;
         if (dense < step->n_dense && step->dense[dense] == beam) {
@@ -266,7 +281,7 @@ likely_threshold(Step *step, int64_t wanted)
         raise_lanes(lanes + first, step->values + at, 0.0f, step->n_values - at < GROUP ? step->n_values - at : GROUP);
         first = first + GROUP == width ? 0 : first + GROUP;
     }
-    return kth_largest(lanes, width, wanted);
+    return reached_by(lanes, width, wanted);
 }
 
 /* Keep the keys of the children that reach the threshold. */

@@ -2,6 +2,13 @@
 #include "arguments.h"
 
 INLINED int64_t
+count_of(const void *codes, int64_t low, int64_t high, int64_t wanted, int code_size)
+{
+    return high - low < 32 ? count_few_codes_below(codes, low, high, wanted, code_size)
+                           : count_codes_below(codes, low, high, wanted, code_size);
+}
+
+INLINED int64_t
 node_of(const Trie *trie, const int64_t *prefix, int64_t n_depths, int code_size)
 {
     int64_t node = 0, low = 0, high = trie->n_items;
@@ -10,7 +17,7 @@ node_of(const Trie *trie, const int64_t *prefix, int64_t n_depths, int code_size
         const int is_explicit = depth < trie->n_explicit;
         if (is_explicit) /* the edges of the node, not its ranks */
             child_range(trie, depth, node, &low, &high);
-        const int64_t at = count_codes_below(codes, low, high, prefix[depth], code_size);
+        const int64_t at = count_of(codes, low, high, prefix[depth], code_size);
         if (at == high || (int64_t)code_at(codes, at, code_size) != prefix[depth])
             return -1;
         node = at;
@@ -18,7 +25,7 @@ node_of(const Trie *trie, const int64_t *prefix, int64_t n_depths, int code_size
             node_range(trie, depth + 1, node, &low, &high);
         else { /* items that share a prefix are neighbours, sorted by their next code */
             low = at;
-            high = count_codes_below(codes, at, high, prefix[depth] + 1, code_size);
+            high = count_of(codes, at, high, prefix[depth] + 1, code_size);
         }
     }
     return alive_below(trie, low, high) == 0 ? -1 : node;

@@ -27,6 +27,9 @@ class Cell:
     policy: str | None = None
     beams: int | None = None
     normalize: str | None = None
+    inputs: str | None = None
+    search_within: str | None = None
+    search_by: str | None = None
 
     def switches(self) -> list[str]:
         """Return the arguments for the program."""
@@ -65,6 +68,16 @@ GROUPS = (
             )
             for identifier in IDENTIFIERS
             for tasks in TASKS
+        },
+    ),
+    Group(
+        "ours",
+        "what is not the paper's",
+        {
+            "all of it": Cell(),
+            "inputs: tokens": Cell(inputs="tokens"),
+            "search by search alone": Cell(search_by="search"),
+            "search in the whole catalogue": Cell(search_within="catalogue"),
         },
     ),
     Group(

@@ -39,8 +39,10 @@ class TrainingState:
         The model at that step; empty before the first validation.
     average : dict of str to Tensor
         The moving average of the weights; empty where the recipe has none.
-    seconds : float
-        Wall time spent in training, validation left out.
+    seconds, cpu_seconds : float
+        Wall time spent in training, validation left out, and CPU time of all threads.
+    validation_seconds : float
+        Wall time spent in validation.
     """
 
     step: int = 0
@@ -53,6 +55,8 @@ class TrainingState:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     average: dict[str, torch.Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    validation_seconds: float = 0.0
 
 
 def save_checkpoint(path: Path, state: TrainingState, *, model: Any, optimizer: torch.optim.Optimizer) -> None:

@@ -4,7 +4,10 @@ The paper ranks 1 + 99 candidates of each request, with 30 beams that are held t
 takes its candidates along. `semid.score_items` scores every candidate, so that nothing is lost; both are here.
 
 A search may be held to the items that belong to its query, as a shop's filter by category does (`search_within`). The
-floors "items of the query" are, too.
+floors "items of the query" are, too. There are few such items, so that all can be scored; and one model answers both
+tasks, so that it can be asked both questions of the same items (`search_by`):
+
+    score(i) = log p(search ID of i | history, query) + log p(recommendation ID of i | history)
 """
 
 from collections.abc import Iterator, Sequence
@@ -104,8 +107,10 @@ class Evaluator:
         requests = targets(self.dataset.histories, task=task, split=split)
         if n_users is not None and len(requests) > n_users:
             requests = requests[np.sort(np.random.default_rng(0).choice(len(requests), n_users, replace=False))]
-        answers = _Answers(requests, list_length=LIST_LENGTH)
         scope = within or self.recipe.search_within
+        if _limit(task, scope) == "candidates" and self.recipe.search_by == "both":
+            return self._ask_both(model, requests)
+        answers = _Answers(requests, list_length=LIST_LENGTH)
         for rows, inputs in self._batches(task, requests):
             asked = [self._items_to_rank(user, event, task, scope=scope) for user, event in requests[rows]]
             out = self.decode(
@@ -128,13 +133,7 @@ class Evaluator:
         for rows, inputs in self._batches(task, requests):
             items = candidates.items[task][rows]
             ranks = np.where(items >= 0, self.rank_of_item[task][items], -1)
-            scores = semid.score_items(
-                model,
-                _on(model, inputs),
-                trie=self.tries[task],
-                vocab=self.language.vocabs[VIEW_OF[task]],
-                candidates=list(ranks),
-            )
+            scores = self._score(model, inputs, task, list(ranks))
             # Equal scores go by the rank in the trie: the target stands first and must not win for it.
             order = np.lexsort((ranks, -scores))[:, : answers.ranked.shape[1]]
             answers.ranked[rows, : order.shape[1]] = np.take_along_axis(items, order, axis=1)
@@ -158,6 +157,31 @@ class Evaluator:
             )
             answers.read(rows, out, self.item_of_codes[task])
         return answers.result(self.dataset, cutoffs=CUTOFFS)
+
+    def _ask_both(self, model: Any, requests: IntArray) -> TaskResult | None:
+        """Rank the items of the query by the sum of both tasks' exact log-probabilities."""
+        items = [self._items_to_rank(user, event, "search", scope="query") for user, event in requests]
+        answers = _Answers(requests, list_length=LIST_LENGTH)
+        total = [np.zeros(len(own), dtype=np.float32) for own in items]
+        for task in VIEW_OF:
+            for rows, inputs in self._batches(task, requests):
+                ranks = [self.rank_of_item[task][items[row]] for row in rows]
+                for row, scores in zip(rows, self._score(model, inputs, task, ranks), strict=True):
+                    total[row] += scores[: len(items[row])]
+        for row, scores in enumerate(total):
+            order = np.argsort(-scores, kind="stable")[:LIST_LENGTH]
+            answers.ranked[row, : len(order)] = items[row][order]
+        return answers.result(self.dataset, cutoffs=CUTOFFS)
+
+    def _score(self, model: Any, inputs: dict[str, torch.Tensor], task: Task, ranks: Sequence[IntArray]) -> Any:
+        longest = max(len(own) for own in ranks)
+        return semid.score_items(
+            model,
+            _on(model, inputs),
+            trie=self.tries[task],
+            vocab=self.language.vocabs[VIEW_OF[task]],
+            candidates=[np.pad(own, (0, longest - len(own)), constant_values=-1) for own in ranks],
+        )
 
     def _items_to_rank(self, user: int, event: int, task: Task, *, scope: str) -> IntArray:
         """Return the items of the query that the user does not have or, of the catalogue, those that the user has."""

@@ -9,6 +9,7 @@ __all__ = [
     "NORMALIZERS",
     "PRESETS",
     "SCOPES",
+    "SEARCH_BY",
     "TASKS",
     "BackboneName",
     "Recipe",
@@ -21,6 +22,7 @@ TASKS = ("both", "recommendation", "search")
 NORMALIZERS = ("full", "window", "allowed")
 INPUTS = ("soft", "tokens")
 SCOPES = ("query", "catalogue")
+SEARCH_BY = ("both", "search")
 
 
 @final
@@ -74,6 +76,8 @@ class Recipe:
         Which probabilities a beam sums up; see `semid.generate`.
     search_within : {"query", "catalogue"}
         Rank the items that belong to the query, or all of them; see `gensar.evaluation`.
+    search_by : {"both", "search"}
+        Rank the items of a query by both tasks' probabilities, or by that of search alone.
     num_beams : int
         On ML-100K, 20 find what 50 find (NDCG@10 within 0.0003) in less than half the time.
     eval_batch : int
@@ -110,6 +114,7 @@ class Recipe:
     policy: str = "nearest"
     normalize: str = "full"
     search_within: str = "query"
+    search_by: str = "both"
     num_beams: int = 20
     eval_batch: int = 16
 
@@ -131,12 +136,14 @@ _PAPER: dict[str, Any] = {
 
 # For minutes on two cores, and little data: 60,000 events are learnt by heart in ten epochs without strong dropout.
 _SMALL: dict[str, Any] = {
-    "n_layers": 2, "dropout": 0.3, "row_dropout": 0.2, "n_steps": 1000,
+    "n_layers": 2, "dropout": 0.3, "row_dropout": 0.2, "n_steps": 1400, "search_share": 0.45,
+    "n_validations": 4, "n_valid_users": 500,
 }  # fmt: skip
 
 # The paper's model has two IDs per item, reads words and codes, searches the whole catalogue, and averages nothing.
 _AS_PUBLISHED: dict[str, Any] = {
-    "identifier": "shared-specific-kmeans", "inputs": "tokens", "search_within": "catalogue", "average": 0.0,
+    "identifier": "shared-specific-kmeans", "inputs": "tokens", "search_within": "catalogue", "search_by": "search",
+    "average": 0.0,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[BackboneName, Recipe]] = {

@@ -196,7 +196,6 @@ def run(options: Options) -> dict[str, Any]:
         found = _evaluate(evaluator, model, split=VALID, n_users=recipe.n_valid_users)
         return {task: result.metrics["NDCG@10"] for task, result in found.items()}
 
-    begin = time.perf_counter()
     state = TRAINERS[options.trainer](
         backbone, model, dataset.histories, language, seed=options.seed, checkpoint=folder.checkpoint,
         validate=validate,
@@ -204,7 +203,7 @@ def run(options: Options) -> dict[str, Any]:
     if not is_main_process():
         return {}  # what follows is done once
     watch.seconds["train"] = round(state.seconds, 1)
-    watch.seconds["validate"] = round(time.perf_counter() - begin - state.seconds, 1)
+    watch.seconds["validate"] = round(state.validation_seconds, 1)
 
     rivals = None
     if options.baselines == "all":
@@ -230,7 +229,12 @@ def run(options: Options) -> dict[str, Any]:
         **({} if rivals is None else {"als": rivals.als_options, "sasrec": rivals.sasrec_training}),
         "query_note": dataset.query_note,
         "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
-        "training": {"steps": state.step, "best_step": state.best_step, "validations": state.validations},
+        "training": {
+            "steps": state.step,
+            "best_step": state.best_step,
+            "cpu_seconds": round(state.cpu_seconds, 1),
+            "validations": state.validations,
+        },
         "resolution": _resolution(identifiers),
         "parameters": model.num_parameters(),
         "wall_seconds": watch.seconds,
@@ -302,6 +306,7 @@ def default_folder(dataset: Dataset, options: Options) -> Path:
             ("", recipe.normalize, plain.normalize),
             ("", recipe.inputs, plain.inputs),
             ("within-", recipe.search_within, plain.search_within),
+            ("by-", recipe.search_by, plain.search_by),
             ("", options.evaluation, "full"),
             ("", options.decoder, "semid"),
             ("trainer-", options.trainer, "own"),
@@ -345,6 +350,8 @@ def _validity(answers: Mapping[Task, TaskResult]) -> str:
     return "\n".join(
         f"{task}: {answer.n_real} of {answer.n_generated} generated rows are real items, "
         f"{answer.n_repeated} repeat an item of their list"
+        if answer.n_generated
+        else f"{task}: the items of each query were scored, nothing was generated"
         for task, answer in answers.items()
     )
 

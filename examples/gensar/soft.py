@@ -69,18 +69,17 @@ class SoftEmbedding(torch.nn.Embedding):
         Share of the rows R that training leaves away, so that the features have to serve.
     """
 
-    first_query: torch.Tensor
-    query_features: torch.Tensor
-    item_features: torch.Tensor
-    ids: torch.Tensor
-    item_of_id: torch.Tensor
-    levels: torch.Tensor
-
     def __init__(
         self, n_tokens: int, dim: int, *, n_queries: int, query_dim: int, n_items: int, item_dim: int, n_ids: int,
         n_levels: int, dropout: float = 0.0, row_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(n_tokens, dim)
+        self.first_query: torch.Tensor
+        self.query_features: torch.Tensor
+        self.item_features: torch.Tensor
+        self.ids: torch.Tensor
+        self.item_of_id: torch.Tensor
+        self.levels: torch.Tensor
         self.dropout, self.row_dropout = dropout, row_dropout
         self.query_map = torch.nn.Linear(query_dim, dim, bias=False)
         self.item_map = torch.nn.Linear(item_dim, dim, bias=False)
@@ -184,7 +183,7 @@ def load_model(folder: Path) -> Any:
     shapes = {name.rpartition("embed_tokens.")[2]: tensor.shape for name, tensor in weights.items()}
     if "item_rows.weight" not in shapes:
         return AutoModelForCausalLM.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))  # type: ignore[no-untyped-call]
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))  # type: ignore[no-untyped-call]
     (n_queries, query_dim), (n_items, item_dim) = shapes["query_features"], shapes["item_features"]
     soft = SoftEmbedding(
         *shapes["weight"], n_queries=n_queries, query_dim=query_dim, n_items=n_items, item_dim=item_dim,

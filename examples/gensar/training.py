@@ -94,13 +94,14 @@ def train(
             rng = np.random.default_rng([seed, state.epoch])
             batches = backbone.epoch(histories, language, rng)
             while state.batch < len(batches) and state.step < recipe.n_steps:
-                begin = time.perf_counter()
+                begin, cpu_begin = time.perf_counter(), time.process_time()
                 batch = backbone.collate(batches[state.batch], pad=language.tokenizer.pad_token_id)
                 state.losses.append(_step(backbone, model, optimizer, batch, rate=learning_rate(state.step, recipe)))
                 state.step, state.batch = state.step + 1, state.batch + 1
                 if recipe.average:
                     _update_average(state, model, decay=recipe.average)
                 state.seconds += time.perf_counter() - begin
+                state.cpu_seconds += time.process_time() - cpu_begin
                 bar.update()
                 bar.set_postfix(loss=f"{np.mean(state.losses[-50:]):.3f}", refresh=False)
                 if state.step in validation_steps:
@@ -155,7 +156,9 @@ def _averaged(state: TrainingState, model: Any) -> Iterator[None]:
 
 def _validate(state: TrainingState, model: Any, validate: Callable[[], Mapping[str, float]]) -> None:
     model.eval()
+    begin = time.perf_counter()
     ndcg = validate()
+    state.validation_seconds += time.perf_counter() - begin
     state.validations.append({"step": state.step, **ndcg})
     score = float(np.mean(list(ndcg.values())))
     if score > state.best_score:

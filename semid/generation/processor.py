@@ -47,7 +47,8 @@ class SidLogitsProcessor(LogitsProcessor):
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If trie and vocabulary have different shapes, or `prompt_len` is no length.
+        If trie and vocabulary have different shapes or are of different catalogues, views or generations; if
+        `prompt_len` is no length.
 
     Examples
     --------

@@ -44,9 +44,11 @@ def test_a_run_leaves_everything_and_is_printed_again(backbone, tiny, tmp_path, 
         counts = results["validity"][task]
         n_found = counts["generated"]
         assert counts == {"generated": n_found, "real": n_found, "repeated": 0}
-        # A category has 25 items, of which a user has some: a search within it may find fewer than 20.
-        assert n_found == 20 * N_USERS or (backbone == "causal" and task == "search" and n_found > 10 * N_USERS)
-        assert f"{task}: {n_found} of {n_found} generated rows are real items" in printed
+        if backbone == "causal" and task == "search":  # which scores the items of the query
+            assert n_found == 0
+        else:
+            assert n_found == 20 * N_USERS
+            assert f"{task}: {n_found} of {n_found} generated rows are real items" in printed
         assert set(results["metrics"][task]) == {f"{name}@{k}" for k in (1, 5, 10, 20) for name in ("HR", "NDCG")}
     assert ("whole_catalogue" in results) == (backbone == "causal")
     assert set(results["floors"]["search"]) >= {"BM25"}

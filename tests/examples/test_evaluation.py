@@ -20,7 +20,7 @@ from semid.errors import InvalidValueError
 )
 def test_ranking_agrees_with_scoring_every_item(kind, task, within, toy, identifiers, teach, with_recipe):
     """With as many beams as items the beam search is exhaustive."""
-    recipe = with_recipe(search_within=within)
+    recipe = with_recipe(search_within=within, search_by="search")
     model, language = teach(kind(recipe))
     model.eval()
     result = Evaluator(toy, identifiers, language, recipe).evaluate(model, task=task, split=TEST)
@@ -135,4 +135,27 @@ def test_the_decoder_of_transformers_has_one_normalizer(toy, identifiers, teach,
     model.eval()
     evaluator = Evaluator(toy, identifiers, language, recipe, decoder="hf")
     with pytest.raises(InvalidValueError, match=r"expected normalize 'full', got 'window'\. Pass --decoder semid\."):
-        evaluator.evaluate(model, task="search", split=TEST)
+        evaluator.evaluate(model, task="recommendation", split=TEST)
+
+
+@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
+def test_items_of_a_query_are_ranked_by_both_tasks(kind, toy, identifiers, teach, with_recipe):
+    """Against teacher forcing of both IDs of each item."""
+    recipe = with_recipe(search_within="query", search_by="both")
+    model, language = teach(kind(recipe))
+    model.eval()
+    result = Evaluator(toy, identifiers, language, recipe).evaluate(model, task="search", split=TEST)
+    requests = targets(toy.histories, task="search", split=TEST)
+    for (user, event), ranked in list(zip(requests, result.ranked, strict=True))[:4]:
+        history = toy.histories[user]
+        items = np.setdiff1d(toy.query_items[history.query[event]], seen(history, event))
+        total = np.zeros(len(items))
+        for task in ("search", "recommendation"):
+            forms = draw_forms(history, np.random.default_rng([user, event]), search_share=recipe.search_share)
+            tokens = prompt(language, history, event, task=task, forms=forms, max_tokens=recipe.max_tokens)
+            total += [log_probability(model, tokens, sid) for sid in language.id_tokens[task][items].tolist()]
+        scores = dict(zip(items.tolist(), total, strict=True))
+        found = ranked[ranked >= 0].tolist()
+        assert set(found) == set(scores)  # the toy's queries have fewer items than a list has places
+        assert (np.diff([scores[item] for item in found]) < 1e-4).all()  # best first, but for exact ties
+    assert result.n_generated == 0
