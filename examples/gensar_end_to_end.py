@@ -105,6 +105,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
         history=asked.history,
         n_recent=asked.recent,
         normalize=asked.normalize,
+        average=0.0 if asked.trainer == "hf" else recipe.average,
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,
         inputs=asked.inputs or recipe.inputs,
         search_within=asked.search_within or recipe.search_within,

@@ -5,12 +5,14 @@
 Every process draws the same epochs and takes its share of their batches, so a step of four processes is four batches.
 Batches, optimizer and rates are those of `training`: without dropout, one process finds the same losses. A checkpoint
 is written at each validation, and a run that was stopped goes on from the last of them; the loop of `training` also
-keeps what came after it, at Ctrl-C.
+keeps what came after it, at Ctrl-C, and can keep a moving average of the weights, which this one does not.
 """
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, final
@@ -95,7 +97,8 @@ def train_hf(
     )
     trainer = _Trainer(model, arguments, backbone, validate, _Epochs(backbone, histories, language, seed), language)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
-    found = trainer.train(resume_from_checkpoint=last)
+    with _forward_learns(model, backbone):
+        found = trainer.train(resume_from_checkpoint=last)
     model.eval()
     logged = trainer.state.log_history
     validations = [
@@ -111,6 +114,22 @@ def train_hf(
         best_step=int(trainer.state.best_global_step or 0),
         seconds=float(found.metrics.get("train_runtime", 0.0)),
     )
+
+
+@contextmanager
+def _forward_learns(model: Any, backbone: Backbone) -> Iterator[None]:
+    """Let ``model(learn=batch)`` return the loss: torch's wrapper for many processes knows nothing but `forward`."""
+    plain = model.forward
+
+    @functools.wraps(plain)  # generation reads the arguments of forward, and must find its own
+    def forward(*arguments: Any, learn: Any = None, **options: Any) -> Any:
+        return plain(*arguments, **options) if learn is None else backbone.loss(model, learn)
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        del model.forward  # the class has its own
 
 
 @final
@@ -152,7 +171,7 @@ class _Trainer(Trainer):
             model, arguments, data_collator=lambda elements: dict(backbone.collate(elements[0], pad=pad)),
             train_dataset=epochs, eval_dataset=[], optimizers=(optimizer, schedule),
         )  # fmt: skip
-        self.backbone, self.validate, self.own = backbone, validate, model
+        self.validate, self.own = validate, model
         # They would print every step.
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -161,7 +180,7 @@ class _Trainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of the backbone: the mean over the ID tokens of the batch."""
-        loss: torch.Tensor = self.backbone.loss(model, inputs)
+        loss: torch.Tensor = model(learn=inputs)
         return (loss, None) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
