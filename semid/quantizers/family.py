@@ -342,7 +342,8 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         try:
             validate_data(self, X if hasattr(X, "columns") else matrix, reset=reset, skip_check_array=True)
         except ValueError as error:
-            raise InvalidValueError(f"{str(error).strip()} Use the embedding model of the fit.") from error
+            said = " ".join(str(error).split())
+            raise InvalidValueError(f"{said} Use the embedding model of the fit.") from error
 
     def _check_fitted(self) -> None:
         n_pending = sum(map(len, getattr(self, "_pending", [])))
