@@ -12,7 +12,7 @@ from semid.generation.batching import batches, bytes_per_token, padded
 from semid.generation.beam import prepare, run
 from semid.generation.inputs import check_count
 from semid.generation.output import BeamOutput
-from semid.generation.processor import check_pair
+from semid.generation.pairing import check_pair
 from semid.generation.sampling import RowSeeds, row_seeds
 from semid.generation.settings import check_settings
 from semid.trie import Trie

@@ -16,7 +16,7 @@ from semid.generation.pairing import check_pair, check_vocab
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["SidLogitsProcessor", "check_pair", "check_vocab"]
+__all__ = ["SidLogitsProcessor"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 

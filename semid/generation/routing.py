@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.processor import check_pair
+from semid.generation.pairing import check_pair
 from semid.trie import Trie
 from semid.trie.rank_lists import RankLists
 from semid.vocabulary import SidVocabulary

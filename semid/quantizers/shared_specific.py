@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_count, check_init, check_seed
-from semid.quantizers.family import BLOCK_ROWS, FIRST_ROWS_PER_CODE
+from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
@@ -137,7 +137,8 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level, shared levels first; the same for every view."""
         if self.__sklearn_is_fitted__():
-            return tuple(map(len, self.codebooks[self.views[0]]))
+            books = (*self._learnt.shared.codebooks, *self._learnt.specific[self.views[0]].codebooks)
+            return tuple(map(len, books))
         if is_auto(self.codebook_size):
             self._check_fitted()
         return sizes_for(self.codebook_size, self.n_levels, n_items=None)
@@ -303,8 +304,8 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         self._check_fitted()
         check_count(beam, "beam")
         if are_batches(X):
-            dims = {view: len(each.mean) for view, each in self.scaling_.items()}
-            found = [self.encode(batch, beam=beam) for batch in iter_view_batches(X, self.views, dims=dims)]
+            batches = iter_view_batches(X, self.views, dims=self._learnt.dims)
+            found = [self.encode(batch, beam=beam) for batch in batches]
             return {view: np.concatenate([codes[view] for codes in found]) for view in self.views}
         matrices = self._open(X)
         n_items = len(next(iter(matrices.values())))
@@ -365,14 +366,8 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
 
     def _joined_blocks(self, X: Views) -> Iterator[Matrix]:
         """Yield the standardised views side by side, block by block."""
-        if are_batches(X):
-            dims = {view: len(each.mean) for view, each in self.scaling_.items()}
-            for batch in iter_view_batches(X, self.views, dims=dims):
-                yield from self._joined_blocks(batch)
-            return
-        matrices = self._open(X)
-        for begin in range(0, len(matrices[self.views[0]]), BLOCK_ROWS):
-            parts = self._parts(matrices, slice(begin, begin + BLOCK_ROWS))
+        for block in iter_view_batches(X, self.views, dims=self._learnt.dims):
+            parts = self._parts(block, slice(0, None))
             yield np.concatenate([parts[view] for view in self.views], axis=1)
 
     def _check_codes(self, codes: Any) -> dict[str, CodeArray]:
@@ -415,7 +410,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
 
     def _open(self, X: Any) -> dict[str, npt.NDArray[np.number[Any]]]:
         self._check_fitted()
-        return open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
+        return open_views(X, self.views, dims=self._learnt.dims)
 
     def _parts(self, matrices: Matrices, rows: slice) -> dict[str, Matrix]:
         return {view: standardize_block(matrix, rows, self.scaling_[view], view=view)

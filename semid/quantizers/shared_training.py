@@ -27,9 +27,14 @@ class LearntViews(NamedTuple):
     """Per view, of what the shared levels leave over; without levels if none is specific."""
 
     @property
+    def dims(self) -> dict[str, int]:
+        """Number of columns of each view."""
+        return {view: len(each.mean) for view, each in self.scaling.items()}
+
+    @property
     def columns(self) -> dict[str, slice]:
         """Columns of each view among those of the joined views."""
-        return column_slices({view: len(each.mean) for view, each in self.scaling.items()})
+        return column_slices(self.dims)
 
 
 def fit_views(
