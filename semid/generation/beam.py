@@ -10,8 +10,8 @@ import torch
 from semid.generation.head import Head, Tokens
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.output import BeamOutput
+from semid.generation.pairing import check_vocab
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
-from semid.generation.processor import check_vocab
 from semid.generation.products import Products
 from semid.generation.routing import check_tries, route
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds

@@ -12,7 +12,7 @@ from transformers import LogitsProcessor
 from semid.errors import InvalidValueError
 from semid.generation.allowing import allow_children, allow_one
 from semid.generation.generated import check_eos, check_prompt_len, end_token, generated_part
-from semid.generation.pairing import check_pair, check_vocab
+from semid.generation.pairing import check_pair
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
