@@ -22,6 +22,7 @@ from gensar.alignment import TRAINING_TASKS
 from gensar.decoding import DECODERS
 from gensar.evaluation import LIST_LENGTH
 from gensar.identifiers import IDENTIFIERS, POLICIES
+from gensar.options import BASELINES, EVALUATIONS, TRAINERS, Options
 from gensar.presets import (
     BACKBONES,
     INPUTS,
@@ -35,7 +36,7 @@ from gensar.presets import (
     recipe_for,
 )
 from gensar.recent import HISTORIES
-from gensar.run import BASELINES, EVALUATIONS, TRAINERS, Options, run
+from gensar.run import run
 from gensar.training import TrainingInterrupted
 
 from semid.errors import SemidError

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from gensar.assembly import BACKBONE_OF
 from gensar.language import make_tokenizer
 from gensar.presets import BACKBONES, PRESETS, TASKS, only_tasks, recipe_for
-from gensar.run import BACKBONE_OF
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from gensar.options import Options, check_device, default_folder
 from gensar.output import item_labels
 from gensar.presets import recipe_for
-from gensar.run import Options, Stopwatch, check_device, default_folder, first_users
+from gensar.record import Stopwatch
+from gensar.run import first_users
 
 from semid.errors import InvalidValueError
 
