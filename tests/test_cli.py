@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 import semid
 from semid.cli import app
+from semid.cli.tries import trie_builder
 from semid.io.persistence import write_folder
 from semid.quantizers import RECIPES, Training
 
@@ -415,6 +417,17 @@ def test_bench_on_codes_and_a_catalogue(run, tmp_path):
     assert json.loads(run("bench codes.npy --rounds 1 --json")[1])["codebook_sizes"] == [3, 3]
     assert json.loads(run("bench catalogue --view a --rounds 1 --json")[1])["codebook_sizes"] == [4, 4]
     assert "view is unknown" in run("bench catalogue --rounds 1")[2]
+
+
+def test_bench_builds_from_memory(tmp_path):
+    np.save(tmp_path / "codes.npy", np.array([[2, 1], [1, 2]]))
+    semid.SemanticIds(["x"], [[0, 3]], codebook_sizes=(4, 4)).save_pretrained(tmp_path / "catalogue")
+    builders = [trie_builder(tmp_path / name, None) for name in ("codes.npy", "catalogue")]
+    shutil.rmtree(tmp_path)
+    for build, n_items in zip(builders, (2, 1), strict=True):
+        first, second = build(), build()
+        assert first.n_items == second.n_items == n_items
+        assert first is not second
 
 
 def test_bench_refuses_back_ends_that_disagree(run, monkeypatch):

@@ -11,7 +11,7 @@ import typer
 import semid
 from semid.cli.files import print_facts
 from semid.cli.options import Json
-from semid.cli.tries import load_trie
+from semid.cli.tries import trie_builder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,9 +70,9 @@ def bench(
 def _builder(
     source: Path | None, view: str | None, shape: tuple[int, int, int], rng: "np.random.Generator"
 ) -> Callable[[], semid.Trie]:
-    """Return what builds the trie of a file, or of as many random codes."""
+    """Return what builds the trie of codes that are in memory: those of a file, or as many random ones."""
     if source is not None:
-        return lambda: load_trie(source, view, None)
+        return trie_builder(source, view)
     n_items, levels, codebook_size = shape
     if n_items > codebook_size**levels // 2:
         raise typer.BadParameter(

@@ -1,9 +1,9 @@
 """``semid trie``: from codes or a catalogue to the trie that a model decodes over."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from semid.cli.files import check_free, load_codes, load_quantizer, print_facts
 from semid.cli.options import Json, Overwrite
 from semid.errors import InvalidValueError
 
-__all__ = ["load_trie", "trie"]
+__all__ = ["load_trie", "trie", "trie_builder"]
 
 
 def trie(
@@ -48,19 +48,27 @@ def trie(
 
 def load_trie(source: Path, view: str | None, model: Path | None) -> semid.Trie:
     """Build the trie of codes in a file, or of a catalogue in a folder."""
-    return _catalogue_trie(source, view, model) if source.is_dir() else _codes_trie(source, view, model)
-
-
-def _catalogue_trie(folder: Path, view: str | None, model: Path | None) -> semid.Trie:
+    if not source.is_dir():
+        return trie_builder(source, view, model)()
     if model is not None:
         raise typer.BadParameter(
             f"--model is not needed: expected none with a catalogue, which knows its codebooks, got {model}. "
             "Leave it out."
         )
-    return semid.SemanticIds.from_pretrained(folder).trie(view)
+    return semid.SemanticIds.from_pretrained(source).trie(view)
 
 
-def _codes_trie(path: Path, view: str | None, model: Path | None) -> semid.Trie:
+def trie_builder(source: Path, view: str | None, model: Path | None = None) -> Callable[[], semid.Trie]:
+    """Read the codes of a file or of a catalogue, and return what builds a trie of them, whenever it is called."""
+    if source.is_dir():
+        catalogue = semid.SemanticIds.from_pretrained(source)
+        codes, sizes = catalogue.taken(view, retired=False), catalogue.trie(view).codebook_sizes
+    else:
+        codes, sizes = _codes_and_sizes(source, view, model)
+    return lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes)
+
+
+def _codes_and_sizes(path: Path, view: str | None, model: Path | None) -> tuple[Any, tuple[int, ...] | None]:
     codes = load_codes(path)
     if isinstance(codes, Mapping):
         if view is None and len(codes) == 1:
@@ -77,4 +85,4 @@ def _codes_trie(path: Path, view: str | None, model: Path | None) -> semid.Trie:
         sizes = load_quantizer(model).codebook_sizes
         if codes.ndim == 2 and codes.shape[1] == len(sizes) + 1:  # the level of resolve(policy="suffix")
             sizes = (*sizes, int(codes[:, -1].max(initial=0)) + 1)
-    return semid.Trie.from_codes(codes, codebook_sizes=sizes)
+    return codes, sizes

@@ -1,4 +1,4 @@
-"""Embeddings that come in batches: iterables and parquet files, read one batch at a time."""
+"""Embeddings that come in batches, as iterables and parquet files do, or that are read in blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,10 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidValueError
+from semid.io.mapped import drop_pages
 from semid.io.matrices import float_block, open_matrix
 from semid.io.parquet import is_parquet, read_parquet
 
-__all__ = ["is_stream", "iter_batches", "reservoir_sample"]
+__all__ = ["is_stream", "iter_batches", "iter_blocks", "reservoir_sample"]
+
+BLOCK_ROWS = 8192
 
 
 def is_stream(X: Any) -> bool:
@@ -54,6 +57,34 @@ def iter_batches(X: Any, *, name: str = "X") -> Iterator[npt.NDArray[np.float32]
             f"{name} has too few items: expected at least 1, got n_samples=0 in all batches. An iterator can be read "
             "once; give a list, or an object that starts again."
         )
+
+
+def iter_blocks(X: Any, *, name: str = "X", dim: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield embeddings piece by piece, as `iter_batches` does, whether they are a stream or a matrix.
+
+    Parameters
+    ----------
+    X : stream as of `is_stream`, array-like of shape (n_items, dim), or path of a ``.npy`` file
+        A memory-mapped file leaves memory again.
+    name : str
+    dim : int, optional
+        Number of columns that is required.
+
+    Raises
+    ------
+    InvalidValueError
+        If a shape is wrong, a value is not finite, or there is no row at all.
+    """
+    if is_stream(X):
+        for batch in iter_batches(X, name=name):
+            open_matrix(batch, name=name, dim=dim)
+            yield batch
+        return
+    matrix = open_matrix(X, name=name, dim=dim)
+    for first in range(0, len(matrix), BLOCK_ROWS):
+        # A copy, since pages that are dropped would be read again when the block is used.
+        yield np.array(float_block(matrix, slice(first, first + BLOCK_ROWS), name=name))
+        drop_pages(matrix)
 
 
 def reservoir_sample(

@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
-from semid.io.batches import is_stream, iter_batches, reservoir_sample
-from semid.io.mapped import drop_pages
+from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
 from semid.quantizers.base import Quantizer
 from semid.quantizers.checks import check_count, check_init, check_seed
 from semid.quantizers.product_space import full_space
@@ -32,7 +31,6 @@ Matrix = npt.NDArray[np.float32]
 # partial_fit begins when there are so many rows per code: k-means++ draws from no more.
 FIRST_ROWS_PER_CODE = 64
 # Embeddings in memory at a time, of a memory-mapped file, while codebooks are refit.
-BLOCK_ROWS = 8192
 
 
 class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
@@ -308,16 +306,9 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _blocks(self, X: Any) -> Iterator[Matrix]:
         """Yield embeddings block by block, checked."""
-        if is_stream(X):
-            for batch in iter_batches(X):
-                self._check_features(X, batch, reset=False)
-                yield batch
-            return
-        matrix = open_embeddings(X)
-        self._check_features(X, matrix, reset=False)
-        for begin in range(0, len(matrix), BLOCK_ROWS):
-            yield float_block(matrix, slice(begin, begin + BLOCK_ROWS))
-            drop_pages(matrix)
+        for block in iter_blocks(X):
+            self._check_features(X, block, reset=False)
+            yield block
 
     def _learn(self, learnt: Learnt) -> Self:
         self._learnt = learnt

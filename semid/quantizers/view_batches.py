@@ -9,15 +9,12 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.io.arrays import float_block
-from semid.io.batches import is_stream, iter_batches, reservoir_sample
-from semid.io.mapped import drop_pages
-from semid.io.matrices import open_matrix
+from semid.io.batches import is_stream, iter_blocks, reservoir_sample
 from semid.quantizers.views import check_view_names, column_slices, open_views
 
 __all__ = ["are_batches", "iter_view_batches", "sample_view_batches"]
 
 Matrix = npt.NDArray[np.float32]
-BLOCK_ROWS = 8192
 
 
 def are_batches(X: Any) -> bool:
@@ -104,8 +101,10 @@ def sample_view_batches(
 
 
 def _read_in_step(X: Mapping[str, Any], dims: Mapping[str, int] | None) -> Iterator[dict[str, Matrix]]:
-    blocks = {view: _blocks_of(part, f"view {view!r}", None if dims is None else dims[view])
-              for view, part in X.items()}  # fmt: skip
+    blocks = {
+        view: iter_blocks(part, name=f"view {view!r}", dim=None if dims is None else dims[view])
+        for view, part in X.items()
+    }
     rest = {view: np.empty((0, 0), np.float32) for view in blocks}
     n_items = 0
     while True:
@@ -125,16 +124,3 @@ def _read_in_step(X: Mapping[str, Any], dims: Mapping[str, int] | None) -> Itera
                 f"views differ in their number of items: expected {counts[first]} as in {first!r}, got {counts[view]} "
                 f"in {view!r}. Row i of every view must be item i."
             )
-
-
-def _blocks_of(part: Any, name: str, dim: int | None) -> Iterator[Matrix]:
-    if is_stream(part):
-        for batch in iter_batches(part, name=name):
-            open_matrix(batch, name=name, dim=dim)
-            yield batch
-        return
-    matrix = open_matrix(part, name=name, dim=dim)
-    for first in range(0, len(matrix), BLOCK_ROWS):
-        # A copy, since pages that are dropped would be read again when the block is used.
-        yield np.array(float_block(matrix, slice(first, first + BLOCK_ROWS), name=name))
-        drop_pages(matrix)

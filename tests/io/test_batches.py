@@ -3,7 +3,7 @@ import pytest
 
 from semid.errors import InvalidValueError
 from semid.io.arrays import open_embeddings
-from semid.io.batches import is_stream, iter_batches, reservoir_sample
+from semid.io.batches import BLOCK_ROWS, is_stream, iter_batches, iter_blocks, reservoir_sample
 
 
 @pytest.fixture
@@ -23,6 +23,21 @@ def test_batches_are_checked_and_empty_ones_left_out(X):
     assert [batch.dtype for batch in batches] == [np.float32] * 2
     np.testing.assert_array_equal(np.concatenate(batches), X)
     np.testing.assert_array_equal(open_embeddings(iter([X[:20], X[20:]])), X)
+
+
+def test_blocks_are_the_rows_of_whatever_comes(rng, tmp_path):
+    X = rng.normal(size=(BLOCK_ROWS + 3, 2)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    for given, lengths in ((X, [BLOCK_ROWS, 3]), (tmp_path / "X.npy", [BLOCK_ROWS, 3]), ([X[:5], X[5:]], None)):
+        blocks = list(iter_blocks(given, dim=2))
+        assert lengths in (None, [len(block) for block in blocks])
+        np.testing.assert_array_equal(np.concatenate(blocks), X)
+
+
+def test_blocks_of_another_dim_are_refused(X):
+    for given in (X, [X]):
+        with pytest.raises(InvalidValueError, match=r"part has another dim: expected 4, got 3"):
+            list(iter_blocks(given, name="part", dim=4))
 
 
 @pytest.mark.parametrize(
