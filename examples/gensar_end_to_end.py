@@ -28,6 +28,7 @@ from gensar.presets import (
     INPUTS,
     NORMALIZERS,
     PRESETS,
+    SCHEDULES,
     SCOPES,
     SEARCH_BY,
     TASKS,
@@ -67,6 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--baselines", choices=BASELINES, default="floors", help="all: Markov chain, ALS, SASRec, dense"
     )
     parser.add_argument("--trainer", choices=TRAINERS, default="own", help="hf: the Trainer of transformers")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="optimizer steps of the training (default: the preset's)"
+    )
+    parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="learning rate after the warm-up")
+    parser.add_argument(
+        "--label-smoothing", type=float, default=0.0, metavar="S", help="share of a target that is spread (default: 0)"
+    )
     parser.add_argument("--beams", type=int, metavar="N", help="beams of the full catalogue (default: the preset's)")
     parser.add_argument("--normalize", choices=NORMALIZERS, default="full", help="see semid.generate")
     parser.add_argument("--seed", type=int, default=0)
@@ -76,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.beams is not None and asked.beams < LIST_LENGTH:
         parser.error(f"--beams is too small: expected {LIST_LENGTH} or more, the length of a list, got {asked.beams}.")
+    if asked.steps is not None and asked.steps < 1:
+        parser.error(f"--steps is too small: expected at least 1, got {asked.steps}.")
+    if not 0 <= asked.label_smoothing < 1:
+        parser.error(f"--label-smoothing is no share: expected 0 or more, below 1, got {asked.label_smoothing}.")
     if asked.seed < 0:
         parser.error(f"--seed is negative: expected 0 or more, got {asked.seed}.")
     try:
@@ -106,6 +118,9 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
         history=asked.history,
         n_recent=asked.recent,
         normalize=asked.normalize,
+        n_steps=asked.steps or recipe.n_steps,
+        schedule=asked.schedule,
+        label_smoothing=asked.label_smoothing,
         average=0.0 if asked.trainer == "hf" else recipe.average,
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,
         inputs=asked.inputs or recipe.inputs,

@@ -138,4 +138,5 @@ class CausalBackbone(Backbone):
         labels = batch["labels"][:, 1:]
         # Logits of the targets alone: the heads of the events and the padding are none.
         wanted = labels != IGNORED
-        return F.cross_entropy(model.get_output_embeddings()(features[wanted]), labels[wanted])
+        logits = model.get_output_embeddings()(features[wanted])
+        return F.cross_entropy(logits, labels[wanted], label_smoothing=self.recipe.label_smoothing)

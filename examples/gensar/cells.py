@@ -30,6 +30,7 @@ class Cell:
     inputs: str | None = None
     search_within: str | None = None
     search_by: str | None = None
+    label_smoothing: float | None = None
 
     def switches(self) -> list[str]:
         """Return the arguments for the program."""
@@ -78,6 +79,7 @@ GROUPS = (
             "inputs: tokens": Cell(inputs="tokens"),
             "search by search alone": Cell(search_by="search"),
             "search in the whole catalogue": Cell(search_within="catalogue"),
+            "label smoothing 0.1": Cell(label_smoothing=0.1),
         },
     ),
     Group(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 from .alignment import auxiliary_samples
@@ -88,5 +89,8 @@ class T5Backbone(Backbone):
 
     def loss(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the tokens of the answers."""
-        loss: torch.Tensor = model(**batch).loss
-        return loss
+        logits = model(**batch).logits
+        return F.cross_entropy(
+            logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED,
+            label_smoothing=self.recipe.label_smoothing,
+        )  # fmt: skip

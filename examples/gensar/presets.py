@@ -1,4 +1,4 @@
-"""All numbers of a run in one place: a recipe per preset (tiny, small, paper) and backbone (causal, t5)."""
+"""All numbers of a run in one place: a recipe per preset (tiny, small, medium, paper) and backbone (causal, t5)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
@@ -8,6 +8,7 @@ __all__ = [
     "INPUTS",
     "NORMALIZERS",
     "PRESETS",
+    "SCHEDULES",
     "SCOPES",
     "SEARCH_BY",
     "TASKS",
@@ -23,6 +24,7 @@ NORMALIZERS = ("full", "window", "allowed")
 INPUTS = ("soft", "tokens")
 SCOPES = ("query", "catalogue")
 SEARCH_BY = ("both", "search")
+SCHEDULES = ("cosine", "constant")
 
 
 @final
@@ -48,12 +50,16 @@ class Recipe:
         Whether the embeddings of query texts and items are added to the inputs; see `gensar.soft`.
     input_dropout, row_dropout : float
         Of soft inputs; see `gensar.soft.SoftEmbedding`.
+    label_smoothing : float
+        Share of each target that is spread over the vocabulary.
     max_tokens : int
         Longest history in training and prompts.
     n_steps, tokens_per_step : int
         Optimizer steps, and input tokens (padding included) of one of them.
     learning_rate : float
-        At its peak: linear warm-up over `n_warmup` steps, then a cosine to 3 % of it.
+        At its peak, which a linear warm-up reaches in `n_warmup` steps.
+    schedule : {"cosine", "constant"}
+        What comes then: a cosine to 3 % of the peak, or the peak.
     n_warmup : int
     average : float
         Decay of the moving average of the weights, which is what is validated and kept; 0: the weights themselves.
@@ -97,10 +103,12 @@ class Recipe:
     inputs: str = "soft"
     input_dropout: float = 0.1
     row_dropout: float = 0.1
+    label_smoothing: float = 0.0
     max_tokens: int = 384
     n_steps: int = 2000
     tokens_per_step: int = 3072
     learning_rate: float = 2e-3
+    schedule: str = "cosine"
     n_warmup: int = 100
     average: float = 0.99
     weight_decay: float = 0.05
@@ -140,6 +148,12 @@ _SMALL: dict[str, Any] = {
     "n_validations": 4, "n_valid_users": 500,
 }  # fmt: skip
 
+# For an hour on two cores, and some hundred thousand events.
+_MEDIUM: dict[str, Any] = {
+    **_SMALL, "hidden_size": 160, "mlp_size": 480, "n_steps": 5000, "tokens_per_step": 4096, "n_validations": 5,
+    "n_valid_users": 1000, "eval_batch": 32,
+}  # fmt: skip
+
 # The paper's model has two IDs per item, reads words and codes, searches the whole catalogue, and averages nothing.
 _AS_PUBLISHED: dict[str, Any] = {
     "identifier": "shared-specific-kmeans", "inputs": "tokens", "search_within": "catalogue", "search_by": "search",
@@ -152,6 +166,10 @@ PRESETS: dict[str, dict[BackboneName, Recipe]] = {
         "causal": Recipe(**_SMALL),
         # One target per prompt: the histories are cut short, or a step would hold too few targets.
         "t5": Recipe(hidden_size=96, mlp_size=256, n_layers=2, max_tokens=64, tokens_per_step=4096, **_AS_PUBLISHED),
+    },
+    "medium": {
+        "causal": Recipe(**_MEDIUM),
+        "t5": Recipe(max_tokens=64, n_steps=5000, tokens_per_step=8192, n_valid_users=1000, **_AS_PUBLISHED),
     },
     "paper": {"causal": Recipe(**_PAPER), "t5": Recipe(**_PAPER, **_AS_PUBLISHED)},
 }

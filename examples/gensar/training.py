@@ -27,9 +27,11 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Return the rate of a step (0-based): linear warm-up, then ``0.03 + 0.97 (1 + cos(pi t)) / 2`` of the peak."""
-    warm = min(1.0, (step + 1) / max(1, recipe.n_warmup))
-    return recipe.learning_rate * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / recipe.n_steps)))
+    """Return the rate of a step (0-based): linear warm-up, then constant, or ``0.03 + 0.97 (1 + cos(pi t)) / 2``."""
+    peak = recipe.learning_rate * min(1.0, (step + 1) / max(1, recipe.n_warmup))
+    if recipe.schedule == "constant":
+        return peak
+    return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / recipe.n_steps)))
 
 
 @contextmanager

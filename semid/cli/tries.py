@@ -62,7 +62,8 @@ def trie_builder(source: Path, view: str | None, model: Path | None = None) -> C
     """Read the codes of a file or of a catalogue, and return what builds a trie of them, whenever it is called."""
     if source.is_dir():
         catalogue = semid.SemanticIds.from_pretrained(source)
-        codes, sizes = catalogue.taken(view, retired=False), catalogue.trie(view).codebook_sizes
+        codes: Any = catalogue.taken(view, retired=False)
+        sizes: tuple[int, ...] | None = catalogue.trie(view).codebook_sizes
     else:
         codes, sizes = _codes_and_sizes(source, view, model)
     return lambda: semid.Trie.from_codes(codes, codebook_sizes=sizes)

@@ -184,6 +184,14 @@ def test_wrong_usage_exits_with_two(capsys):
         main(["--beams", "5"])
     assert caught.value.code == 2
     assert "--beams is too small: expected 20 or more, the length of a list, got 5." in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--label-smoothing", "1"])
+    assert caught.value.code == 2
+    assert "--label-smoothing is no share: expected 0 or more, below 1, got 1.0." in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--steps", "0"])
+    assert caught.value.code == 2
+    assert "--steps is too small: expected at least 1, got 0." in capsys.readouterr().err
 
 
 def test_help_names_presets_and_backbones():

@@ -35,6 +35,12 @@ def test_learning_rate_warms_up_and_falls(with_recipe):
     assert rates[99] == pytest.approx(0.03 + 0.97 * (1 + math.cos(0.99 * math.pi)) / 2)
 
 
+def test_a_constant_learning_rate_stays_after_its_warm_up(with_recipe):
+    recipe = with_recipe(n_steps=100, n_warmup=10, learning_rate=2.0, schedule="constant")
+    rates = [learning_rate(step, recipe) for step in range(100)]
+    assert rates == pytest.approx([0.2 * min(10, step + 1) for step in range(100)])
+
+
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_the_loss_falls(kind, trained, with_recipe, tmp_path):
     backbone = kind(with_recipe(n_steps=120, learning_rate=5e-3, dropout=0.0))
