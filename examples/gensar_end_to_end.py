@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="learning rate after the warm-up")
     parser.add_argument(
-        "--label-smoothing", type=float, default=0.0, metavar="S", help="share of a target that is spread (default: 0)"
+        "--label-smoothing", type=float, metavar="S", help="share of a target that is spread (default: the preset's)"
     )
     parser.add_argument("--beams", type=int, metavar="N", help="beams of the full catalogue (default: the preset's)")
     parser.add_argument("--normalize", choices=NORMALIZERS, default="full", help="see semid.generate")
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--beams is too small: expected {LIST_LENGTH} or more, the length of a list, got {asked.beams}.")
     if asked.steps is not None and asked.steps < 1:
         parser.error(f"--steps is too small: expected at least 1, got {asked.steps}.")
-    if not 0 <= asked.label_smoothing < 1:
+    if asked.label_smoothing is not None and not 0 <= asked.label_smoothing < 1:
         parser.error(f"--label-smoothing is no share: expected 0 or more, below 1, got {asked.label_smoothing}.")
     if asked.seed < 0:
         parser.error(f"--seed is negative: expected 0 or more, got {asked.seed}.")
@@ -120,7 +120,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
         normalize=asked.normalize,
         n_steps=asked.steps or recipe.n_steps,
         schedule=asked.schedule,
-        label_smoothing=asked.label_smoothing,
+        label_smoothing=recipe.label_smoothing if asked.label_smoothing is None else asked.label_smoothing,
         average=0.0 if asked.trainer == "hf" else recipe.average,
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,
         inputs=asked.inputs or recipe.inputs,
