@@ -76,7 +76,7 @@ def test_a_vocabulary_with_more_codes_than_the_trie_fits_where_the_trie_does():
     processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=1)
     found = processor(torch.tensor([[3, 4], [3, 5]]), torch.zeros(2, 8))
     assert found.isfinite().nonzero().tolist() == [[0, 7], [1, 6]]
-    with pytest.raises(InvalidValueError, match="expected 2 columns below 7, got .* largest 7. Has the model been"):
+    with pytest.raises(InvalidValueError, match=r"expected 2 columns below 7, got .* largest 7\. Has the model been"):
         processor(torch.tensor([[3, 4]]), torch.zeros(1, 7))
 
 
