@@ -43,7 +43,7 @@ INTERNAL PyObject *wrong_lengths(const char *kernel, Arguments *arguments);
 
 /* The kernels: what module.c lists. */
 typedef PyObject *kernel(PyObject *module, PyObject *const *objects, Py_ssize_t n);
-INTERNAL kernel walk, ranges, count_children, gather_children, mask_inplace, fill_bitmask, select_children,
+INTERNAL kernel walk, walk_tokens, ranges, count_children, gather_children, mask_inplace, fill_bitmask, select_children,
     count_keys, scatter_keys, sort_keys, sort_ties, drop_repeats, fill_levels;
 
 #endif

@@ -6,14 +6,7 @@
 #include <string.h>
 
 #include "nodes.h"
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#if defined(__GNUC__) && defined(__x86_64__) /* chosen when it runs: one binary serves every processor */
-#include <immintrin.h>
-#define HAS_AVX2
-#endif
-#endif
+#include "vectors.h"
 
 /* Neighbouring scores that are looked at together. */
 enum { GROUP = 16 };
@@ -89,7 +82,7 @@ raise_lanes(float *lanes, const float *log_probs, float base, int64_t n)
 {
     int64_t first = 0;
 #if defined(HAS_AVX2)
-    if (__builtin_cpu_supports("avx2")) {
+    if (has_avx2()) {
         raise_lanes_avx2(lanes, log_probs, base, n);
         return;
     }
@@ -115,7 +108,7 @@ list_reaching(const float *log_probs, float base, float threshold, int64_t n, ui
 {
     int64_t first = 0, n_reached = 0;
 #if defined(HAS_AVX2)
-    if (__builtin_cpu_supports("avx2"))
+    if (has_avx2())
         return list_reaching_avx2(log_probs, base, threshold, n, reached);
 #endif
 #if defined(__SSE2__)

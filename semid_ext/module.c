@@ -9,6 +9,7 @@
 
 static PyMethodDef methods[] = {
     KERNEL("walk", walk, "Write the node that each prefix reaches, -1 where no item starts so."),
+    KERNEL("walk_tokens", walk_tokens, "Write the node that each row of tokens reaches, -1 where no item starts so."),
     KERNEL("ranges", ranges, "Write the first rank below each node and the one behind the last."),
     KERNEL("count_children", count_children, "Write where each row's children begin."),
     KERNEL("gather_children", gather_children, "Write the codes of each node's children."),

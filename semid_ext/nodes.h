@@ -266,6 +266,32 @@ child_range(const Trie *trie, int64_t depth, int64_t node, int64_t *first, int64
         node_range(trie, depth, node, first, last);
 }
 
+/* Fetch what child_range will read of a node. */
+INLINED void
+fetch_pointers(const Trie *trie, int64_t depth, int64_t node)
+{
+    if (depth <= trie->n_explicit) {
+        const int64_t at = trie->node_offsets[depth] + node;
+        const void *pointers = depth < trie->n_explicit ? trie->starts : trie->firsts;
+        PREFETCH((const char *)pointers + at * (trie->is_wide ? 8 : 4));
+    }
+    else if (depth < trie->n_levels)
+        PREFETCH(forks_of_depth(trie, depth) + (node >> 6));
+}
+
+/* Fetch the first codes of a node's children. */
+INLINED void
+fetch_codes(const Trie *trie, int64_t depth, int64_t node, int code_size)
+{
+    int64_t first, last;
+    child_range(trie, depth, node, &first, &last);
+    const char *codes = (const char *)codes_of_level(trie, depth, code_size) + first * code_size;
+    for (int64_t byte = 0; byte < (last - first) * code_size && byte < 256; byte += 64)
+        PREFETCH(codes + byte);
+    if (trie->alive && depth >= trie->n_explicit)
+        PREFETCH(trie->alive + (first >> 6));
+}
+
 /* Write the codes of a node's children with alive items to `out`, in order, and return how many there are. */
 INLINED int64_t
 list_children(const Trie *trie, int64_t depth, int64_t node, void *out, int code_size)
@@ -309,6 +335,21 @@ list_children(const Trie *trie, int64_t depth, int64_t node, void *out, int code
         first = behind;
     }
     return n;
+}
+
+/* Return the same codes and their number: where they lie in the trie when they follow each other there, else listed in
+ * `room`. */
+INLINED const void *
+find_codes(const Trie *trie, int64_t depth, int64_t node, void *room, int64_t *n, int code_size)
+{
+    if (trie->alive || (depth >= trie->n_explicit && depth < trie->n_levels - 1)) {
+        *n = list_children(trie, depth, node, room, code_size);
+        return room;
+    }
+    int64_t first, last;
+    child_range(trie, depth, node, &first, &last);
+    *n = last - first;
+    return (const char *)codes_of_level(trie, depth, code_size) + first * code_size;
 }
 
 /* Run a statement with CODE_SIZE as a constant. */

@@ -8,24 +8,42 @@ count_of(const void *codes, int64_t low, int64_t high, int64_t wanted, int code_
                            : count_codes_below(codes, low, high, wanted, code_size);
 }
 
+/* Codes by token: of level l, those of the tokens from firsts[l] on are codes[starts[l] .. starts[l + 1] - 1]. */
+typedef struct {
+    const int64_t *firsts, *starts;
+    const int32_t *codes;
+} Tables;
+
+/* The code of a token, -1 where it is of no code of the level. */
 INLINED int64_t
-node_of(const Trie *trie, const int64_t *prefix, int64_t n_depths, int code_size)
+code_of(const Tables *tables, int64_t level, int64_t token)
+{
+    const uint64_t at = (uint64_t)token - (uint64_t)tables->firsts[level];
+    return at < (uint64_t)(tables->starts[level + 1] - tables->starts[level])
+               ? tables->codes[tables->starts[level] + (int64_t)at]
+               : -1;
+}
+
+/* The node that a prefix reaches, of codes or, where there are tables, of tokens. */
+INLINED int64_t
+node_of(const Trie *trie, const int64_t *prefix, int64_t n_depths, const Tables *tables, int code_size)
 {
     int64_t node = 0, low = 0, high = trie->n_items;
     for (int64_t depth = 0; depth < n_depths; depth++) {
+        const int64_t wanted = tables ? code_of(tables, depth, prefix[depth]) : prefix[depth];
         const void *codes = codes_of_level(trie, depth, code_size);
         const int is_explicit = depth < trie->n_explicit;
         if (is_explicit) /* the edges of the node, not its ranks */
             child_range(trie, depth, node, &low, &high);
-        const int64_t at = count_of(codes, low, high, prefix[depth], code_size);
-        if (at == high || (int64_t)code_at(codes, at, code_size) != prefix[depth])
+        const int64_t at = count_of(codes, low, high, wanted, code_size);
+        if (at == high || (int64_t)code_at(codes, at, code_size) != wanted)
             return -1;
         node = at;
         if (is_explicit)
             node_range(trie, depth + 1, node, &low, &high);
         else { /* items that share a prefix are neighbours, sorted by their next code */
             low = at;
-            high = count_of(codes, at, high, prefix[depth] + 1, code_size);
+            high = count_of(codes, at, high, wanted + 1, code_size);
         }
     }
     return alive_below(trie, low, high) == 0 ? -1 : node;
@@ -35,7 +53,7 @@ INLINED void
 walk_rows(const Trie *trie, const int64_t *prefixes, int64_t n_rows, int64_t n_depths, int64_t *out, int code_size)
 {
     for (int64_t row = 0; row < n_rows; row++)
-        out[row] = node_of(trie, prefixes + row * n_depths, n_depths, code_size);
+        out[row] = node_of(trie, prefixes + row * n_depths, n_depths, NULL, code_size);
 }
 
 PyObject *
@@ -51,6 +69,36 @@ walk(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n)
         return wrong_lengths("walk", &arguments);
     Py_BEGIN_ALLOW_THREADS
     FOR_CODE_SIZE(trie, walk_rows(trie, ARRAY(int64_t, PREFIXES), n_rows, n_depths, ARRAY(int64_t, OUT), CODE_SIZE));
+    Py_END_ALLOW_THREADS
+    release_arguments(&arguments);
+    Py_RETURN_NONE;
+}
+
+INLINED void
+walk_token_rows(const Trie *trie, const int64_t *tokens, int64_t n_rows, int64_t width, int64_t first,
+                const Tables *tables, int64_t *out, int code_size)
+{
+    for (int64_t row = 0; row < n_rows; row++)
+        out[row] = node_of(trie, tokens + row * width + first, width - first, tables, code_size);
+}
+
+PyObject *
+walk_tokens(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n)
+{
+    enum { TOKENS = N_TRIE, FIRST, FIRSTS, STARTS, CODES, OUT };
+    Arguments arguments;
+    if (take_arguments("walk_tokens", TRIE_LAYOUT "q2r n0r q1r q1r d1r q1w", objects, n, &arguments) < 0)
+        return NULL;
+    const Trie *trie = &arguments.trie;
+    const int64_t n_rows = LENGTH(TOKENS, 0), width = LENGTH(TOKENS, 1), first = arguments.numbers[FIRST];
+    const Tables tables = {ARRAY(int64_t, FIRSTS), ARRAY(int64_t, STARTS), ARRAY(int32_t, CODES)};
+    const int64_t n_levels = LENGTH(FIRSTS, 0);
+    if (LENGTH(OUT, 0) != n_rows || first < 0 || first > width || width - first > trie->n_levels
+        || width - first > n_levels || LENGTH(STARTS, 0) != n_levels + 1 || LENGTH(CODES, 0) != tables.starts[n_levels])
+        return wrong_lengths("walk_tokens", &arguments);
+    Py_BEGIN_ALLOW_THREADS
+    FOR_CODE_SIZE(trie, walk_token_rows(trie, ARRAY(int64_t, TOKENS), n_rows, width, first, &tables,
+                                        ARRAY(int64_t, OUT), CODE_SIZE));
     Py_END_ALLOW_THREADS
     release_arguments(&arguments);
     Py_RETURN_NONE;

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from semid.trie import Trie
-from semid.trie.mask import mask_torch_inplace, shared_array
+from semid.trie.mask import mask_torch_inplace
 
 __all__ = ["FORCED", "allow_children", "allow_one"]
 
@@ -43,38 +43,19 @@ def allow_children(
         Column of `scores` for each code of level `depth`.
     lost_token : int
     """
-    lost = np.flatnonzero(nodes < 0)
-    at = torch.from_numpy(lost)
-    kept = _finite(scores[at, lost_token]) if len(lost) else None
-    mask_torch_inplace(trie, scores, nodes, depth=depth, tokens=tokens)
-    if kept is not None:
-        scores[at, lost_token] = kept
-    # One look per row, at its first child: only where that has -inf, by the model or since a restriction has removed
-    # it, can all others have it, too.
-    rows = np.flatnonzero(nodes >= 0) if len(lost) else np.arange(len(nodes))
-    suspects = rows[_are_neg_inf(scores, rows, tokens[trie.first_codes(nodes[rows], depth=depth)])]
-    if len(suspects):
-        _revive(trie, scores, suspects, nodes[suspects], depth=depth, tokens=tokens)
+    empty = mask_torch_inplace(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)
+    if empty.any():
+        _revive(trie, scores, np.flatnonzero(empty), nodes, depth=depth, tokens=tokens, lost_token=lost_token)
 
 
-def _are_neg_inf(scores: torch.Tensor, rows: IntArray, columns: IntArray) -> npt.NDArray[np.bool_]:
-    """Tell which of the scores at (row, column) are minus infinity."""
-    shared = shared_array(scores)
-    if shared is not None:
-        array, neg_inf = shared
-        return array[rows, columns] == array.dtype.type(neg_inf)  # type: ignore[no-any-return]
-    return scores[torch.from_numpy(rows), torch.from_numpy(columns)].isneginf().cpu().numpy()
-
-
-def _revive(trie: Trie, scores: torch.Tensor, rows: IntArray, nodes: IntArray, *, depth: int, tokens: IntArray) -> None:
-    """Give the children of a row a finite score where all of them have -inf."""
-    row_starts, codes = trie.allowed(nodes, depth=depth)
-    n_children = np.diff(row_starts)
-    at = np.repeat(rows, n_children), tokens[codes]
-    dead = _are_neg_inf(scores, *at)
-    # A node in hand has at least one child, so that no piece is empty.
-    forced = np.repeat(np.logical_and.reduceat(dead, row_starts[:-1]), n_children)
-    scores[torch.from_numpy(at[0][forced]), torch.from_numpy(at[1][forced])] = FORCED
+def _revive(
+    trie: Trie, scores: torch.Tensor, rows: IntArray, nodes: IntArray, *, depth: int, tokens: IntArray, lost_token: int
+) -> None:
+    """Give the tokens that may follow a finite score in rows where all of them have -inf."""
+    lost = nodes[rows] < 0
+    scores[torch.from_numpy(rows[lost]), lost_token] = FORCED
+    row_starts, codes = trie.allowed(nodes[rows], depth=depth)
+    scores[torch.from_numpy(np.repeat(rows, np.diff(row_starts))), torch.from_numpy(tokens[codes])] = FORCED
 
 
 def _finite(scores: torch.Tensor) -> torch.Tensor:

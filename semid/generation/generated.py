@@ -9,23 +9,32 @@ import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part"]
+__all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part", "token_rows"]
+
+IntArray = npt.NDArray[np.integer[Any]]
 
 
-def generated_part(input_ids: torch.Tensor, prompt_len: int) -> npt.NDArray[np.integer[Any]]:
+def generated_part(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
     """Return the tokens behind the prompt, shape (rows, depth), or raise where rows are shorter than the prompt."""
-    if input_ids.ndim != 2 or input_ids.is_floating_point():
+    return token_rows(input_ids, prompt_len)[:, prompt_len:]
+
+
+def token_rows(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
+    """Return prompts and what is behind them as int64, shape (rows, length), or raise where rows are shorter."""
+    shape = input_ids.shape
+    if len(shape) != 2 or input_ids.is_floating_point():
         raise InvalidValueError(
             f"input_ids are wrong: expected integers of shape (rows, length), got {input_ids.dtype} of shape "
-            f"{tuple(input_ids.shape)}. Pass what generate passes."
+            f"{tuple(shape)}. Pass what generate passes."
         )
-    if input_ids.shape[1] < prompt_len:
+    if shape[1] < prompt_len:
         raise InvalidValueError(
-            f"prompt_len is too large: expected at most {input_ids.shape[1]}, got {prompt_len}. "
+            f"prompt_len is too large: expected at most {shape[1]}, got {prompt_len}. "
             "It is the padded length of the prompt, or 1 for an encoder-decoder."
         )
-    # Cut as an array: where the processor's code is cold, slicing a tensor costs as much as the walk down the trie.
-    return np.asarray(input_ids.cpu().numpy()[:, prompt_len:], np.int64)
+    # Each torch operation that is left out saves some 10 microseconds where the processor's code is cold, as it is
+    # between two steps of a model: a slice of a tensor costs as much as the walk down the trie.
+    return np.asarray((input_ids if input_ids.is_cpu else input_ids.cpu()).numpy(), np.int64)
 
 
 def check_prompt_len(prompt_len: int) -> int:

@@ -11,9 +11,11 @@ from transformers import LogitsProcessor
 
 from semid.errors import InvalidValueError
 from semid.generation.allowing import allow_children, allow_one
-from semid.generation.generated import check_eos, check_prompt_len, end_token, generated_part
+from semid.generation.generated import check_eos, check_prompt_len, end_token, token_rows
 from semid.generation.pairing import check_pair
 from semid.trie import Trie
+from semid.trie.masking import check_tokens
+from semid.trie.token_walk import walk_tokens
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["SidLogitsProcessor"]
@@ -97,37 +99,43 @@ class SidLogitsProcessor(LogitsProcessor):
         """
         if not self.inplace:
             scores = scores.clone()
-        generated = generated_part(input_ids, self.prompt_len)
-        if scores.ndim != 2 or len(scores) != len(generated) or scores.shape[1] <= (self.eos_token_id or 0):
+        token_ids, shape = token_rows(input_ids, self.prompt_len), scores.shape
+        if len(shape) != 2 or shape[0] != len(token_ids) or shape[1] <= (self.eos_token_id or 0):
             raise InvalidValueError(
-                f"scores have a wrong shape: expected ({len(generated)}, more than {self.eos_token_id or 0}), one "
-                f"column per token, got {tuple(scores.shape)}. Has the model been resized for the vocabulary?"
+                f"scores have a wrong shape: expected ({len(token_ids)}, more than {self.eos_token_id or 0}), one "
+                f"column per token, got {tuple(shape)}. Has the model been resized for the vocabulary?"
             )
         if not isinstance(self.trie, tuple):
-            self._constrain(self.trie, generated, scores)  # type: ignore[arg-type]
+            self._constrain(self.trie, token_ids, scores)  # type: ignore[arg-type]
             return scores
-        per_request, left = divmod(len(generated), len(self.trie))
+        per_request, left = divmod(len(token_ids), len(self.trie))
         if left:
             raise InvalidValueError(
-                f"tries do not fit the batch: expected a multiple of {len(self.trie)} rows, got {len(generated)}. "
+                f"tries do not fit the batch: expected a multiple of {len(self.trie)} rows, got {len(token_ids)}. "
                 "Give one trie per request, or one for all."
             )
         first = 0
         for _, neighbours in groupby(self.trie, key=id):  # requests side by side that share a trie are one piece
             tries = list(neighbours)
             rows = slice(first, first + len(tries) * per_request)
-            self._constrain(tries[0], generated[rows], scores[rows])
+            self._constrain(tries[0], token_ids[rows], scores[rows])
             first = rows.stop
         return scores
 
-    def _constrain(self, trie: Trie, generated: IntArray, scores: torch.Tensor) -> None:
+    def _constrain(self, trie: Trie, token_ids: IntArray, scores: torch.Tensor) -> None:
         """Overwrite the scores of rows that share a trie."""
-        depth = generated.shape[1]
+        depth = token_ids.shape[1] - self.prompt_len
         if depth >= trie.n_levels:
             allow_one(scores, end_token(self.eos_token_id))
             return
-        nodes = trie.walk(self.vocab.to_codes(generated, errors="ignore"))
-        tokens = self.vocab.level_tokens[depth][: trie.codebook_sizes[depth]]
+        vocab, size, n_columns = self.vocab, trie.codebook_sizes[depth], scores.shape[1]
+        tokens, tables = vocab.level_tokens[depth][:size], vocab.tables
+        if vocab.highest_tokens[depth] >= n_columns:
+            check_tokens(tokens, size=size, n_columns=n_columns)
+        if tables is None:
+            nodes = trie.walk(vocab.to_codes(token_ids[:, self.prompt_len :], errors="ignore"))
+        else:
+            nodes = walk_tokens(trie, token_ids, self.prompt_len, tables)
         # Without an end token, a lost row goes on with some token of the level; it can never become an item.
         lost_token = int(tokens[0]) if self.eos_token_id is None else self.eos_token_id
         allow_children(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)

@@ -21,6 +21,7 @@ BACKENDS = ("ext", "numba")
 # imported where they are used.
 NUMBA_MODULES = {
     "walk": "semid.kernels.walk",
+    "walk_tokens": "semid.kernels.walk",
     "ranges": "semid.kernels.walk",
     "count_children": "semid.kernels.walk",
     "gather_children": "semid.kernels.walk",

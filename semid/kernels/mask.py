@@ -26,28 +26,41 @@ def mask_inplace(
     depth: Any,
     nodes: IntArray,
     tokens: IntArray,
+    lost_token: Any,
     neg_inf: Any,
-    scores: npt.NDArray[Any],
+    scores: IntArray,
     codes: IntArray,
-    kept: npt.NDArray[Any],
+    kept: IntArray,
+    empty: IntArray,
 ) -> None:
     """Set every score to `neg_inf` except those of the tokens of each row's children.
 
-    ``tokens[code]`` is a column of `scores` (rows, vocabulary); `codes` and `kept` are room for one row's children.
-    Scores may be an unsigned view of a half type, with `neg_inf` its bit pattern.
+    Scores and `neg_inf` are bits, unsigned integers of any size. ``tokens[code]`` is a column of `scores` (rows,
+    vocabulary); `codes` and `kept` are room for one row's children. A row of node -1 keeps column `lost_token`, nothing
+    if that is -1. ``empty[row]`` becomes 1 where every score is `neg_inf` now, else 0.
     """
     for row in range(scores.shape[0]):
-        n = 0
-        if nodes[row] >= 0:
-            n = list_children(
-                starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
-                codes,
-            )  # fmt: skip
+        if nodes[row] < 0:
+            score = neg_inf
+            if lost_token >= 0:
+                score = scores[row, lost_token]
+            scores[row, :] = neg_inf
+            if lost_token >= 0:
+                scores[row, lost_token] = score
+            empty[row] = score == neg_inf
+            continue
+        n = list_children(
+            starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, depth, nodes[row],
+            codes,
+        )  # fmt: skip
+        is_empty = True
         for child in range(n):
             kept[child] = scores[row, tokens[codes[child]]]
+            is_empty &= kept[child] == neg_inf
         scores[row, :] = neg_inf
         for child in range(n):
             scores[row, tokens[codes[child]]] = kept[child]
+        empty[row] = is_empty
 
 
 @njit

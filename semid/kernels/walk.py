@@ -8,7 +8,7 @@ import numpy.typing as npt
 from semid.kernels.compile import njit
 from semid.kernels.nodes import alive_below, count_below, find_code, list_children, node_range
 
-__all__ = ["count_children", "gather_children", "ranges", "walk"]
+__all__ = ["count_children", "gather_children", "ranges", "walk", "walk_tokens"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -51,6 +51,37 @@ def walk(
         if node >= 0 and alive_below(alive, alive_counts, low, high) == 0:
             node = -1
         out[row] = node
+
+
+@njit
+def walk_tokens(
+    starts: IntArray,
+    firsts: IntArray,
+    child_codes: IntArray,
+    forks: IntArray,
+    node_offsets: IntArray,
+    code_offsets: IntArray,
+    alive: IntArray,
+    alive_counts: IntArray,
+    tokens: IntArray,
+    first: Any,
+    table_firsts: IntArray,
+    table_starts: IntArray,
+    table_codes: IntArray,
+    out: IntArray,
+) -> None:
+    """Write into `out` the node that the tokens ``tokens[row, first:]`` of each row reach, -1 where no item starts so.
+
+    Of level l, ``table_codes[table_starts[l] : table_starts[l + 1]]`` are the codes of the tokens from
+    ``table_firsts[l]`` on, -1 for those of no code.
+    """
+    codes = np.full((tokens.shape[0], tokens.shape[1] - first), -1, np.int64)
+    for row in range(codes.shape[0]):
+        for level in range(codes.shape[1]):
+            token, start = tokens[row, first + level], table_starts[level]
+            if token >= table_firsts[level] and token - table_firsts[level] < table_starts[level + 1] - start:
+                codes[row, level] = table_codes[start + token - table_firsts[level]]
+    walk(starts, firsts, child_codes, forks, node_offsets, code_offsets, alive, alive_counts, codes, out)
 
 
 @njit

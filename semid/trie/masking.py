@@ -1,8 +1,10 @@
 """What may follow a node as a mask over a vocabulary: of scores, or of bits."""
 
+import functools
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
@@ -10,18 +12,61 @@ from semid.trie.checks import check_at
 from semid.trie.levels import IntArray, Levels
 from semid.trie.restriction import Alive
 
-__all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace"]
+__all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace", "mask_rows"]
+
+# Scores go to the kernel as bits: it moves them, and compares them with minus infinity, which has one pattern.
+BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def mask_inplace(
-    levels: Levels, alive: Alive, scores: Any, nodes: Any, *, depth: int, size: int, tokens: Any, neg_inf: float
-) -> None:
+    levels: Levels,
+    alive: Alive,
+    scores: Any,
+    nodes: Any,
+    *,
+    depth: int,
+    size: int,
+    tokens: Any,
+    lost_token: int | None,
+    neg_inf: float,
+) -> npt.NDArray[np.bool_]:
     """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
     nodes = check_at(nodes, depth, levels)
     check_scores(scores, n_rows=len(nodes))
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
-    room, kept = np.empty(size, levels.child_codes.dtype), np.empty(size, scores.dtype)
-    kernel("mask_inplace")(*levels, *alive, depth, nodes, tokens, scores.dtype.type(neg_inf), scores, room, kept)
+    if lost_token is not None and not 0 <= lost_token < scores.shape[1]:
+        raise InvalidValueError(
+            f"lost_token does not fit: expected a column below {scores.shape[1]}, got {lost_token}. "
+            "Has the model been resized for the vocabulary?"
+        )
+    return mask_rows(levels, alive, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token, neg_inf=neg_inf)
+
+
+def mask_rows(
+    levels: Levels,
+    alive: Alive,
+    scores: npt.NDArray[Any],
+    nodes: IntArray,
+    *,
+    depth: int,
+    tokens: IntArray,
+    lost_token: int | None,
+    neg_inf: float,
+) -> npt.NDArray[np.bool_]:
+    """Run the kernel of `Trie.mask_inplace` on arguments that were checked."""
+    bits = BITS[scores.itemsize]
+    room, kept = np.empty(len(tokens), levels.child_codes.dtype), np.empty(len(tokens), bits)
+    empty = np.empty(len(nodes), np.bool_)
+    kernel("mask_inplace")(
+        *levels, *alive, depth, nodes, tokens, -1 if lost_token is None else lost_token,
+        _bits_of(scores.dtype, neg_inf), scores.view(bits), room, kept, empty,
+    )  # fmt: skip
+    return empty
+
+
+@functools.lru_cache(maxsize=16)  # the same at every step
+def _bits_of(dtype: np.dtype[Any], value: float) -> Any:
+    return dtype.type(value).view(BITS[dtype.itemsize])
 
 
 def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:

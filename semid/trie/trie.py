@@ -280,8 +280,15 @@ class Trie(Questions):
     # ------------------------------------------------------------------ decode
 
     def mask_inplace(
-        self, scores: npt.NDArray[Any], nodes: Any, *, depth: int, tokens: Any, neg_inf: float = -np.inf
-    ) -> None:
+        self,
+        scores: npt.NDArray[Any],
+        nodes: Any,
+        *,
+        depth: int,
+        tokens: Any,
+        lost_token: int | None = None,
+        neg_inf: float = -np.inf,
+    ) -> npt.NDArray[np.bool_]:
         """Overwrite with minus infinity every score that does not lead to an item.
 
         Parameters
@@ -289,15 +296,23 @@ class Trie(Questions):
         scores : ndarray of shape (rows, vocabulary), C order
             Changed in place. Half types come as an unsigned view, with `neg_inf` as the bit pattern.
         nodes : array-like of shape (rows,), integers
-            Nodes at `depth`; a row of node -1 loses all its scores.
+            Nodes at `depth`; a row of node -1 loses all its scores, or all but one.
         depth : int
         tokens : array-like of shape (codebook_size,), integers
             Column of `scores` for each code of the level `depth`.
+        lost_token : int, optional
+            Column whose score a row of node -1 keeps, such as that of the end token.
         neg_inf : number, default=-inf
+
+        Returns
+        -------
+        empty : ndarray of shape (rows,), dtype bool
+            True for a row whose scores are all minus infinity now: one of node -1, or one whose children had no other
+            score. Sampling has nothing to draw from it.
         """
-        masking.mask_inplace(
+        return masking.mask_inplace(
             self._levels, self._alive, scores, nodes, depth=depth, size=self._size(depth), tokens=tokens,
-            neg_inf=neg_inf,
+            lost_token=lost_token, neg_inf=neg_inf,
         )  # fmt: skip
 
     def fill_bitmask(self, bitmask: npt.NDArray[np.int32], nodes: Any, *, depth: int, tokens: Any) -> None:

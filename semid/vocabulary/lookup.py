@@ -1,11 +1,12 @@
 """Token ids to codes: a table where a level's tokens lie close together, a search where they do not."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Lookup"]
+__all__ = ["Lookup", "Tables"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,3 +59,38 @@ class Lookup(NamedTuple):
             return self.table.take(token_ids - (self.first - 1), mode="clip").astype(np.int64)
         at = np.minimum(self.tokens.searchsorted(token_ids), len(self.tokens) - 1)
         return np.where(self.tokens[at] == token_ids, self.order[at], -1)
+
+
+class Tables(NamedTuple):
+    """The codes of all levels by token id, end to end: what a kernel reads.
+
+    Attributes
+    ----------
+    firsts : ndarray of shape (n_levels,), dtype int64
+        The lowest token id of each level.
+    starts : ndarray of shape (n_levels + 1,), dtype int64
+        Of level l, ``codes[starts[l] : starts[l + 1]]`` are the codes of the tokens from ``firsts[l]`` on.
+    codes : ndarray of shape (starts[-1],), dtype int32
+        -1 where a token is of no code.
+
+    Examples
+    --------
+    >>> Tables.of([Lookup.of(np.array([7, 3, 5])), Lookup.of(np.array([9]))])
+    Tables(firsts=array([3, 9]), starts=array([0, 5, 6]), codes=array([ 1, -1,  2, -1,  0,  0], dtype=int32))
+    """
+
+    firsts: IntArray
+    starts: IntArray
+    codes: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, lookups: Sequence[Lookup]) -> Self | None:
+        """Join the tables of the levels; None without levels, or where the tokens of one lie too far apart."""
+        if not lookups or not all(len(lookup.table) for lookup in lookups):
+            return None
+        codes = [lookup.table[1:-1] for lookup in lookups]
+        starts = np.cumsum([0, *map(len, codes)], dtype=np.int64)
+        tables = cls(np.array([lookup.first for lookup in lookups], np.int64), starts, np.concatenate(codes))
+        for array in tables:
+            array.setflags(write=False)
+        return tables

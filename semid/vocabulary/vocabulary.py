@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import check_codes, check_prefixes, check_rows, check_sizes, check_token_ids, shown
-from semid.vocabulary.lookup import Lookup
+from semid.vocabulary.lookup import Lookup, Tables
 from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
 
 __all__ = ["SidVocabulary"]
@@ -70,6 +70,8 @@ class SidVocabulary:
         self.generation: int | None = None
         self._level_tokens: tuple[IntArray, ...] = ()
         self._lookups: tuple[Lookup, ...] = ()
+        self._tables: Tables | None = None
+        self._highest: tuple[int, ...] = ()
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[Any], *, eos_token_id: int | None = None) -> Self:
@@ -164,6 +166,16 @@ class SidVocabulary:
                 "Call extend(tokenizer) first."
             )
         return self._level_tokens
+
+    @property
+    def highest_tokens(self) -> tuple[int, ...]:
+        """The largest token id of each level."""
+        return self._highest
+
+    @property
+    def tables(self) -> Tables | None:
+        """What `to_codes` looks up, as kernels read it; None where the tokens of a level lie far apart."""
+        return self._tables
 
     # The three ways to write an ID: names, text, token ids.
 
@@ -398,3 +410,5 @@ class SidVocabulary:
         for array in levels:
             array.setflags(write=False)
         self._level_tokens, self._lookups = levels, tuple(Lookup.of(tokens) for tokens in levels)
+        self._tables = Tables.of(self._lookups)
+        self._highest = tuple(int(lookup.tokens[-1]) for lookup in self._lookups)

@@ -58,6 +58,28 @@ def test_equal_to_hugging_face_bit_for_bit(trie, vocab, token_rows, dtype, layou
     assert found.dtype == dtype and torch.equal(found, expected)
 
 
+def test_tokens_that_lie_far_apart():
+    """No table holds their codes: they are looked up another way."""
+    codes = np.array([[0, 1], [1, 0], [1, 2]])
+    vocab = semid.SidVocabulary.from_token_ids([[4, 900], [9, 3, 700]], eos_token_id=1)
+    assert vocab.tables is None
+    input_ids = torch.tensor([[5, 900], [5, 4], [5, 3], [5, 901]])
+    scores = torch.randn(4, 950, generator=torch.Generator().manual_seed(0))
+    expected = hf_result(vocab.to_tokens(codes).tolist(), 1, input_ids, scores)
+    found = semid.SidLogitsProcessor(semid.Trie.from_codes(codes), vocab, prompt_len=1)(input_ids, scores)
+    assert torch.equal(found, expected)
+
+
+def test_a_vocabulary_with_more_codes_than_the_trie_fits_where_the_trie_does():
+    trie = semid.Trie.from_codes([[0, 1], [1, 0]])
+    vocab = semid.SidVocabulary.from_token_ids([[4, 5, 99], [6, 7, 98]], eos_token_id=1)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=1)
+    found = processor(torch.tensor([[3, 4], [3, 5]]), torch.zeros(2, 8))
+    assert found.isfinite().nonzero().tolist() == [[0, 7], [1, 6]]
+    with pytest.raises(InvalidValueError, match=r"expected 2 columns below 7, got .* largest 7\. Has the model been"):
+        processor(torch.tensor([[3, 4]]), torch.zeros(1, 7))
+
+
 def test_out_of_place(trie, vocab, token_rows):
     input_ids = rows_of_depth(token_rows, 1, 5)
     scores = torch.randn(5, 70)

@@ -68,12 +68,33 @@ def test_children_ranges_and_masks(rng, pointer, code, restricted, items_per_edg
         bitmask = rng.integers(-9, 9, (len(at), 3), dtype=np.int32)
         one, two = on_both("fill_bitmask", [*arrays, depth, at, tokens, bitmask, room], 2)
         assert one[0] == two[0]
-        for dtype in (np.float32, np.float64, np.uint16):
-            scores = (50 * rng.standard_normal((len(at), size + 37))).astype(np.int64).astype(dtype)
-            neg_inf = dtype(0xFF80 if dtype == np.uint16 else -np.inf)
-            arguments = [*arrays, depth, at, tokens, neg_inf, scores, room, np.zeros(size, dtype)]
-            one, two = on_both("mask_inplace", arguments, 3)
-            assert one[0] == two[0]
+        for dtype in (np.uint32, np.uint64, np.uint16):
+            for share in (0.3, 1.0):  # of scores that are minus infinity before
+                scores = np.where(rng.random((len(at), size + 37)) < share, 5, rng.integers(0, 99, size + 37))
+                room_for = room, np.zeros(size, dtype), np.zeros(len(at), np.uint8)
+                for lost_token in (-1, 3):
+                    arguments = [*arrays, depth, at, tokens, lost_token, dtype(5), scores.astype(dtype), *room_for]
+                    one, two = on_both("mask_inplace", arguments, 4)
+                    assert one[0] == two[0] and one[3] == two[3]
+
+
+@TYPES
+@RESTRICTED
+@LAYOUTS
+def test_nodes_of_tokens(rng, pointer, code, restricted, items_per_edge):
+    """Tokens of the level, of other levels and of none, behind a prompt of three, with holes in a level's range."""
+    trie, arrays, _ = step_arrays(rng, pointer, code, restricted=restricted, items_per_edge=items_per_edge)
+    tokens = [10 + 100 * level + rng.permutation(2 * size)[:size] for level, size in enumerate(trie.codebook_sizes)]
+    vocab = semid.SidVocabulary.from_token_ids(tokens)
+    codes = trie.codes_of(rng.integers(0, trie.n_ranks, 60))
+    for depth in range(trie.n_levels + 1):
+        rows = vocab.to_tokens(codes)[:, :depth]
+        strange = rng.random(rows.shape) < 0.1
+        rows[strange] = rng.choice([-(2**63), -1, 0, 10, 115, 2**63 - 1], strange.sum())
+        token_ids = np.concatenate([rng.integers(0, 400, (60, 3)), rows], axis=1)
+        arguments = [*arrays, token_ids, 3, *vocab.tables, np.zeros(60, np.int64)]
+        one, two = on_both("walk_tokens", arguments, 1)
+        assert one == two and one[0] == trie.walk(vocab.to_codes(rows, errors="ignore")).tobytes()
 
 
 @TYPES
@@ -110,21 +131,34 @@ def test_selections(rng, pointer, code, restricted, items_per_edge, k):
                 assert one == two
 
 
-def test_a_wide_mask_is_written_around_the_caches(rng):
-    """More bytes than the caches hold, rows that begin in the middle of a vector, and a width with a remainder."""
+@pytest.mark.parametrize("tokens", ["a window", "shuffled window", "anywhere"])
+@pytest.mark.parametrize(("dtype", "width"), [(np.uint32, 350_001), (np.uint16, 700_003)])
+def test_a_wide_mask_is_written_around_the_caches(rng, dtype, width, tokens):
+    """More bytes than the caches hold, rows that begin in the middle of a line, lost rows, and nodes of all codes."""
     trie, arrays, nodes = step_arrays(rng, np.int32, np.uint8, restricted=False)
-    for dtype, width in ((np.float32, 350_001), (np.uint16, 700_003)):
-        scores = rng.integers(1, 9, (24, width)).astype(dtype)
+    at = np.concatenate([nodes[1][:22], [-1, -1]])
+    columns = {
+        "a window": 1_000 + np.arange(40),
+        "shuffled window": 1_000 + rng.permutation(40),
+        "anywhere": rng.permutation(width)[:40],
+    }[tokens]
+    n_children = np.diff(trie.allowed(at, depth=1)[0])
+    assert n_children.max() == 40 and n_children.min() == 0
+    for lost_token in (-1, 77):
+        scores = rng.integers(8, 10, (24, width)).astype(dtype)
+        scores[3] = 7
         assert scores.nbytes > 1 << 25
-        tokens, neg_inf = rng.permutation(width)[:40], dtype(7)
+        expected = np.full_like(scores, 7)
+        for row, node in enumerate(at):
+            kept = columns[trie.allowed(np.array([node]), depth=1)[1]]
+            if node < 0 and lost_token >= 0:
+                kept = np.array([lost_token])
+            expected[row, kept] = scores[row, kept]
         with kernels.use_backend("ext"):
-            room, kept = np.zeros(40, np.uint8), np.zeros(40, dtype)
-            expected = np.full_like(scores, neg_inf)
-            for row, node in enumerate(nodes[1]):
-                kept_tokens = tokens[trie.allowed(np.array([node]), depth=1)[1]]
-                expected[row, kept_tokens] = scores[row, kept_tokens]
-            kernels.kernel("mask_inplace")(*arrays, 1, nodes[1], tokens, neg_inf, scores, room, kept)
+            room, kept, empty = np.zeros(40, np.uint8), np.zeros(40, dtype), np.zeros(24, np.uint8)
+            kernels.kernel("mask_inplace")(*arrays, 1, at, columns, lost_token, dtype(7), scores, room, kept, empty)
         assert (scores == expected).all()
+        assert (empty == (expected == 7).all(axis=1)).all()
 
 
 def test_a_server_starts_without_numba(tmp_path):

@@ -75,8 +75,12 @@ def long_calls(trie):
     return {
         "walk": (*arrays, prefixes, np.empty(len(prefixes), np.int64)),
         "mask_inplace": (
-            *arrays, 0, nodes, tokens, np.float32(0), np.zeros((rows, 9999), np.float32), room,
-            np.empty(256, np.float32),
+            *arrays, 0, nodes, tokens, -1, np.uint32(0), np.zeros((rows, 9999), np.uint32), room,
+            np.empty(256, np.uint32), np.empty(rows, np.uint8),
+        ),
+        "walk_tokens": (
+            *arrays, prefixes, 0, np.zeros(3, np.int64), 256 * np.arange(4), np.tile(np.arange(256, dtype=np.int32), 3),
+            np.empty(len(prefixes), np.int64),
         ),
         "fill_bitmask": (*arrays, 0, nodes, tokens, np.zeros((rows, 999), np.int32), room),
         "select": (
@@ -86,7 +90,7 @@ def long_calls(trie):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["walk", "mask_inplace", "fill_bitmask", "select", "sort_keys"])
+@pytest.mark.parametrize("name", ["walk", "walk_tokens", "mask_inplace", "fill_bitmask", "select", "sort_keys"])
 def test_another_thread_goes_on_while_a_kernel_runs(backend, trie, name):
     """Beside a thread that counts, and that no clock ever lets go on: it does when a kernel lets go of the GIL."""
     call, arguments = kernels.kernel(name), long_calls(trie)[name]

@@ -14,12 +14,23 @@ TOKENS = np.array([7, 3, 5, 1])
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("contiguous", [True, False])
-def test_equal_to_the_oracle(backend, dtype, contiguous):
+@pytest.mark.parametrize("lost_token", [None, 8])
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_equal_to_the_oracle(backend, dtype, contiguous, lost_token, requires_grad):
     trie = semid.Trie.from_codes(CODES)
-    scores = torch.randn(3, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
-    expected = np.full((3, 9), -np.inf)
-    expected[:2] = mask_oracle(CODES, [(0,), (1,)], scores[:2].double().numpy(), TOKENS)
+    scores = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scores[3, [5, 1]] = -torch.inf  # of all children of its node
+    scores[4, 5] = torch.nan  # is no minus infinity
+    expected = np.full((5, 9), -np.inf)
+    prefixes = [(0,), (1,), (0,), (1,)]
+    expected[[0, 1, 3, 4]] = mask_oracle(CODES, prefixes, scores[[0, 1, 3, 4]].double().numpy(), TOKENS)
+    if lost_token is not None:
+        expected[2, lost_token] = scores[2, lost_token]
     if not contiguous:
         scores = scores.T.contiguous().T
-    mask_torch_inplace(trie, scores, trie.walk([[0], [1], [2]]), depth=1, tokens=TOKENS)
-    assert (scores.double().numpy() == expected).all()
+    scores.requires_grad_(requires_grad)
+    nodes = trie.walk([[0], [1], [2], [0], [1]])
+    with torch.no_grad():
+        empty = mask_torch_inplace(trie, scores, nodes, depth=1, tokens=TOKENS, lost_token=lost_token)
+    np.testing.assert_array_equal(scores.detach().double().numpy(), expected)
+    assert empty.dtype == np.bool_ and empty.tolist() == [False, False, lost_token is None, True, False]

@@ -19,8 +19,9 @@ CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
     seed=st.integers(0, 2**16),
     dtype=st.sampled_from([np.float32, np.float64, np.uint16]),
     dead=st.sampled_from([0.0, 0.6]),
+    gone=st.sampled_from([0.0, 0.6, 1.0]),
 )
-def test_masks_keep_only_children(backend, catalogue, seed, dtype, dead):
+def test_masks_keep_only_children(backend, catalogue, seed, dtype, dead, gone):
     codes, sizes, build = catalogue
     trie, rng = build(), np.random.default_rng(seed)
     depth = int(rng.integers(0, len(sizes)))
@@ -30,19 +31,24 @@ def test_masks_keep_only_children(backend, catalogue, seed, dtype, dead):
     prefixes = [known[i] for i in rng.integers(0, len(known), 6)]
     alive = set(np.flatnonzero(rng.random(len(codes)) >= dead).tolist())
     nodes = trie.walk(np.array(prefixes).reshape(6, depth))
-    nodes[0] = -1
+    nodes[:2] = -1
+    lost_token = [None, width - 1][seed % 2]
     scores = (100 * rng.random((6, width))).astype(dtype)
     bitmask = rng.integers(-(2**31), 2**31, (6, (width + 31) // 32), dtype=np.int32)
     neg_inf = 0xFF80 if dtype == np.uint16 else -np.inf
+    scores[rng.random(scores.shape) < gone] = neg_inf
     keep = np.zeros((6, 32 * bitmask.shape[1]), bool)
-    for row, prefix in enumerate(prefixes[1:], start=1):
+    for row, prefix in enumerate(prefixes[2:], start=2):
         keep[row, tokens[sorted(alive_children_oracle(codes, alive, prefix))]] = True
-    expected = np.where(keep[:, :width], scores, np.array(neg_inf, dtype))
     view = trie.restrict(sorted(alive))
-    view.mask_inplace(scores, nodes, depth=depth, tokens=tokens, neg_inf=neg_inf)
     view.fill_bitmask(bitmask, nodes, depth=depth, tokens=tokens)
-    assert (scores == expected).all()
     assert (np.unpackbits(bitmask.view(np.uint8), bitorder="little").reshape(keep.shape) == keep).all()
+    if lost_token is not None:
+        keep[:2, lost_token] = True
+    expected = np.where(keep[:, :width], scores, np.array(neg_inf, dtype))
+    empty = view.mask_inplace(scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token, neg_inf=neg_inf)
+    assert (scores == expected).all()
+    assert empty.dtype == np.bool_ and (empty == (expected == dtype(neg_inf)).all(axis=1)).all()
 
 
 def test_bad_masks():
@@ -53,6 +59,14 @@ def test_bad_masks():
     cases = [
         (lambda: trie.mask_inplace(np.zeros((1, 2)), [0], depth=1, tokens=tokens), r"expected 4 columns below 2, got"),
         (lambda: trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=[0]), r"expected 4 columns below 9, got"),
+        (
+            lambda: trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=tokens, lost_token=9),
+            "lost_token does not fit: expected a column below 9, got 9. Has the model been resized",
+        ),
+        (
+            lambda: trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=tokens, lost_token=-1),
+            "expected a column below 9, got -1",
+        ),
         (lambda: trie.mask_inplace(np.zeros((2, 9)), [0], depth=1, tokens=tokens), r"expected \(1, vocabulary\), got"),
         (lambda: trie.mask_inplace(np.zeros((9, 1)).T[:, ::2], [0], depth=1, tokens=tokens), "in C order, got strides"),
         (lambda: trie.mask_inplace(fixed, [0], depth=1, tokens=tokens), "expected a writable array .* writeable=False"),

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semid.vocabulary.lookup import SPARSEST, Lookup
+from semid.vocabulary.lookup import SPARSEST, Lookup, Tables
 
 NEAR = st.integers(0, 40)
 FAR = st.integers(0, 2**62)
@@ -37,3 +37,12 @@ def test_any_integers_of_any_shape():
         assert lookup.codes_of(np.array([[3, 7], [0, 255]], dtype)).tolist() == [[1, 0], [-1, -1]]
     assert lookup.codes_of(np.array([2**64 - 1, 2**63], np.uint64)).tolist() == [-1, -1]
     assert lookup.codes_of(np.empty((2, 0), np.int64)).shape == (2, 0)
+
+
+def test_the_tables_of_levels_are_joined_where_all_have_one():
+    close, apart = Lookup.of(np.array([8, 5])), Lookup.of(np.array([0, 2 * SPARSEST]))
+    tables = Tables.of([close, close])
+    assert [part.tolist() for part in tables] == [[5, 5], [0, 4, 8], [1, -1, -1, 0, 1, -1, -1, 0]]
+    assert [part.dtype for part in tables] == [np.int64, np.int64, np.int32]
+    assert not any(part.flags.writeable for part in tables)
+    assert Tables.of([close, apart]) is None and Tables.of([]) is None
