@@ -21,8 +21,6 @@ from benchmarks.decoding import (
 )
 from benchmarks.side_by_side import side_by_side
 from semid.generation import probe, read_beams
-from semid.generation.decoder_only import TreeDecoder
-from semid.generation.encoder_decoder import EncoderDecoder
 from semid.generation.head import WeightHead
 
 # Kind of model, requests, beams, tokens of a prompt; then rounds, of which slow rivals take part in the first.
@@ -94,10 +92,9 @@ def test_bench_generate(benchmark, monkeypatch, kind, batch, num_beams, length):
         del calls["HF, dict trie"]
     slow = {name for name in calls if name.startswith("HF") and row in SLOW}
     seconds = side_by_side(calls, rounds=1 if small else ROWS[row], clock=time.process_time, slow=slow)
-    forward = EncoderDecoder if model.config.is_encoder_decoder else TreeDecoder
     measured = {
         f"constraint_and_bookkeeping,_percent_of_a_{mode}_search": 100
-        * share_outside_the_model(monkeypatch, search(normalize=mode), forward, WeightHead, rounds=1 if small else 5)
+        * share_outside_the_model(monkeypatch, search(normalize=mode), model, WeightHead, rounds=1 if small else 15)
         for mode in ("window", "full")
     }
     benchmark.extra_info |= {"n_items": n_items, "seconds": seconds, "clock": "CPU", "measured": measured}

@@ -131,33 +131,45 @@ def bare_passes(model, inputs, num_beams):
         decoder(input_ids=tokens, attention_mask=mask, past_key_values=cache, **options)
 
 
-def share_outside_the_model(monkeypatch, search, forward, head, *, rounds):
+def share_outside_the_model(monkeypatch, search, model, head, *, rounds):
     """Return which share of a search's CPU time goes to what neither the model nor its output layer computes.
 
-    That is the constraint: checks, log-probabilities of a level's codes, selection in the trie, and the output.
-    `forward` and `head` are the classes whose methods are timed apart.
+    That is all but the calls of the model's own encoder and decoder and of the methods of `head`, the class that
+    multiplies by the output layer: checks, masks and positions for the model, log-probabilities of a level's codes,
+    selection in the trie, and the output.
     """
-    spent = [0.0]
+    spent, begun = [0.0], []
+
+    def begin(*_):
+        begun.append(time.process_time())
+
+    def end(*_):
+        spent[0] += time.process_time() - begun.pop()
 
     def timed(call):
         def run(*args, **kwargs):
-            begin = time.process_time()
+            begin()
             try:
                 return call(*args, **kwargs)
             finally:
-                spent[0] += time.process_time() - begin
+                end()
 
         return run
 
+    modules = [model.get_decoder(), *([model.get_encoder()] if model.config.is_encoder_decoder else [])]
+    hooks = [module.register_forward_pre_hook(begin) for module in modules]
+    hooks += [module.register_forward_hook(end) for module in modules]
     shares = []
     with monkeypatch.context() as patch:
-        for owner, names in ((forward, ("prompt", "step")), (head, ("logits", "log_normalizer"))):
-            for name in names:
-                patch.setattr(owner, name, timed(getattr(owner, name)))
+        for name in ("logits", "log_normalizer"):
+            patch.setattr(head, name, timed(getattr(head, name)))
+        search()
         for _ in range(rounds):
-            spent[0], begin = 0.0, time.process_time()
+            spent[0], start = 0.0, time.process_time()
             search()
-            shares.append(1 - spent[0] / (time.process_time() - begin))
+            shares.append(1 - spent[0] / (time.process_time() - start))
+    for hook in hooks:
+        hook.remove()
     return statistics.median(shares)
 
 

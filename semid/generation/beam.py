@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,6 @@ from semid.generation.inputs import batch_of, check_model
 from semid.generation.output import BeamOutput
 from semid.generation.pairing import check_vocab
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
-from semid.generation.products import Products
 from semid.generation.routing import check_tries, route
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
 from semid.generation.search import search
@@ -153,15 +153,27 @@ class Prepared(NamedTuple):
 def prepare(model: Any, vocab: SidVocabulary | Sequence[SidVocabulary]) -> Prepared:
     """Check that a model has the tokens of vocabularies, find out what it can do, and lay out its output layer."""
     vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) else [vocab]
-    different: dict[int, SidVocabulary] = {id(one): one for one in vocabs}
-    for one in different.values():
+    tokens = {}
+    for at, one in {id(one): one for one in vocabs}.items():
         check_vocab(one)
-    check_model(model, last_token=last_token(list(different.values())))
+        tokens[at] = [level.without_rows() for level in _tokens_of(one)]
+    check_model(model, last_token=max(level.last for levels in tokens.values() for level in levels))
     found = abilities(model)
-    tokens = {
-        at: [Tokens(torch.from_numpy(level.copy())) for level in one.level_tokens] for at, one in different.items()
-    }
     return Prepared(found, head_of(model, found), tokens)
+
+
+# By vocabulary, with the arrays that they are of: `SidVocabulary.extend` may put others in their place.
+_laid_out: WeakKeyDictionary[SidVocabulary, tuple[tuple[IntArray, ...], list[Tokens]]] = WeakKeyDictionary()
+
+
+def _tokens_of(vocab: SidVocabulary) -> list[Tokens]:
+    """Return the tokens of each level of a vocabulary, laid out when it is first met."""
+    arrays, tokens = _laid_out.get(vocab, ((), []))
+    if arrays is not vocab.level_tokens:
+        arrays = vocab.level_tokens
+        tokens = [Tokens(torch.from_numpy(level.copy())) for level in arrays]
+        _laid_out[vocab] = arrays, tokens
+    return tokens
 
 
 def run(
@@ -188,8 +200,7 @@ def run(
     keys = row_keys(row_seeds(seed, batch), n_levels) if settings.do_sample else None
     forward = open_forward(model, inputs, n_levels=n_levels, found=prepared.found, encoded=encoded)
     head = prepared.head.tempered(settings.temperature)
-    with Products():
-        return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
+    return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
 
 
 def last_token(vocabs: Sequence[SidVocabulary]) -> int:

@@ -8,6 +8,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from semid.errors import InvalidValueError
+from semid.generation.products import products_for
 
 __all__ = ["Body", "accepted_arguments", "is_plain"]
 
@@ -31,6 +32,9 @@ class Body:
         self.split = split
         self.inner = model.get_decoder() if split else model
         self.accepted = accepted_arguments(self.inner)
+        # Found by walking over the weights, so once.
+        self.dtype, self.device = model.dtype, model.device
+        self.products = products_for(self.dtype, self.device)
 
     def read(
         self,
@@ -57,13 +61,14 @@ class Body:
         cache : transformers.Cache
         """
         optional = {"position_ids": position_ids, "past_key_values": cache, "logits_to_keep": 1 if last else 0}
-        output = self.inner(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            use_cache=True,
-            return_dict=True,
-            **{name: value for name, value in optional.items() if name in self.accepted},
-        )
+        with self.products:
+            output = self.inner(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                use_cache=True,
+                return_dict=True,
+                **{name: value for name, value in optional.items() if name in self.accepted},
+            )
         features = output.last_hidden_state if self.split else output.logits
         return features[:, -1:] if last else features, cache_of(self.model, output)
 
@@ -89,25 +94,23 @@ class Body:
         features : torch.Tensor of shape (rows, length, dim)
         cache : transformers.Cache
         """
+        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
         if self.split:
-            output = self.inner(
-                input_ids=decoder_input_ids,
-                encoder_hidden_states=encoded,
-                encoder_attention_mask=attention_mask,
-                past_key_values=cache,
-                use_cache=True,
-                return_dict=True,
-            )
-            return output.last_hidden_state, cache_of(self.model, output)
-        output = self.inner(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-            attention_mask=attention_mask,
-            decoder_input_ids=decoder_input_ids,
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-        )
-        return output.logits, cache_of(self.model, output)
+            options |= {"input_ids": decoder_input_ids, "encoder_hidden_states": encoded}
+            options["encoder_attention_mask"] = attention_mask
+        else:
+            options |= {"decoder_input_ids": decoder_input_ids, "attention_mask": attention_mask}
+            options["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
+        with self.products:
+            output = self.inner(**options)
+        return output.last_hidden_state if self.split else output.logits, cache_of(self.model, output)
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Run the encoder of an encoder-decoder; return what it wrote, shape (rows, length, dim)."""
+        encoder = self.model.get_encoder()
+        with self.products:
+            encoded: torch.Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)[0]
+        return encoded
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:
@@ -138,7 +141,7 @@ def _names(forward: Any) -> frozenset[str]:
 def is_plain(module: torch.nn.Module) -> bool:
     """Tell whether a module's weights say all that it does: no hooks, and weights that are in memory."""
     hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
-    return not hooked and all(weight.device.type != "meta" for weight in module.parameters())
+    return not hooked and all(weight is None or weight.device.type != "meta" for weight in module._parameters.values())
 
 
 def cache_of(model: Any, output: Any) -> Any:

@@ -1,6 +1,7 @@
 """Decoder-only models: beams as positions of the prompt's own row or, failing that, as rows that copy its cache."""
 
 from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -66,21 +67,31 @@ class TreeDecoder(Forward):
         self.body = body
         self.input_ids = input_ids
         self.mask = attention_mask
-        self.batch, self.length = input_ids.shape
-        config = body.model.config.get_text_config(decoder=True)
-        self.windows = windows_of(config)
+        self.batch = len(input_ids)
+        self.windows = windows_of(body.model)
+        self.far = any(window is not None for window in self.windows.values())
         # Layers that forget what has left their window would count the beams beside a beam as its past; so all layers
         # keep everything, and the mask closes what is too far away.
         self.cache: Any = DynamicCache()
+        self.padded = not attention_mask.all()
         self.positions = positions_of(attention_mask)
-        self.visible = attention_mask.bool()[:, None].expand(-1, 1, -1)  # (batch, width, seen columns)
+        self.position = self.positions[:, -1:]  # that of the last level: its beams have one position
+        self.width = 1
+        self.closed = torch.finfo(body.dtype).min
+        # What the last level adds to its attention scores, shape (batch * width, seen columns): 0 for what a beam sees.
+        self.bias = torch.zeros(attention_mask.shape, dtype=body.dtype, device=body.device)
+        self.themselves = self.bias[:0]  # the same for the columns of a new level
 
     def prompt(self) -> torch.Tensor:
         """Read the prompts; return the features of the next token."""
         # A mask that hides nothing is left away, as `generate` does: attention has a faster way without one.
-        mask = None if self.mask.all() else self.mask
+        if self.padded:
+            self.bias.masked_fill_(self.mask == 0, self.closed)
         features, self.cache = self.body.read(
-            self.input_ids, attention_mask=mask, position_ids=self.positions, cache=self.cache
+            self.input_ids,
+            attention_mask=self.mask if self.padded else None,
+            position_ids=self.positions,
+            cache=self.cache,
         )
         return features[:, -1]
 
@@ -90,43 +101,53 @@ class TreeDecoder(Forward):
 
     def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
         """Read all levels of a tree in one forward pass."""
-        device = self.mask.device
-        widths = [level.shape[1] for level in tokens]
-        visible, position = self.visible, self.positions[:, -1:]  # the beams of a level have one position
         masks, position_ids = [], []
-        for width, parents in zip(widths, rows, strict=True):
-            parent = torch.from_numpy(np.ascontiguousarray(parents)).to(device)[..., None]
-            inherited = visible.gather(1, parent.expand(-1, -1, visible.shape[2]))
-            own = torch.eye(width, dtype=torch.bool, device=device).expand(self.batch, -1, -1)
-            visible = torch.cat([inherited, own], dim=2)
-            masks.append(visible)
-            position = position + 1
-            position_ids.append(position.expand(-1, width))
-        self.visible = visible
-        seen = visible.shape[2]
-        # Shallower levels do not see the columns of deeper ones.
-        seen_by_all = torch.cat([torch.nn.functional.pad(mask, (0, seen - mask.shape[2])) for mask in masks], dim=1)
-        new_positions = torch.cat(position_ids, dim=1)
-        self.positions = torch.cat([self.positions, new_positions], dim=1)
+        for level in rows:
+            masks.append(self._descend(level))
+            self.position = self.position + 1
+            position_ids.append(self.position.expand(-1, self.width))
+        mask, new_positions = masks[0], position_ids[0]
+        if len(rows) > 1:
+            # Shallower levels do not see the columns of deeper ones.
+            seen = masks[-1].shape[2]
+            pad = torch.nn.functional.pad
+            mask = torch.cat([pad(mask, (0, seen - mask.shape[2]), value=self.closed) for mask in masks], dim=1)
+            new_positions = torch.cat(position_ids, dim=1)
+        new_tokens = tokens[0] if len(tokens) == 1 else np.concatenate(tokens, axis=1)
         features, self.cache = self.body.read(
-            torch.from_numpy(np.concatenate(tokens, axis=1)).to(device),
-            attention_mask=self._attention_mask(seen_by_all, new_positions),
+            torch.from_numpy(new_tokens).to(self.body.device),
+            attention_mask=self._with_windows(mask, new_positions) if self.far else mask[:, None],
             position_ids=new_positions,
             cache=self.cache,
             last=False,
         )
-        return [part.reshape(-1, part.shape[-1]) for part in torch.split(features, widths, dim=1)]
+        if len(rows) == 1:
+            return [features.flatten(0, 1)]
+        return [part.flatten(0, 1) for part in torch.split(features, [level.shape[1] for level in rows], dim=1)]
 
-    def _attention_mask(self, visible: torch.Tensor, position_ids: torch.Tensor) -> Any:
-        """Return the mask that the model adds to its attention scores, one per type of layer if it has several."""
-        dtype = self.body.model.dtype
-        by_type = {}
-        for layer_type, window in self.windows.items():
-            shown = visible
-            if window is not None:
-                shown = visible & (position_ids[:, :, None] - self.positions[:, None, :] < window)
-            mask = torch.zeros(shown.shape, dtype=dtype, device=shown.device)
-            by_type[layer_type] = mask.masked_fill_(~shown, torch.finfo(dtype).min)[:, None]
+    def _descend(self, parents: IntArray) -> torch.Tensor:
+        """Return what the beams of the next level add to their scores: (batch, width, seen columns).
+
+        They see what their parents see, and themselves.
+        """
+        width = parents.shape[1]
+        if self.batch > 1:
+            parents = parents + np.arange(self.batch)[:, None] * self.width
+        inherited = self.bias.index_select(0, torch.from_numpy(parents.reshape(-1)).to(self.body.device))
+        if len(self.themselves) != len(inherited):
+            own = inherited.new_full((width, width), self.closed).fill_diagonal_(0)
+            self.themselves = own if self.batch == 1 else own.repeat(self.batch, 1)
+        self.bias, self.width = torch.cat([inherited, self.themselves], dim=1), width
+        return self.bias.view(self.batch, width, -1)
+
+    def _with_windows(self, mask: torch.Tensor, position_ids: torch.Tensor) -> Any:
+        """Close what is too far away; one mask per type of layer if the model has several."""
+        self.positions = torch.cat([self.positions, position_ids], dim=1)
+        distance = position_ids[:, :, None] - self.positions[:, None, :]
+        by_type = {
+            layer_type: (mask if window is None else mask.masked_fill(distance >= window, self.closed))[:, None]
+            for layer_type, window in self.windows.items()
+        }
         return by_type if len(by_type) > 1 else next(iter(by_type.values()))
 
 
@@ -139,8 +160,21 @@ def can_read_trees(model: Any) -> bool:
     return all(type(layer) in {DynamicLayer, DynamicSlidingWindowLayer} for layer in DynamicCache(config=config).layers)
 
 
-def windows_of(config: Any) -> dict[str, int | None]:
+# With the setting that they depend on, should it change.
+_windows: WeakKeyDictionary[Any, tuple[Any, dict[str, int | None]]] = WeakKeyDictionary()
+
+
+def windows_of(model: Any) -> dict[str, int | None]:
     """Return how far the layers of each type look back; None for no limit."""
+    config = model.config.get_text_config(decoder=True)
+    setting = getattr(config, "sliding_window", None)
+    known = _windows.get(model)
+    if known is None or known[0] != setting:
+        known = _windows[model] = setting, _find_windows(config)
+    return known[1]
+
+
+def _find_windows(config: Any) -> dict[str, int | None]:
     cache = DynamicCache(config=config)
     windows = [getattr(layer, "sliding_window", None) for layer in cache.layers] or [None]
     types = getattr(config, "layer_types", None) or ["all"] * len(windows)

@@ -57,8 +57,7 @@ class EncoderDecoder(Forward):
     def prompt(self) -> torch.Tensor:
         """Encode the prompts; return the features of the first token of the answer."""
         if self.encoded is None:
-            encoder = self.body.model.get_encoder()
-            self.encoded = encoder(input_ids=self.input_ids, attention_mask=self.mask, return_dict=True)[0]
+            self.encoded = self.body.encode(self.input_ids, self.mask)
         features = self._run(self.decoder_input_ids)[:, -1]
         self.shared = self.shared and share(self.cache)
         return features

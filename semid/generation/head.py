@@ -57,6 +57,12 @@ class Tokens:
         self._slice = slice(first, first + n) if consecutive else None
         self._rows: dict[int, torch.Tensor] = {}
 
+    def without_rows(self) -> "Tokens":
+        """Return the same tokens, with no copies of rows, which a model that is trained further would outdate."""
+        copied = copy.copy(self)
+        copied._rows = {}
+        return copied
+
     def of(self, table: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
         """Return the tokens' rows of a table of shape (vocabulary, ...); `keep` copies of scattered rows for later."""
         if self._slice is not None:
@@ -173,6 +179,8 @@ class WeightHead(Head):
 
     def tempered(self, temperature: float) -> "WeightHead":
         """Return a head whose logits are divided by a temperature."""
+        if temperature == 1.0:
+            return self
         copied = copy.copy(self)  # the weights are shared
         copied.temperature = self.temperature * temperature
         return copied

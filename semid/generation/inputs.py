@@ -62,11 +62,13 @@ def check_inputs(
                 f"{name} is wrong: expected a tensor of shape (batch, length), got {shape}. "
                 "Call the tokenizer with return_tensors='pt' and padding=True."
             )
-        if name.endswith("input_ids") and (value.is_floating_point() or value.min() < 0 or value.max() >= n_tokens):
-            raise InvalidValueError(
-                f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got {value.dtype} "
-                f"from {value.min().item()} to {value.max().item()}. Use the model's own tokenizer."
-            )
+        if name.endswith("input_ids"):
+            least, most = (bound.item() for bound in value.aminmax())
+            if value.is_floating_point() or least < 0 or most >= n_tokens:
+                raise InvalidValueError(
+                    f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
+                    f"{value.dtype} from {least} to {most}. Use the model's own tokenizer."
+                )
     attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
     if attention_mask.shape != input_ids.shape:
         raise InvalidValueError(
@@ -84,8 +86,10 @@ def check_inputs(
 def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
     """Raise if a prompt and the `n_new` tokens read after it need more positions than the model has."""
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if most is None or attention_mask.shape[1] + n_new <= most:
+        return
     longest = int(attention_mask.sum(dim=1).max()) + n_new
-    if most is not None and longest > most:
+    if longest > most:
         raise InvalidValueError(
             f"a prompt is longer than the model's positions: expected at most {most - n_new} tokens before the answer, "
             f"got {longest - n_new}. Truncate the prompts."

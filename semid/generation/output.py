@@ -60,6 +60,9 @@ class BeamOutput(NamedTuple):
     @classmethod
     def from_ranks(cls, trie: Trie, ranks: IntArray, scores: FloatArray) -> Self:
         """Look the codes up and pad; `ranks` (batch, num_return) has its -1 entries last."""
+        if min(ranks[:, -1].tolist(), default=0) >= 0:  # nothing to pad
+            n_valid = np.full(len(ranks), ranks.shape[1], np.int64)
+            return cls(ranks, trie.codes_of(ranks).astype(np.int64), scores, n_valid)
         valid = ranks >= 0
         codes = np.full((*ranks.shape, trie.n_levels), -1, np.int64)
         codes[valid] = trie.codes_of(ranks[valid])

@@ -35,13 +35,13 @@ class Abilities(NamedTuple):
     shared: bool
 
 
-_known: WeakKeyDictionary[Any, dict[tuple[str, str], Abilities]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, dict[tuple[torch.dtype, str | None], Abilities]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def abilities(model: Any) -> Abilities:
     """Return what a model can do; tried when it is first met, and again when its dtype or attention has changed."""
-    kind = (str(model.dtype), str(getattr(model.config, "_attn_implementation", None)))
+    kind = (model.dtype, getattr(model.config, "_attn_implementation", None))
     with _lock:
         found = _known.setdefault(model, {}).get(kind)
     if found is None:
@@ -81,10 +81,10 @@ def open_forward(
     """
     encoder_decoder = bool(model.config.is_encoder_decoder)
     # Tokenizers add token_type_ids to every text; a model that has no use for them loses nothing.
-    unused = {"token_type_ids"} - accepted_arguments(model)
+    typed = isinstance(inputs, Mapping) and "token_type_ids" in inputs
+    unused = {"token_type_ids"} - accepted_arguments(model) if typed else set()
     n_tokens = model.get_input_embeddings().weight.shape[0]
     input_ids, attention_mask = check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens)
-    input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
     check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
     found = abilities(model) if found is None else found
     return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"), encoded)
@@ -99,6 +99,7 @@ def _open(
     encoded: torch.Tensor | None = None,
 ) -> Forward:
     body = Body(model, split=found.split)
+    input_ids, attention_mask = input_ids.to(body.device), attention_mask.to(body.device)
     if model.config.is_encoder_decoder:
         return EncoderDecoder(
             body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=decoder_input_ids, encoded=encoded

@@ -12,7 +12,6 @@ from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
-from semid.generation.products import Products
 from semid.generation.routing import as_ranks, check_lists, check_ranks, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
@@ -81,8 +80,7 @@ def score_items(
     found = abilities(model)
     forward = open_forward(model, inputs, n_levels=n_levels, found=found)
     trees = [_tree(own[own != -1], tries[row], vocabs[row]) for row, own in enumerate(wanted)]
-    with Products():
-        of_items = _score(forward, head_of(model, found), trees, n_levels)
+    of_items = _score(forward, head_of(model, found), trees, n_levels)
     sums = np.split(of_items, np.cumsum([len(tree.nodes) for tree in trees]))
     scores: FloatArray = np.full((batch, max(len(own) for own in wanted)), -np.inf, np.float32)
     for row, own in enumerate(wanted):

@@ -33,9 +33,9 @@ class Beams(NamedTuple):
         The beam of the step before and the code that it was continued by; 0 in empty slots.
     scores : ndarray, dtype float32
         Summed log-probabilities.
-    inside : ndarray, dtype float32
+    inside : ndarray, dtype float32, or None
         With ``outside=True``, the log-probability that the levels so far are codes of theirs, whichever.
-    drawn, perturbed : ndarray, dtype float64
+    drawn, perturbed : ndarray, dtype float64, or None
         With ``do_sample=True``, ``log_probs`` and ``perturbed`` of `sampling.Draw`.
     """
 
@@ -43,26 +43,37 @@ class Beams(NamedTuple):
     rows: IntArray
     codes: IntArray
     scores: FloatArray
-    inside: FloatArray
-    drawn: DoubleArray
-    perturbed: DoubleArray
+    inside: FloatArray | None = None
+    drawn: DoubleArray | None = None
+    perturbed: DoubleArray | None = None
 
     @classmethod
-    def empty(cls, requests: int, width: int) -> Self:
-        """Return slots without a beam."""
+    def roots(cls, requests: int, width: int, settings: Settings) -> Self:
+        """Return beams that are all at the root."""
         shape = (requests, width)
-        rows, codes = np.zeros((2, *shape), np.int64)
+        nodes, rows, codes = np.zeros((3, *shape), np.int64)
         scores, inside = np.zeros((2, *shape), np.float32)
-        return cls(np.full(shape, -1, np.int64), rows, codes, scores, inside, *np.zeros((2, *shape)))
+        drawn, perturbed = np.zeros((2, *shape)) if settings.do_sample else (None, None)
+        return cls(nodes, rows, codes, scores, inside if settings.outside else None, drawn, perturbed)
 
     def put(self, requests: IntArray, beams: "Beams") -> None:
         """Overwrite the beams of some requests."""
-        for whole, own in zip(self._asdict().values(), beams, strict=True):
-            whole[requests] = own
+        whole: Any
+        for whole, own in zip(self, beams, strict=True):
+            if whole is not None:
+                whole[requests] = own
 
     def take(self, requests: Any) -> "Beams":
         """Return the beams of some requests, or some slots of all."""
-        return Beams(*(array[requests] for array in self))
+        arrays: Any = (None if array is None else array[requests] for array in self)
+        return Beams(*arrays)
+
+    def n_live(self) -> int:
+        """Return the largest number of live beams of a request."""
+        # Mostly no slot is empty, which the last ones tell. A list, since after a model's pass nothing of numpy is left
+        # in the processor's caches: each of its functions takes 30 to 60 microseconds, and a short list 5.
+        n_slots: int = self.nodes.shape[1]
+        return n_slots if min(self.nodes[:, -1].tolist()) >= 0 else int((self.nodes >= 0).sum(axis=1).max())
 
 
 def search(
@@ -90,9 +101,7 @@ def search(
     keys : ndarray of shape (batch, n_levels), dtype uint64, optional
         Given for draws, see `sampling.row_keys`; without them the best are kept.
     """
-    beams = Beams.empty(forward.batch, 1)
-    for part in parts:
-        beams.nodes[part.rows] = 0
+    beams = Beams.roots(forward.batch, 1, settings)
     features = forward.prompt()
     for depth in range(n_levels):
         shape, norm = beams.nodes.shape, None
@@ -104,38 +113,45 @@ def search(
         if settings.normalize == "full" or settings.outside:
             norm = head.log_normalizer(features).view(shape)
         features = features.view(*shape, -1)
-        kept = Beams.empty(forward.batch, settings.num_beams)
+        found = []
         for part in parts:
-            at = None if len(part.rows) == forward.batch else torch.from_numpy(part.rows)
-            logits = head.logits(_rows(features, at).flatten(0, 1), tokens[id(part.vocab)][depth])
-            found = _continue(
-                part, beams.take(part.rows), logits.view(len(part.rows), shape[1], -1),
-                None if norm is None else _rows(norm, at).to(logits.device), settings, depth=depth,
-                keys=None if keys is None else keys[part.rows, depth],
-            )  # fmt: skip
-            kept.put(part.rows, found)
-        beams = kept
-        if (beams.nodes < 0).all():
+            own, own_norm, own_beams = features, norm, beams
+            if len(parts) > 1:
+                at = torch.from_numpy(part.rows).to(features.device)
+                own, own_beams = features[at], beams.take(part.rows)
+                own_norm = None if norm is None else norm[at.to(norm.device)]
+            logits = head.logits(own.flatten(0, 1), tokens[id(part.vocab)][depth]).view(*own.shape[:2], -1)
+            row_keys = None if keys is None else keys[part.rows, depth]
+            found.append(_continue(part, own_beams, logits, own_norm, settings, depth=depth, keys=row_keys))
+        beams = _together(parts, found, settings)
+        width = beams.n_live()
+        if width == 0:
             break
         if depth + 1 < n_levels:
-            # Slots that no request fills get no row of the model.
-            width = int((beams.nodes >= 0).sum(axis=1).max())
-            beams = beams.take(np.s_[:, :width])
+            if width < settings.num_beams:  # slots that no request fills get no row of the model
+                beams = beams.take(np.s_[:, :width])
             features = forward.step(beams.rows, _chosen_tokens(parts, beams.codes, depth))
     return _output(parts, beams, settings, n_levels)
 
 
 def check_numbers(values: FloatArray, depth: int) -> None:
-    """Raise if a logit or log-probability is NaN."""
-    if np.isnan(values).any():
+    """Raise if a logit or log-probability is NaN or infinite; minus infinity is a token that is closed."""
+    if not (values < np.inf).all():
         raise InvalidValueError(
-            f"the model's logits are not numbers: expected numbers at level {depth}, got nan. "
+            f"the model's logits are not numbers: expected numbers at level {depth}, got "
+            f"{'nan' if np.isnan(values).any() else 'inf'}. "
             "Check its weights; float16 may overflow where bfloat16 does not."
         )
 
 
-def _rows(values: torch.Tensor, at: torch.Tensor | None) -> torch.Tensor:
-    return values if at is None else values[at.to(values.device)]
+def _together(parts: list[Part], found: list[Beams], settings: Settings) -> Beams:
+    """Return the beams of all requests, from those of each part."""
+    if len(parts) == 1:
+        return found[0]  # it has all rows, in their order
+    kept = Beams.roots(sum(len(part.rows) for part in parts), settings.num_beams, settings)
+    for part, own in zip(parts, found, strict=True):
+        kept.put(part.rows, own)
+    return kept
 
 
 def _continue(
@@ -153,29 +169,26 @@ def _continue(
     `logits` of shape (requests, width, n_tokens) are those of the level; `norm` of shape (requests, width) is the
     logarithm of the sum over the vocabulary.
     """
-    alive, k = beams.nodes >= 0, settings.num_beams
-    children = None
+    k, children = settings.num_beams, None
     if settings.do_sample or settings.normalize == "allowed":
         children = _children(part, logits, beams.nodes, depth=depth, k=k)
-    log_probs = _log_probs(part, logits, norm, children, settings.normalize, depth)
-    check_numbers(log_probs[alive], depth)
-    new = Beams.empty(len(beams.nodes), k)
+    log_probs = _log_probs(part, logits, norm, children, beams.nodes, settings.normalize, depth)
+    inside = None
     if keys is None:
         scores, rows, codes, nodes = part.trie.select(
             log_probs, beams.scores, beams.nodes, depth=depth, k=k, exclude=part.excluded, candidates=part.candidates
         )
-        new = new._replace(scores=scores, rows=np.maximum(rows, 0), codes=np.maximum(codes, 0), nodes=nodes)
+        rows, drawn, perturbed = np.maximum(rows, 0), None, None
     else:
-        assert children is not None
+        assert children is not None and beams.drawn is not None and beams.perturbed is not None
         rows, codes, nodes, drawn, perturbed = draw(children, beams.drawn, beams.perturbed, keys, k=k)
         request = np.arange(len(rows))[:, None]
         scores = beams.scores[request, rows] + log_probs[request, rows, codes]
-        new = new._replace(scores=scores, rows=rows, codes=codes, nodes=nodes, drawn=drawn, perturbed=perturbed)
-    if settings.outside:
+    if beams.inside is not None:
         assert norm is not None
         inside = beams.inside + (logits.logsumexp(dim=2) - norm).cpu().numpy()
-        new = new._replace(inside=np.take_along_axis(inside, new.rows, axis=1))
-    return new
+        inside = np.take_along_axis(inside, rows, axis=1)
+    return Beams(nodes, rows, np.maximum(codes, 0), scores, inside, drawn, perturbed)
 
 
 def _children(part: Part, logits: torch.Tensor, nodes: IntArray, *, depth: int, k: int) -> Selection:
@@ -198,6 +211,7 @@ def _log_probs(
     logits: torch.Tensor,
     norm: torch.Tensor | None,
     children: Selection | None,
+    nodes: IntArray,
     normalize: str,
     depth: int,
 ) -> FloatArray:
@@ -205,6 +219,8 @@ def _log_probs(
     size = part.trie.codebook_sizes[depth]
     if normalize == "full":
         assert norm is not None
+        norm = norm.to(logits.device)
+        _check_beams(norm.cpu().numpy(), nodes, depth)  # a sum is no number where one of its terms is none
         return (logits[..., :size] - norm[..., None]).cpu().numpy()
     if normalize == "allowed":
         assert children is not None
@@ -214,12 +230,23 @@ def _log_probs(
         logits = logits.masked_fill(torch.from_numpy(closed).to(logits.device), -torch.inf)
         # A beam without children has no probabilities, and needs none.
         return logits.log_softmax(dim=2)[..., :size].nan_to_num(nan=-torch.inf).cpu().numpy()
-    return logits.log_softmax(dim=2)[..., :size].cpu().numpy()
+    log_probs: FloatArray = logits.log_softmax(dim=2)[..., :size].cpu().numpy()
+    _check_beams(log_probs[..., 0], nodes, depth)  # none of a row is a number where one of its logits is none
+    return log_probs
+
+
+def _check_beams(values: FloatArray, nodes: IntArray, depth: int) -> None:
+    """Raise if the value of a live beam is NaN or infinite; both of shape (requests, width)."""
+    # Python adds some hundred numbers up before numpy has begun, see `Beams.n_live`; NaN is not below infinity.
+    if not sum(values.ravel().tolist()) < np.inf:
+        check_numbers(values[nodes >= 0], depth)
 
 
 def _chosen_tokens(parts: list[Part], codes: IntArray, depth: int) -> IntArray:
-    """Return the token of each chosen code; rows that belong to no part get some token of the model."""
-    tokens: IntArray = np.zeros(codes.shape, np.int64)
+    """Return the token of each chosen code."""
+    if len(parts) == 1:
+        return parts[0].vocab.level_tokens[depth][codes]
+    tokens: IntArray = np.empty(codes.shape, np.int64)
     for part in parts:
         tokens[part.rows] = part.vocab.level_tokens[depth][codes[part.rows]]
     return tokens
@@ -227,12 +254,18 @@ def _chosen_tokens(parts: list[Part], codes: IntArray, depth: int) -> IntArray:
 
 def _output(parts: list[Part], beams: Beams, settings: Settings, n_levels: int) -> BeamOutput:
     """Return ranks, the nodes of the last level, and what belongs to them."""
-    out = BeamOutput.empty(len(beams.nodes), settings.num_return, n_levels, outside=settings.outside)
+    best = beams.take(np.s_[:, : settings.num_return])
+    if len(parts) == 1:
+        return _output_of(parts[0], best)
+    out = BeamOutput.empty(len(best.nodes), settings.num_return, n_levels, outside=settings.outside)
     for part in parts:
-        own = beams.take(part.rows).take(np.s_[:, : settings.num_return])
-        found = BeamOutput.from_ranks(part.trie, own.nodes, own.scores)
-        out.items[part.rows], out.codes[part.rows], out.scores[part.rows], out.n_valid[part.rows] = found[:4]
-        if out.outside is not None:
-            lost = -np.expm1(np.minimum(own.inside, 0))
-            out.outside[part.rows] = np.where(own.nodes >= 0, lost, np.float32(np.nan))
+        out.put(part.rows, _output_of(part, best.take(part.rows)))
     return out
+
+
+def _output_of(part: Part, beams: Beams) -> BeamOutput:
+    found = BeamOutput.from_ranks(part.trie, beams.nodes, beams.scores)
+    if beams.inside is None:
+        return found
+    lost = -np.expm1(np.minimum(beams.inside, 0))
+    return found._replace(outside=np.where(beams.nodes >= 0, lost, np.float32(np.nan)))

@@ -11,7 +11,8 @@ from oracles import item_scores_oracle
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation import read_beams
-from semid.generation.probe import abilities
+from semid.generation.probe import Abilities, abilities
+from tests.generation.conftest import LEVEL_TOKENS
 
 
 def hugging_face(model, inputs, trie, vocab, num_beams, prompt_len):
@@ -412,10 +413,32 @@ def test_wrong_arguments(model, trie, vocab, make_inputs, arguments, error, mess
         semid.generate(model, make_inputs(2), **dict(trie=trie, vocab=vocab, num_beams=2) | arguments)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
-def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize):
+@pytest.mark.parametrize("split", [False, True], ids=["whole logits", "parts"])
+def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize, depth, value, split, monkeypatch):
+    """One column of one level is enough; some of the beams are dead."""
+    monkeypatch.setattr("semid.generation.beam.abilities", lambda _: Abilities(split=split, shared=False))
     broken = copy.deepcopy(model)
-    broken.get_output_embeddings().weight.data[vocab.level_tokens[0][3]] = torch.nan
-    message = "the model's logits are not numbers: expected numbers at level 0, got nan. Check its weights; float16 may"
-    with pytest.raises(InvalidValueError, match=re.escape(message)):
-        semid.generate(broken, make_inputs(1), trie=trie, vocab=vocab, num_beams=4, normalize=normalize)
+    head = torch.nn.Linear(*reversed(broken.get_output_embeddings().weight.shape))
+    head.weight.data.copy_(broken.get_output_embeddings().weight)
+    head.bias.data.zero_()[vocab.level_tokens[depth][3]] = value
+    broken.lm_head = head.eval()
+    level = 0 if normalize == "full" else depth  # the sum over the vocabulary has the token at each level
+    message = f"the model's logits are not numbers: expected numbers at level {level}, got "
+    with pytest.raises(InvalidValueError, match=re.escape(message) + "(nan|inf). Check its weights; float16 may"):
+        semid.generate(broken, make_inputs(3), trie=trie, vocab=vocab, num_beams=60, normalize=normalize)
+
+
+def test_a_model_that_is_trained_between_calls(model, trie, vocab, make_inputs):
+    """Nothing of the weights is kept, also where the tokens of a level are scattered rows of them."""
+    trained, options = copy.deepcopy(model), dict(trie=trie, vocab=vocab, num_beams=7, normalize="window")
+    before = semid.generate(trained, make_inputs(2), **options)
+    with torch.no_grad():
+        trained.get_output_embeddings().weight[list(LEVEL_TOKENS[-1])] *= -1
+    found = semid.generate(trained, make_inputs(2), **options)
+    expected = semid.generate(copy.deepcopy(trained), make_inputs(2), **options)
+    np.testing.assert_array_equal(found.items, expected.items)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert (found.items != before.items).any()

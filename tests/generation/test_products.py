@@ -7,7 +7,7 @@ import torch
 
 import semid
 from semid.generation import products
-from semid.generation.products import AVAILABLE, Products, linear
+from semid.generation.products import AVAILABLE, Products, linear, products_for
 
 
 @contextlib.contextmanager
@@ -64,3 +64,14 @@ def test_a_search_finds_the_same(any_model, trie, vocab, make_inputs, normalize,
         expected = semid.generate(any_model, make_inputs(3), **options)
     np.testing.assert_array_equal(found.items, expected.items)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="the processor has no AVX-512")
+def test_no_context_where_nothing_would_go_to_onednn():
+    """It costs every operation of a model's passes."""
+    cpu = torch.device("cpu")
+    assert isinstance(products_for(torch.float32, cpu), Products)
+    for context in (products_for(torch.bfloat16, cpu), products_for(torch.float32, torch.device("meta"))):
+        assert isinstance(context, contextlib.nullcontext)
+    with without_mkldnn():
+        assert isinstance(products_for(torch.float32, cpu), contextlib.nullcontext)
