@@ -13,7 +13,7 @@ Then the resolver makes the IDs unique.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 import semid
 from semid.errors import InvalidValueError
+from semid.quantizers import RECIPES, Training
 
 from .dataset import Task
 from .presets import Recipe
@@ -126,14 +127,16 @@ def make_identifiers(
         case "shared-specific-kmeans":
             quantizer = semid.SharedSpecificKMeans(codebook_size=size, seed=seed, progress=True, **two)
         case "gensar-rqvae":
-            quantizer = semid.SharedSpecificRQVAE(codebook_size=size, recipe="gensar", seed=seed, progress=True, **two)
+            gensar = replace(RECIPES["gensar"], training=_training(RECIPES["gensar"].training, recipe))
+            quantizer = semid.SharedSpecificRQVAE(codebook_size=size, recipe=gensar, seed=seed, progress=True, **two)
         case "separate-kmeans":
             two |= {"n_shared": 0, "n_specific": n_levels}
             quantizer = semid.SharedSpecificKMeans(codebook_size=size, seed=seed, progress=True, **two)
         case "residual-kmeans":
             quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), joined(views)
         case "rqvae":
-            quantizer, X = semid.RQVAE(n_levels, size, seed=seed, progress=True), joined(views)
+            training = _training(Training(), recipe)
+            quantizer, X = semid.RQVAE(n_levels, size, training=training, seed=seed, progress=True), joined(views)
         case "semantic-kmeans" | "collaborative-kmeans":
             view = recipe.identifier.removesuffix("-kmeans")
             quantizer, X = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True), views[view]
@@ -163,4 +166,12 @@ def make_identifiers(
         codebooks=codebooks,
         n_shared=len(resolution.codebook_sizes) if one_id else quantizer.n_shared,
         sids=semid.SemanticIds(item_keys, codes, codebook_sizes=resolution.codebook_sizes),
+    )
+
+
+def _training(usual: Training, recipe: Recipe) -> Training:
+    if recipe.network_epochs is None:
+        return usual
+    return replace(
+        usual, epochs=recipe.network_epochs, warmup_epochs=min(usual.warmup_epochs, recipe.network_epochs // 2)
     )

@@ -76,14 +76,7 @@ class RunFolder:
             If the folder holds a run that was asked for something else.
         """
         if (self.path / "run.json").is_file():
-            before, now = self._read("run.json"), json.loads(json.dumps(asked))
-            differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-            if differing:
-                key = differing[0]
-                raise InvalidValueError(
-                    f"{self.path} holds another run: expected {key} = {before.get(key)!r}, got {now.get(key)!r} "
-                    f"(differing: {', '.join(differing)}). Choose another --out."
-                )
+            self.compare(asked)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}."))
@@ -99,6 +92,17 @@ class RunFolder:
             room.rename(self.path)
         finally:
             shutil.rmtree(room, ignore_errors=True)
+
+    def compare(self, asked: Mapping[str, Any]) -> None:
+        """Raise InvalidValueError if the folder's run was asked for something else than what `asked` tells."""
+        before, now = self._read("run.json"), json.loads(json.dumps(asked))
+        differing = sorted(key for key in now if before.get(key) != now[key])
+        if differing:
+            key = differing[0]
+            raise InvalidValueError(
+                f"{self.path} holds another run: expected {key} = {before.get(key)!r}, got {now[key]!r} "
+                f"(differing: {', '.join(differing)}). Choose another --out."
+            )
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
         """Write model and tokenizer for `from_pretrained`."""

@@ -42,6 +42,9 @@ class Recipe:
         One of `gensar.identifiers.IDENTIFIERS`.
     codebook_size : int
         Codes per level; doubled until the items fill at most half of the possible IDs.
+    network_epochs : int or None
+        Epochs of the two identifiers that are made by networks; None: the published 500 of "gensar-rqvae", and what
+        `semid.RQVAE` does by itself.
     hidden_size, n_layers, n_heads, mlp_size : int
         Of the language model; `n_layers` counts for encoder and decoder each.
     dropout : float
@@ -95,6 +98,7 @@ class Recipe:
     n_specific: int = 1
     identifier: str = "residual-kmeans"
     codebook_size: int = 64
+    network_epochs: int | None = None
     hidden_size: int = 128
     n_layers: int = 3
     n_heads: int = 4
@@ -128,8 +132,9 @@ class Recipe:
 
 
 _TINY: dict[str, Any] = {
-    "n_users": 80, "codebook_size": 48, "hidden_size": 48, "n_layers": 2, "n_heads": 2, "mlp_size": 96,
-    "max_tokens": 128, "n_steps": 60, "tokens_per_step": 1024, "n_warmup": 10, "n_validations": 2, "n_valid_users": 20,
+    "n_users": 80, "codebook_size": 48, "network_epochs": 10, "hidden_size": 48, "n_layers": 2, "n_heads": 2,
+    "mlp_size": 96, "max_tokens": 128, "n_steps": 60, "tokens_per_step": 1024, "n_warmup": 10, "n_validations": 2,
+    "n_valid_users": 20,
 }  # fmt: skip
 
 # arXiv 2504.05730, released code and appendix: two shared and two specific levels of 256 codes, T5-small (d_model 512,
@@ -185,7 +190,9 @@ def recipe_for(preset: str, backbone: BackboneName) -> Recipe:
 def only_tasks(recipe: Recipe, tasks: str) -> Recipe:
     """Return the recipe for one task alone ("both": as it is): every event is written in the form of that task.
 
-    An event without a query stays a recommendation, also where search alone is evaluated.
+    An event without a query stays a recommendation, also where search alone is evaluated. A model that has learnt
+    search alone is not asked what it would recommend.
     """
     share = {"both": recipe.search_share, "recommendation": 0.0, "search": 1.0}[tasks]
-    return replace(recipe, tasks=tasks, search_share=share)
+    search_by = recipe.search_by if tasks == "both" else "search"
+    return replace(recipe, tasks=tasks, search_share=share, search_by=search_by)

@@ -49,9 +49,15 @@ def run(options: Options) -> dict[str, Any]:
     with watch("read data"):
         dataset = first_users(load_dataset(options.data), recipe.n_users)
     folder = RunFolder(options.out or default_folder(dataset, options))
+    asked = {
+        "data": dataset.name, "preset": options.preset, "backbone": options.backbone, "seed": options.seed,
+        "evaluation": options.evaluation, "decoder": options.decoder, "baselines": options.baselines,
+        "trainer": options.trainer, "recipe": dataclasses.asdict(recipe), "histories": fingerprint(dataset),
+    }  # fmt: skip
     if is_main_process():
         folder.check(resume=options.resume)
     if folder.results.is_file():
+        folder.compare(asked)
         results = folder.read_results()
         print(f"{folder.path} is finished; its table again:\n\n{results['table']}")
         return results
@@ -68,12 +74,7 @@ def run(options: Options) -> dict[str, Any]:
     backbone, model, language = make_reader(dataset, views, identifiers, backbone=options.backbone, recipe=recipe)
     model.to(device)
     evaluator = Evaluator(dataset, identifiers, language, recipe, decoder=options.decoder)
-    asked = {
-        "data": dataset.name, "preset": options.preset, "backbone": options.backbone, "seed": options.seed,
-        "evaluation": options.evaluation, "decoder": options.decoder, "baselines": options.baselines,
-        "trainer": options.trainer,
-        "recipe": dataclasses.asdict(recipe), "ids": identifiers.sids.fingerprint, "histories": fingerprint(dataset),
-    }  # fmt: skip
+    asked["ids"] = identifiers.sids.fingerprint
     if is_main_process():
         folder.open(asked, identifiers, language)
 

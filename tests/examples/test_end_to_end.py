@@ -134,6 +134,8 @@ def test_same_seed_same_table_also_after_ctrl_c(tiny, tmp_path, monkeypatch, cap
 
 def test_another_seed_does_not_resume(tiny, tmp_path, capsys):
     assert tiny() == 0
+    assert tiny("--resume", "--seed", "1") == 1  # nor is the table of the finished run shown as its own
+    assert "holds another run" in capsys.readouterr().err
     (tmp_path / "run" / "results.json").unlink()
     assert tiny("--resume", "--seed", "1") == 1
     assert "holds another run" in capsys.readouterr().err
@@ -200,5 +202,5 @@ def test_help_names_presets_and_backbones():
     done = subprocess.run(
         [sys.executable, script, "--help"], capture_output=True, text=True, check=True, cwd=os.sep, timeout=120
     )
-    assert "{tiny,small,paper}" in done.stdout
+    assert "{tiny,small,medium,paper}" in done.stdout
     assert "{causal,t5}" in done.stdout

@@ -5,6 +5,7 @@ import pytest
 from gensar.causal import CausalBackbone
 from gensar.identifiers import IDENTIFIERS, VIEW_OF, codebook_size_for, joined, make_identifiers
 from gensar.language import make_tokenizer, teach_ids
+from gensar.presets import recipe_for
 
 from semid.errors import InvalidValueError
 
@@ -48,7 +49,7 @@ def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe):
         "semantic": rng.standard_normal((300, 24)).astype(np.float32),
         "collaborative": rng.standard_normal((300, 8)).astype(np.float32),
     }
-    recipe = with_recipe(identifier=name, codebook_size=32)
+    recipe = with_recipe(identifier=name, codebook_size=32, network_epochs=4)
     joint = rng.standard_normal((300, 6)).astype(np.float32)
     made = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0, joint=joint)
     one_id = name in {"residual-kmeans", "rqvae", "semantic-kmeans", "collaborative-kmeans", "fused-biencoder"}
@@ -57,6 +58,17 @@ def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe):
         assert made.codes[view].shape == (300, 2) and len(np.unique(made.codes[view], axis=0)) == 300
         assert [book.shape[0] for book in made.codebooks[view]] == [32, 32]
     assert (made.codes["semantic"] == made.codes["collaborative"]).all() == one_id
+
+
+def test_networks_learn_for_the_epochs_of_the_recipe(with_recipe):
+    few = make_identifiers(
+        tuple(map(str, range(300))), two_views(), seed=0,
+        recipe=with_recipe(identifier="gensar-rqvae", codebook_size=32, network_epochs=3),
+    )  # fmt: skip
+    assert few.quantizer.recipe.training.epochs == 3
+    assert {preset: recipe_for(preset, "t5").network_epochs for preset in ("tiny", "small", "paper")} == {
+        "tiny": 10, "small": None, "paper": None,
+    }  # fmt: skip
 
 
 def two_views(n_items=300):

@@ -30,3 +30,4 @@ def test_one_task_alone_is_written_in_its_own_form():
     recipe = recipe_for("tiny", "causal")
     assert only_tasks(recipe, "both") == recipe
     assert [only_tasks(recipe, task).search_share for task in TASKS] == [recipe.search_share, 0.0, 1.0]
+    assert [only_tasks(recipe, task).search_by for task in TASKS] == [recipe.search_by, "search", "search"]
