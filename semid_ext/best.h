@@ -9,12 +9,13 @@
 
 #include "nodes.h"
 #include "quickselect.h"
+#include "vectors.h"
 
 /* Keys are pushed in blocks of at most so many. */
-enum { BLOCK = 128 };
+enum { BLOCK = 64 };
 
 typedef struct {
-    uint64_t *keys, *scratch; /* room of most + BLOCK each */
+    uint64_t *keys, *scratch; /* room of most + BLOCK + FEW each */
     int64_t n, k, most;       /* more than `most` keys are cut down to k */
     float threshold;          /* what a score must reach; never -inf, which no candidate has */
     int is_all;               /* no key was lost, and no score was stopped */
@@ -74,14 +75,12 @@ make_room(Best *best)
     best->threshold = score_of(least);
 }
 
-/* Sort keys that all differ, the largest first: runs of eight by counting who is larger, then merged, neither of which
- * has branches to guess wrong. */
-static inline void
-sort_best(Best *best)
+/* Write keys that all differ in order, the largest first: runs of eight by counting who is larger, then merged, neither
+ * of which has branches to guess wrong. Returns the one of the two that has them in the end. */
+static inline uint64_t *
+sort_keys_plain(uint64_t *from, uint64_t *to, int64_t n)
 {
     enum { RUN = 8 };
-    uint64_t *from = best->keys, *to = best->scratch;
-    const int64_t n = best->n;
     for (int64_t first = 0; first < n; first += RUN) {
         const int64_t length = n - first < RUN ? n - first : RUN;
         for (int64_t one = 0; one < length; one++) {
@@ -109,8 +108,55 @@ sort_best(Best *best)
             memcpy(to + at + middle - left, from + right, (size_t)(end - right) * sizeof *to);
         }
     }
-    best->scratch = from;
-    best->keys = to;
+    return to;
+}
+
+/* So many keys are compared with each other, FEW at a time; there is room for as many behind the last key. */
+enum { FEW = 16, SORTED_BY_COUNTING = 128 };
+
+#if defined(HAS_AVX2)
+/* The same for few keys: the slot of each is the number of those that are larger. */
+AVX2 static void
+sort_few_keys_avx2(uint64_t *from, uint64_t *to, int64_t n)
+{
+    const __m256i sign = _mm256_set1_epi64x(INT64_MIN); /* comparing takes them as signed */
+    for (int64_t first = 0; first < n; first += FEW) {
+        __m256i some[FEW / 4], slots[FEW / 4];
+        for (int at = 0; at < FEW / 4; at++) {
+            some[at] = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(from + first) + at), sign);
+            slots[at] = _mm256_setzero_si256();
+        }
+        for (int64_t other = 0; other < n; other++) {
+            const __m256i one = _mm256_xor_si256(_mm256_set1_epi64x((int64_t)from[other]), sign);
+            for (int at = 0; at < FEW / 4; at++)
+                slots[at] = _mm256_sub_epi64(slots[at], _mm256_cmpgt_epi64(one, some[at]));
+        }
+        uint64_t slot[FEW];
+        for (int at = 0; at < FEW / 4; at++)
+            _mm256_storeu_si256((__m256i *)slot + at, slots[at]);
+        for (int64_t at = 0; at < FEW && first + at < n; at++)
+            to[slot[at]] = from[first + at];
+    }
+}
+#endif
+
+/* Sort keys that all differ, the largest first. */
+static inline void
+sort_best(Best *best)
+{
+    uint64_t *sorted;
+#if defined(HAS_AVX2)
+    if (best->n <= SORTED_BY_COUNTING && has_avx2()) {
+        sort_few_keys_avx2(best->keys, best->scratch, best->n);
+        sorted = best->scratch;
+    }
+    else
+#endif
+        sorted = sort_keys_plain(best->keys, best->scratch, best->n);
+    if (sorted == best->scratch) {
+        best->scratch = best->keys;
+        best->keys = sorted;
+    }
 }
 
 #endif

@@ -8,6 +8,8 @@
 
 /* Items that are written at a time: what is known of them stays in the first-level cache. A multiple of 64. */
 enum { PIECE = 512 };
+/* Neighbours that are counted apart: their bits often belong in one word, which one would have to wait for. */
+enum { STRANDS = 4 };
 
 typedef struct {
     Keys keys;
@@ -17,7 +19,7 @@ typedef struct {
     uint64_t *forks;
     int pointer_size, out_size;
     int64_t *edges;  /* written so far, per level */
-    uint64_t *opens; /* per level, the bits of the 64 ranks that open an edge there */
+    uint64_t *opens; /* per strand and level, the bits of the 64 ranks that open an edge there */
     /* Of a piece. */
     int64_t first, n, bucket;
     uint64_t before; /* the prefix and the row of the item before the piece */
@@ -110,11 +112,15 @@ write_forks(Build *build, int code_size)
     uint64_t *opens = build->opens;
     for (int64_t at = 0; at < build->n; at += 64) {
         const int64_t n = build->n - at < 64 ? build->n - at : 64;
-        memset(opens, 0, (size_t)n_levels * sizeof *opens);
+        memset(opens, 0, (size_t)(STRANDS * n_levels) * sizeof *opens);
         for (int64_t bit = 0; bit < n; bit++)
-            opens[build->forked[at + bit]] |= UINT64_C(1) << bit;
-        for (int64_t level = 1; level < n_levels; level++) /* what opens an edge opens one on every later level */
-            opens[level] |= opens[level - 1];
+            opens[bit % STRANDS * n_levels + build->forked[at + bit]] |= UINT64_C(1) << bit;
+        for (int64_t level = 0; level < n_levels; level++) {
+            for (int64_t strand = 1; strand < STRANDS; strand++)
+                opens[level] |= opens[strand * n_levels + level];
+            if (level) /* what opens an edge opens one on every later level */
+                opens[level] |= opens[level - 1];
+        }
         for (int64_t level = n_explicit; level < n_levels - 1; level++)
             build->forks[(level - n_explicit) * build->n_words + (build->first + at) / 64] = opens[level];
         if (n_explicit)
@@ -130,9 +136,12 @@ write_flat_codes(Build *build, int out_size, int code_size)
     for (int64_t level = build->n_explicit; level < keys->n_levels; level++) {
         char *out = (char *)build->child_codes + (build->code_offsets[level] + build->first) * out_size;
         const int shift = shift_of(keys, level);
-        if (level < keys->n_key)
-            for (int64_t at = 0; at < build->n; at++)
-                put_number(out, at, low_bits(build->prefixes[at] >> shift, (int)keys->bits[level]), out_size);
+        if (level < keys->n_key) { /* what is written could be what is read, for all that a compiler sees in a struct */
+            const uint64_t *prefixes = build->prefixes, mask = low_bits(~UINT64_C(0), (int)keys->bits[level]);
+            const int64_t n = build->n;
+            for (int64_t at = 0; at < n; at++)
+                put_number(out, at, prefixes[at] >> shift & mask, out_size);
+        }
         else
             for (int64_t at = 0; at < build->n; at++)
                 put_number(out, at, code_of(build, at, level, 0, code_size), out_size);
@@ -184,7 +193,7 @@ fill_levels(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n)
 
     Py_BEGIN_ALLOW_THREADS
     build.edges = calloc((size_t)keys->n_levels, sizeof *build.edges);
-    build.opens = calloc((size_t)keys->n_levels, sizeof *build.opens);
+    build.opens = calloc((size_t)(STRANDS * keys->n_levels), sizeof *build.opens);
     if (build.edges && build.opens) {
         if (keys->n_position)
             FOR_SIZE(keys->code_size, build_pieces(&build, 0, 8, SIZE));

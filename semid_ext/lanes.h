@@ -1,4 +1,4 @@
-/* Scores by the group: the largest of each lane, and which of a group reach a threshold. */
+/* Many scores at a time: the largest of each lane, which of them reach a threshold, and a threshold that few reach. */
 #ifndef SEMID_LANES_H
 #define SEMID_LANES_H
 
@@ -8,123 +8,207 @@
 #include "nodes.h"
 #include "vectors.h"
 
-/* Neighbouring scores that are looked at together. */
-enum { GROUP = 16 };
+/* Scores of neighbours that fall into lanes side by side, and those that one word of bits tells about. */
+enum { GROUP = 16, WORD = 64 };
 /* Bytes between what is read and what is fetched: the processor's own fetching stops at each page. */
 enum { AHEAD = 4096 };
 
-/* Raise each of GROUP lanes to the largest of every GROUP-th of n scores; what is not a number raises none. */
-INLINED void
-raise_lanes_from(int64_t first, float *lanes, const float *log_probs, float base, int64_t n)
+/* Rows of scores: row r is bases[beams[r]] plus each of the `size` scores from beams[r] * size on. */
+typedef struct {
+    const float *scores, *bases;
+    const int64_t *beams;
+    int64_t n, size;
+} Rows;
+
+/* Lanes to raise, GROUP of them and then the next GROUP, from the first again behind the last. */
+typedef struct {
+    float *lanes;
+    int64_t n, next;
+} Lanes;
+
+INLINED float *
+next_group(Lanes *lanes)
 {
-    for (; first < n; first++) {
-        const float score = base + log_probs[first];
-        float *lane = lanes + first % GROUP;
+    float *group = lanes->lanes + lanes->next;
+    lanes->next = lanes->next + GROUP == lanes->n ? 0 : lanes->next + GROUP;
+    return group;
+}
+
+/* Raise each of GROUP lanes to the largest of every GROUP-th score, from `at` on; what is not a number raises none. */
+INLINED void
+raise_group_from(int64_t at, float *group, const float *scores, float base, int64_t n)
+{
+    for (; at < n; at++) {
+        const float score = base + scores[at];
+        float *lane = group + at % GROUP;
         *lane = score > *lane ? score : *lane;
     }
 }
 
-/* Write which of the scores from `first` on reach the threshold behind the n_reached positions written so far. */
-INLINED int64_t
-list_reaching_from(int64_t first, const float *log_probs, float base, float threshold, int64_t n, uint32_t *reached,
-                   int64_t n_reached)
+/* The bits of the scores that reach a threshold, of which at most WORD are told, from `at` on. */
+INLINED uint64_t
+reaching_from(int64_t at, const float *scores, float base, float threshold, int64_t n)
 {
-    for (; first < n; first++) {
-        reached[n_reached] = (uint32_t)first;
-        n_reached += base + log_probs[first] >= threshold;
-    }
-    return n_reached;
+    uint64_t bits = 0;
+    for (; at < n; at++)
+        bits |= (uint64_t)(base + scores[at] >= threshold) << at;
+    return bits;
 }
 
-#if defined(HAS_AVX2)
-__attribute__((target("avx2"))) static inline void
-raise_lanes_avx2(float *lanes, const float *log_probs, float base, int64_t n)
-{
-    const __m256 bases = _mm256_set1_ps(base);
-    __m256 a = _mm256_loadu_ps(lanes), b = _mm256_loadu_ps(lanes + 8);
-    int64_t first = 0;
-    for (; first + GROUP <= n; first += GROUP) { /* the maximum returns its second operand where one is no number */
-        PREFETCH((const char *)(log_probs + first) + AHEAD);
-        a = _mm256_max_ps(_mm256_add_ps(bases, _mm256_loadu_ps(log_probs + first)), a);
-        b = _mm256_max_ps(_mm256_add_ps(bases, _mm256_loadu_ps(log_probs + first + 8)), b);
-    }
-    _mm256_storeu_ps(lanes, a);
-    _mm256_storeu_ps(lanes + 8, b);
-    raise_lanes_from(first, lanes, log_probs, base, n);
-}
+#define LEAST(a, b) ((a) < (b) ? (a) : (b))
 
-__attribute__((target("avx2"))) static inline int64_t
-list_reaching_avx2(const float *log_probs, float base, float threshold, int64_t n, uint32_t *reached)
-{
-    const __m256 bases = _mm256_set1_ps(base), least = _mm256_set1_ps(threshold);
-    int64_t first = 0, n_reached = 0;
-    for (; first + 32 <= n; first += 32) {
-        __m256 reach[4];
-        for (int at = 0; at < 4; at++)
-            reach[at] = _mm256_cmp_ps(_mm256_add_ps(bases, _mm256_loadu_ps(log_probs + first + 8 * at)), least,
-                                      _CMP_GE_OQ);
-        const __m256 any = _mm256_or_ps(_mm256_or_ps(reach[0], reach[1]), _mm256_or_ps(reach[2], reach[3]));
-        if (_mm256_testz_si256(_mm256_castps_si256(any), _mm256_castps_si256(any)))
-            continue;
-        unsigned bits = 0;
-        for (int at = 0; at < 4; at++)
-            bits |= (unsigned)_mm256_movemask_ps(reach[at]) << 8 * at;
-        for (; bits; bits &= bits - 1)
-            reached[n_reached++] = (uint32_t)(first + lowest_bit(bits));
+/* The loops over rows, for a way to raise a group and a way to tell a word. Each group has `length` scores of a row.
+ * The words begin at score *at of row *row, and end there when there is no room for more: then both say where to go on.
+ * The place of a word is that of its first score among all beams'. */
+#define DEFINE_ROWS(TARGET, RAISE_LANES, RAISE_GROUP, MARK_REACHING, REACHING)                                       \
+    TARGET static void RAISE_LANES(const Rows *rows, int64_t length, Lanes *lanes)                                  \
+    {                                                                                                               \
+        for (int64_t row = 0; row < rows->n; row++) {                                                               \
+            const float *scores = rows->scores + rows->beams[row] * rows->size, base = rows->bases[rows->beams[row]]; \
+            for (int64_t at = 0; at < rows->size; at += length)                                                     \
+                RAISE_GROUP(next_group(lanes), scores + at, base, LEAST(length, rows->size - at));                  \
+        }                                                                                                           \
+    }                                                                                                               \
+    TARGET static int64_t MARK_REACHING(const Rows *rows, float threshold, int64_t *row, int64_t *at, int64_t room, \
+                                        uint64_t *words, uint32_t *places)                                          \
+    {                                                                                                               \
+        int64_t n = 0;                                                                                              \
+        for (; *row < rows->n; *at = 0, ++*row) {                                                                   \
+            const int64_t first = rows->beams[*row] * rows->size;                                                   \
+            const float *scores = rows->scores + first, base = rows->bases[rows->beams[*row]];                      \
+            for (; *at < rows->size; *at += WORD, n++) {                                                            \
+                if (n == room)                                                                                      \
+                    return n;                                                                                       \
+                words[n] = REACHING(scores + *at, base, threshold, LEAST(WORD, rows->size - *at));                  \
+                places[n] = (uint32_t)(first + *at);                                                                \
+            }                                                                                                       \
+        }                                                                                                           \
+        return n;                                                                                                   \
     }
-    return list_reaching_from(first, log_probs, base, threshold, n, reached, n_reached);
-}
-#endif
 
-/* Raise GROUP lanes. */
 INLINED void
-raise_lanes(float *lanes, const float *log_probs, float base, int64_t n)
+raise_group(float *group, const float *scores, float base, int64_t n)
 {
-    int64_t first = 0;
-#if defined(HAS_AVX2)
-    if (has_avx2()) {
-        raise_lanes_avx2(lanes, log_probs, base, n);
-        return;
-    }
-#endif
+    int64_t at = 0;
 #if defined(__SSE2__)
     const __m128 bases = _mm_set1_ps(base);
-    __m128 lane[4];
-    for (int at = 0; at < 4; at++)
-        lane[at] = _mm_loadu_ps(lanes + 4 * at);
-    for (; first + GROUP <= n; first += GROUP)
-        for (int at = 0; at < 4; at++)
-            lane[at] = _mm_max_ps(_mm_add_ps(bases, _mm_loadu_ps(log_probs + first + 4 * at)), lane[at]);
-    for (int at = 0; at < 4; at++)
-        _mm_storeu_ps(lanes + 4 * at, lane[at]);
+    __m128 lanes[4];
+    for (int i = 0; i < 4; i++)
+        lanes[i] = _mm_loadu_ps(group + 4 * i);
+    for (; at + GROUP <= n; at += GROUP) /* the maximum returns its second operand where one is no number */
+        for (int i = 0; i < 4; i++)
+            lanes[i] = _mm_max_ps(_mm_add_ps(bases, _mm_loadu_ps(scores + at + 4 * i)), lanes[i]);
+    for (int i = 0; i < 4; i++)
+        _mm_storeu_ps(group + 4 * i, lanes[i]);
 #endif
-    raise_lanes_from(first, lanes, log_probs, base, n);
+    raise_group_from(at, group, scores, base, n);
 }
 
-/* Write the positions of the scores that reach the threshold, in order, and return how many they are; `reached` has
- * room for all n and one more. */
-INLINED int64_t
-list_reaching(const float *log_probs, float base, float threshold, int64_t n, uint32_t *reached)
+INLINED uint64_t
+reaching(const float *scores, float base, float threshold, int64_t n)
 {
-    int64_t first = 0, n_reached = 0;
-#if defined(HAS_AVX2)
-    if (has_avx2())
-        return list_reaching_avx2(log_probs, base, threshold, n, reached);
-#endif
+    uint64_t bits = 0;
+    int64_t at = 0;
 #if defined(__SSE2__)
     const __m128 bases = _mm_set1_ps(base), least = _mm_set1_ps(threshold);
-    for (; first + GROUP <= n; first += GROUP) {
-        __m128i reach[4];
-        for (int at = 0; at < 4; at++)
-            reach[at] = _mm_castps_si128(
-                _mm_cmpge_ps(_mm_add_ps(bases, _mm_loadu_ps(log_probs + first + 4 * at)), least));
-        unsigned bits = (unsigned)_mm_movemask_epi8(
-            _mm_packs_epi16(_mm_packs_epi32(reach[0], reach[1]), _mm_packs_epi32(reach[2], reach[3])));
-        for (; bits; bits &= bits - 1)
-            reached[n_reached++] = (uint32_t)(first + lowest_bit(bits));
+    for (; at + 4 <= n; at += 4) {
+        const __m128 reach = _mm_cmpge_ps(_mm_add_ps(bases, _mm_loadu_ps(scores + at)), least);
+        bits |= (uint64_t)(unsigned)_mm_movemask_ps(reach) << at;
     }
 #endif
-    return list_reaching_from(first, log_probs, base, threshold, n, reached, n_reached);
+    return bits | reaching_from(at, scores, base, threshold, n);
+}
+
+DEFINE_ROWS(, raise_lanes_plain, raise_group, mark_reaching_plain, reaching)
+
+#if defined(HAS_AVX2)
+AVX2 INLINED void
+raise_group_avx2(float *group, const float *scores, float base, int64_t n)
+{
+    const __m256 bases = _mm256_set1_ps(base);
+    __m256 a = _mm256_loadu_ps(group), b = _mm256_loadu_ps(group + 8);
+    int64_t at = 0;
+    for (; at + GROUP <= n; at += GROUP) {
+        PREFETCH((const char *)(scores + at) + AHEAD);
+        a = _mm256_max_ps(_mm256_add_ps(bases, _mm256_loadu_ps(scores + at)), a);
+        b = _mm256_max_ps(_mm256_add_ps(bases, _mm256_loadu_ps(scores + at + 8)), b);
+    }
+    _mm256_storeu_ps(group, a);
+    _mm256_storeu_ps(group + 8, b);
+    raise_group_from(at, group, scores, base, n);
+}
+
+AVX2 INLINED uint64_t
+reaching_avx2(const float *scores, float base, float threshold, int64_t n)
+{
+    const __m256 bases = _mm256_set1_ps(base), least = _mm256_set1_ps(threshold);
+    uint64_t bits = 0;
+    int64_t at = 0;
+    for (; at + 8 <= n; at += 8) {
+        const __m256 reach = _mm256_cmp_ps(_mm256_add_ps(bases, _mm256_loadu_ps(scores + at)), least, _CMP_GE_OQ);
+        bits |= (uint64_t)(unsigned)_mm256_movemask_ps(reach) << at;
+    }
+    return bits | reaching_from(at, scores, base, threshold, n);
+}
+
+DEFINE_ROWS(AVX2, raise_lanes_avx2, raise_group_avx2, mark_reaching_avx2, reaching_avx2)
+
+AVX512 INLINED void
+raise_group_avx512(float *group, const float *scores, float base, int64_t n)
+{
+    const __m512 bases = _mm512_set1_ps(base);
+    __m512 lanes = _mm512_loadu_ps(group);
+    int64_t at = 0;
+    for (; at + GROUP <= n; at += GROUP) {
+        PREFETCH((const char *)(scores + at) + AHEAD);
+        lanes = _mm512_max_ps(_mm512_add_ps(bases, _mm512_loadu_ps(scores + at)), lanes);
+    }
+    const __mmask16 rest = (__mmask16)((1u << (n - at)) - 1);
+    lanes = _mm512_mask_max_ps(lanes, rest, _mm512_add_ps(bases, _mm512_maskz_loadu_ps(rest, scores + at)), lanes);
+    _mm512_storeu_ps(group, lanes);
+}
+
+AVX512 INLINED uint64_t
+reaching_avx512(const float *scores, float base, float threshold, int64_t n)
+{
+    const __m512 bases = _mm512_set1_ps(base), least = _mm512_set1_ps(threshold);
+    uint64_t bits = 0;
+    int64_t at = 0;
+    for (; at + GROUP <= n; at += GROUP)
+        bits |= (uint64_t)_mm512_cmp_ps_mask(_mm512_add_ps(bases, _mm512_loadu_ps(scores + at)), least, _CMP_GE_OQ)
+                << at;
+    return bits | reaching_from(at, scores, base, threshold, n);
+}
+
+DEFINE_ROWS(AVX512, raise_lanes_avx512, raise_group_avx512, mark_reaching_avx512, reaching_avx512)
+#endif
+
+/* Raise lanes to the scores of rows. */
+INLINED void
+raise_lanes(const Rows *rows, int64_t length, Lanes *lanes)
+{
+#if defined(HAS_AVX2)
+    if (has_avx512())
+        raise_lanes_avx512(rows, length, lanes);
+    else if (has_avx2())
+        raise_lanes_avx2(rows, length, lanes);
+    else
+#endif
+        raise_lanes_plain(rows, length, lanes);
+}
+
+/* Mark the scores of rows that reach a threshold, and return how many words tell about them. */
+INLINED int64_t
+mark_reaching(const Rows *rows, float threshold, int64_t *row, int64_t *at, int64_t room, uint64_t *words,
+              uint32_t *places)
+{
+#if defined(HAS_AVX2)
+    if (has_avx512())
+        return mark_reaching_avx512(rows, threshold, row, at, room, words, places);
+    if (has_avx2())
+        return mark_reaching_avx2(rows, threshold, row, at, room, words, places);
+#endif
+    return mark_reaching_plain(rows, threshold, row, at, room, words, places);
 }
 
 /* The scores as integers in the same order, and back; they are overwritten. */

@@ -31,7 +31,7 @@ fill_few(char *row, int64_t first, int64_t last, const void *value, int size)
 #if defined(__SSE2__)
 /* Fill whole lines with half of one that repeats, into the caches or around them. */
 #if defined(HAS_AVX2)
-__attribute__((target("avx2"))) static inline void
+AVX2 static inline void
 fill_lines_avx2(char *lines, int64_t n_lines, const char *pattern, int is_streamed)
 {
     const __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)pattern);

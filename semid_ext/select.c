@@ -15,6 +15,8 @@
 enum { FETCHED = 4 };
 /* A node of a flat level with so many items to a child is read by the bits that say where children begin. */
 enum { CROWDNESS = 2 };
+/* Words of bits that are taken at a time. */
+enum { MOST_WORDS = 128 };
 
 typedef struct {
     Trie trie;
@@ -27,12 +29,12 @@ typedef struct {
     int is_limited, is_filtered;
     float *scores;
     int64_t *rows, *codes, *children; /* k each */
-    /* Room for one request: where the children of each beam are and how many, the beams of dense nodes, the first excluded rank at
-     * or behind each beam's first (-1 while nobody asked), the scores of all other children with their places, the
-     * codes of a row that reach the threshold, lanes. */
+    /* Room for one request: where the children of each beam are and how many, the beams of dense nodes, the first
+     * excluded rank at or behind each beam's first (-1 while nobody asked), the scores of all other children with their
+     * places, lanes. */
     int64_t *firsts, *lasts, *counts, *dense, *first_excluded;
     float *values, *lanes;
-    uint32_t *places, *reached;
+    uint32_t *places;
     int64_t n_dense, n_values, n_children, values_room, lanes_room, most_wanted;
     Best best;
 } Step;
@@ -248,6 +250,22 @@ score_request(Step *step, const void *codes, int code_size)
     return 0;
 }
 
+/* The scores of all codes of dense nodes. */
+INLINED Rows
+dense_rows(const Step *step)
+{
+    return (Rows){step->log_probs, step->start, step->dense, step->n_dense, step->size};
+}
+
+/* The scores of the children of all other nodes, which one row holds. */
+INLINED Rows
+value_rows(const Step *step)
+{
+    static const float base = 0.0f;
+    static const int64_t beam = 0;
+    return (Rows){step->values, &base, &beam, 1, step->n_values};
+}
+
 /* A score that `wanted` children reach, or almost as many: every score falls into one of a few lanes, and a lane's
  * largest is one child, or in a dense node now and then a code without one. */
 static float
@@ -258,58 +276,60 @@ likely_threshold(Step *step, int64_t wanted)
         return -INFINITY;
     if (n_codes > step->n_children)
         wanted = wanted * n_codes / step->n_children + wanted / 4 + 1;
-    const int64_t width = (3 * wanted + GROUP - 1) / GROUP * GROUP;
-    if (width > step->lanes_room)
+    Lanes lanes = {step->lanes, (3 * wanted + GROUP - 1) / GROUP * GROUP, 0};
+    if (lanes.n > step->lanes_room)
         return -INFINITY;
-    float *lanes = step->lanes;
-    for (int64_t lane = 0; lane < width; lane++)
-        lanes[lane] = -INFINITY;
-    int64_t first = 0;
-    /* Rows that are fewer than the groups of lanes are taken in pieces, so that each lane has some of the scores. */
-    const int64_t n_pieces = step->n_dense ? (width / GROUP + step->n_dense - 1) / step->n_dense : 1;
-    const int64_t length = ((step->size + n_pieces - 1) / n_pieces + GROUP - 1) / GROUP * GROUP;
-    for (int64_t dense = 0; dense < step->n_dense; dense++) {
-        const int64_t beam = step->dense[dense];
-        const float *log_probs = step->log_probs + beam * step->size;
-        for (int64_t at = 0; at < step->size; at += length) {
-            const int64_t n = step->size - at < length ? step->size - at : length;
-            raise_lanes(lanes + first, log_probs + at, step->start[beam], n);
-            first = first + GROUP == width ? 0 : first + GROUP;
+    for (int64_t lane = 0; lane < lanes.n; lane++)
+        lanes.lanes[lane] = -INFINITY;
+    if (step->n_dense) {
+        /* Rows that are fewer than the groups of lanes are taken in pieces, so that each lane has some scores. */
+        const Rows rows = dense_rows(step);
+        const int64_t n_pieces = (lanes.n / GROUP + rows.n - 1) / rows.n;
+        raise_lanes(&rows, ((rows.size + n_pieces - 1) / n_pieces + GROUP - 1) / GROUP * GROUP, &lanes);
+    }
+    const Rows values = value_rows(step);
+    raise_lanes(&values, GROUP, &lanes);
+    return reached_by(lanes.lanes, lanes.n, wanted);
+}
+
+/* Push the keys of the children that reach the threshold, of dense nodes or of all others. */
+INLINED void
+push_rows(Step *step, const Rows *rows, int are_dense, const void *codes, int code_size)
+{
+    uint64_t words[MOST_WORDS];
+    uint32_t firsts[MOST_WORDS];
+    int64_t hits[MOST_WORDS], row = 0, at = 0;
+    Best *best = &step->best;
+    while (row < rows->n) {
+        const int64_t n = mark_reaching(rows, best->threshold, &row, &at, MOST_WORDS, words, firsts);
+        int64_t n_hits = 0;
+        for (int64_t word = 0; word < n; word++) { /* most words are empty: no branch has to be guessed for them */
+            hits[n_hits] = word;
+            n_hits += words[word] != 0;
+        }
+        for (int64_t hit = 0; hit < n_hits; hit++) {
+            uint64_t bits = words[hits[hit]];
+            const uint32_t first = firsts[hits[hit]], beam = are_dense ? first / (uint32_t)step->size : 0;
+            const int is_full = are_dense && step->counts[beam] == step->size;
+            make_room(best);
+            for (; bits; bits &= bits - 1) {
+                const uint32_t place = first + (uint32_t)lowest_bit(bits);
+                if (!are_dense)
+                    best->keys[best->n++] = key_of(step->values[place], step->places[place]);
+                else if (is_full || find_child(step, codes, beam, place - beam * (uint32_t)step->size, code_size) >= 0)
+                    best->keys[best->n++] = key_of(step->start[beam] + step->log_probs[place], place);
+            }
         }
     }
-    for (int64_t at = 0; at < step->n_values; at += GROUP) {
-        raise_lanes(lanes + first, step->values + at, 0.0f, step->n_values - at < GROUP ? step->n_values - at : GROUP);
-        first = first + GROUP == width ? 0 : first + GROUP;
-    }
-    return reached_by(lanes, width, wanted);
 }
 
 /* Keep the keys of the children that reach the threshold. */
 INLINED void
 push_reaching(Step *step, const void *codes, int code_size)
 {
-    Best *best = &step->best;
-    for (int64_t dense = 0; dense < step->n_dense; dense++) {
-        const int64_t beam = step->dense[dense];
-        const float *log_probs = step->log_probs + beam * step->size, base = step->start[beam];
-        const int is_full = step->counts[beam] == step->size;
-        const int64_t n = list_reaching(log_probs, base, best->threshold, step->size, step->reached);
-        for (int64_t at = 0; at < n; at++) {
-            const uint32_t code = step->reached[at];
-            if (at % BLOCK == 0)
-                make_room(best);
-            if (is_full || find_child(step, codes, beam, code, code_size) >= 0)
-                best->keys[best->n++] = key_of(base + log_probs[code], (uint32_t)(beam * step->size) + code);
-        }
-    }
-    for (int64_t first = 0; first < step->n_values; first += BLOCK) {
-        const float *values = step->values + first;
-        make_room(best);
-        const int64_t n = list_reaching(values, 0.0f, best->threshold,
-                                        step->n_values - first < BLOCK ? step->n_values - first : BLOCK, step->reached);
-        for (int64_t at = 0; at < n; at++)
-            best->keys[best->n++] = key_of(values[step->reached[at]], step->places[first + step->reached[at]]);
-    }
+    const Rows dense = dense_rows(step), values = value_rows(step);
+    push_rows(step, &dense, 1, codes, code_size);
+    push_rows(step, &values, 0, codes, code_size);
 }
 
 /* Tell whether a request may reach no item below a child of a beam. */
@@ -352,7 +372,7 @@ make_room_for_keys(Step *step, int64_t wanted)
 {
     if (wanted <= step->most_wanted)
         return 0;
-    const size_t n_keys = (size_t)(2 * wanted + BLOCK + 1);
+    const size_t n_keys = (size_t)(2 * wanted + BLOCK + FEW);
     step->most_wanted = wanted;
     step->lanes_room = 4 * (wanted + GROUP);
     free(step->best.keys);
@@ -362,6 +382,19 @@ make_room_for_keys(Step *step, int64_t wanted)
     step->best.scratch = malloc(n_keys * sizeof(uint64_t));
     step->lanes = malloc((size_t)step->lanes_room * sizeof(float));
     return step->best.keys && step->best.scratch && step->lanes ? 0 : -1;
+}
+
+/* Tell whether all nodes are nodes of their depth, or -1. */
+static int
+are_nodes(const Trie *trie, int64_t depth, const int64_t *nodes, int64_t n)
+{
+    const uint64_t n_nodes
+        = (uint64_t)(depth <= trie->n_explicit ? trie->node_offsets[depth + 1] - trie->node_offsets[depth] - 1
+                                               : trie->n_items);
+    uint64_t n_others = 0;
+    for (int64_t at = 0; at < n; at++)
+        n_others += (uint64_t)nodes[at] + 1 > n_nodes;
+    return n_others == 0;
 }
 
 /* One request; -1 where memory is out. */
@@ -413,11 +446,15 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
         return wrong_lengths("select", &arguments);
     step.are_distinct = step.depth < step.trie.n_explicit || step.depth == step.trie.n_levels - 1;
 
+    if (!are_nodes(&step.trie, step.depth, ARRAY(int64_t, NODES), n_requests * step.n_beams)) {
+        release_arguments(&arguments);
+        Py_RETURN_FALSE;
+    }
+
     int failed = 0;
     Py_BEGIN_ALLOW_THREADS
     step.firsts = malloc((size_t)(5 * step.n_beams + 1) * sizeof(int64_t));
-    step.reached = malloc((size_t)((step.size > BLOCK ? step.size : BLOCK) + 1) * sizeof(uint32_t));
-    failed = !step.firsts || !step.reached;
+    failed = !step.firsts;
     step.lasts = step.firsts + step.n_beams;
     step.counts = step.lasts + step.n_beams;
     step.dense = step.counts + step.n_beams;
@@ -443,7 +480,6 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
     free(step.firsts);
     free(step.values);
     free(step.places);
-    free(step.reached);
     free(step.lanes);
     free(step.best.keys);
     free(step.best.scratch);
@@ -451,5 +487,5 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
     release_arguments(&arguments);
     if (failed)
         return PyErr_NoMemory();
-    Py_RETURN_NONE;
+    Py_RETURN_TRUE;
 }

@@ -1,7 +1,7 @@
 """The inner loops, and the switch between their implementations.
 
 Two back ends carry the same names and signatures: Numba (``semid/kernels/*.py``) and, where it was built, plain C
-(``semid_ext``). A kernel takes arrays only, writes into arrays that the caller made, and never raises.
+(``semid_ext``). A kernel takes arrays only, writes into arrays that the caller made, and raises nothing about them.
 """
 
 import functools
@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from semid.errors import InvalidValueError, OptionalDependencyError
 
@@ -75,13 +76,13 @@ def active() -> str:
     return name
 
 
-def kernel(name: str) -> Callable[..., None]:
+def kernel(name: str) -> Callable[..., Any]:
     """Return one kernel of the back end in use."""
     return _load(active(), name)
 
 
 @functools.cache  # looking a module up costs as much as a small step
-def _load(backend: str, name: str) -> Callable[..., None]:
+def _load(backend: str, name: str) -> Callable[..., Any]:
     module = "semid_ext._core" if backend == "ext" else NUMBA_MODULES[name]
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 

@@ -181,13 +181,14 @@ def select(
     out_rows: IntArray,
     out_codes: IntArray,
     out_nodes: IntArray,
-) -> None:
+) -> bool:
     """Write the best children over all beams of each request, best first; ties to the lower beam, then lower code.
 
     `log_probs` (requests, beams, codes), `start` and `nodes` (requests, beams); ``excluded[exclude_starts[r]:
     exclude_starts[r + 1]]`` are the sorted ranks that request r must not reach; where ``limited[r]`` is not 0,
     `candidates` are, in the same layout, the only ones that it may. Slots that cannot be filled get score -inf and -1.
-    A child whose score is -inf or NaN is no candidate.
+    A child whose score is -inf or NaN is no candidate. Returns False, and writes nothing, where `nodes` holds what is
+    no node of the depth and not -1.
     """
     n_requests, n_beams, size = log_probs.shape
     k = out_scores.shape[1]
@@ -202,6 +203,14 @@ def select(
     keys, winners = np.empty(GROUP, np.uint64), np.empty(GROUP, np.uint64)
     reached, lanes, one = np.empty(size + 1, np.int64), np.empty(GROUP, np.float32), np.empty(1, np.float32)
     n: Any = 0
+
+    n_nodes = n_items if depth > n_explicit else node_offsets[depth + 1] - node_offsets[depth] - 1
+    n_others = np.int64(0)
+    for request in range(n_requests):
+        for beam in range(n_beams):
+            n_others += np.int64(nodes[request, beam] < -1 or nodes[request, beam] >= n_nodes)
+    if n_others > 0:
+        return False
 
     for request in range(n_requests):
         first_excluded, last_excluded = exclude_starts[request], exclude_starts[request + 1]
@@ -361,3 +370,4 @@ def select(
         for slot in range(slots, k):
             out_scores[request, slot] = NEG_INF
             out_rows[request, slot] = out_codes[request, slot] = out_nodes[request, slot] = -1
+    return True
