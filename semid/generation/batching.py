@@ -1,11 +1,37 @@
 """Prompts of any lengths in batches: like with like, no more at a time than memory holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-__all__ = ["batches", "bytes_per_token", "padded"]
+from semid.errors import InvalidTypeError
+
+__all__ = ["batches", "bytes_per_token", "check_prompts", "padded"]
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def check_prompts(prompts: Iterable[Any]) -> list[IntArray]:
+    """Return the token ids of each prompt, or raise an error that says which one is something else."""
+    if isinstance(prompts, Mapping | str) or not isinstance(prompts, Iterable):
+        raise InvalidTypeError(
+            f"prompts have a wrong type: expected a sequence of lists of token ids, got {type(prompts).__name__}. "
+            "Pass tokenizer(texts)['input_ids'], without padding."
+        )
+    return [_token_ids(prompt, row) for row, prompt in enumerate(prompts)]
+
+
+def _token_ids(prompt: Any, row: int) -> IntArray:
+    array = np.asarray(prompt.cpu() if isinstance(prompt, torch.Tensor) else prompt)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InvalidTypeError(
+            f"a prompt is no list of token ids: expected integers of shape (length,), got {array.dtype} of shape "
+            f"{array.shape} as prompt {row}. Pass tokenizer(texts)['input_ids'], without padding."
+        )
+    return array.astype(np.int64)
 
 
 def batches(lengths: Sequence[int], *, extra: int, most_tokens: int) -> Iterator[list[int]]:
@@ -40,7 +66,7 @@ def bytes_per_token(model: Any) -> int:
     return int((kept + passing) * model.dtype.itemsize)
 
 
-def padded(prompts: Sequence[Sequence[int]], model: Any) -> dict[str, torch.Tensor]:
+def padded(prompts: Sequence[Any], model: Any) -> dict[str, torch.Tensor]:
     """Return ``input_ids`` and ``attention_mask`` of prompts: padded on the left, on the right for an encoder."""
     longest = max(len(prompt) for prompt in prompts)
     input_ids = torch.full((len(prompts), longest), getattr(model.config, "pad_token_id", None) or 0)

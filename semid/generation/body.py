@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.products import products_for
 
 __all__ = ["Body", "accepted_arguments", "is_plain"]
@@ -69,7 +69,7 @@ class Body:
                 return_dict=True,
                 **{name: value for name, value in optional.items() if name in self.accepted},
             )
-        features = output.last_hidden_state if self.split else output.logits
+        features = self._features(output)
         return features[:, -1:] if last else features, cache_of(self.model, output)
 
     def answer(
@@ -103,7 +103,7 @@ class Body:
             options["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoded)
         with self.products:
             output = self.inner(**options)
-        return output.last_hidden_state if self.split else output.logits, cache_of(self.model, output)
+        return self._features(output), cache_of(self.model, output)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Run the encoder of an encoder-decoder; return what it wrote, shape (rows, length, dim)."""
@@ -111,6 +111,15 @@ class Body:
         with self.products:
             encoded: torch.Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)[0]
         return encoded
+
+    def _features(self, output: Any) -> torch.Tensor:
+        features: torch.Tensor | None = getattr(output, "last_hidden_state" if self.split else "logits", None)
+        if features is None:
+            raise InvalidTypeError(
+                f"model has a wrong type: expected one that returns logits, got {type(self.model).__name__}. "
+                "Pass the model with its language modelling head, whose generate you would call."
+            )
+        return features
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:

@@ -8,7 +8,7 @@ import torch
 
 from semid._progress import progress_bar
 from semid.errors import InvalidValueError
-from semid.generation.batching import batches, bytes_per_token, padded
+from semid.generation.batching import batches, bytes_per_token, check_prompts, padded
 from semid.generation.beam import prepare, run
 from semid.generation.inputs import check_count
 from semid.generation.output import BeamOutput
@@ -119,7 +119,8 @@ class Generator:
         BeamOutput
             Its rows in the order of `prompts`.
         """
-        lengths = [len(prompt) for prompt in prompts]
+        token_ids = check_prompts(prompts)
+        lengths = [len(prompt) for prompt in token_ids]
         for name, value in (("exclude", exclude), ("candidates", candidates)):
             if value is not None and len(value) != len(lengths):
                 raise InvalidValueError(
@@ -136,7 +137,7 @@ class Generator:
         most = self.memory_mib * 2**20 // bytes_per_token(self.model)
         with progress_bar("searching", total=len(lengths), unit="prompts") as bar:
             for rows in batches(lengths, extra=settings.num_beams * self.trie.n_levels, most_tokens=most):
-                inputs = padded([prompts[row] for row in rows], self.model)
+                inputs = padded([token_ids[row] for row in rows], self.model)
                 found = self.generate(
                     inputs,
                     exclude=None if exclude is None else [exclude[row] for row in rows],

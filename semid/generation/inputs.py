@@ -8,7 +8,18 @@ import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "count_tokens", "start_token"]
+__all__ = [
+    "batch_of",
+    "check_count",
+    "check_inputs",
+    "check_length",
+    "check_model",
+    "count_tokens",
+    "padding_token",
+    "start_token",
+]
+
+INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def check_model(model: Any, *, last_token: int) -> None:
@@ -17,6 +28,11 @@ def check_model(model: Any, *, last_token: int) -> None:
         raise InvalidTypeError(
             f"model has a wrong type: expected a transformers model, got {type(model).__name__}. "
             "Pass the model whose generate you would call."
+        )
+    # What accelerate has put elsewhere, its hooks fetch when it is needed.
+    if any(layer.weight.is_meta and not hasattr(layer, "_hf_hook") for layer in _embeddings(model)):
+        raise InvalidValueError(
+            "the model has no weights: expected weights in memory, got the meta device. Load them first."
         )
     if model.training:
         raise InvalidValueError(
@@ -32,16 +48,26 @@ def check_model(model: Any, *, last_token: int) -> None:
 
 def count_tokens(model: Any) -> int:
     """Return how many tokens a model both reads and writes; a resized model may have left one of its layers behind."""
-    layers: list[Any] = [
-        getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")
-    ]
-    return min(len(layer.weight) for layer in layers if hasattr(layer, "weight"))
+    return min(len(layer.weight) for layer in _embeddings(model))
+
+
+def _embeddings(model: Any) -> list[Any]:
+    layers = [getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")]
+    return [layer for layer in layers if hasattr(layer, "weight")]
 
 
 def check_inputs(
-    inputs: Mapping[str, torch.Tensor], *, encoder_decoder: bool, unused: Set[str], n_tokens: int
+    inputs: Mapping[str, torch.Tensor | None],
+    *,
+    encoder_decoder: bool,
+    unused: Set[str],
+    n_tokens: int,
+    padding: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``input_ids`` and ``attention_mask``, or raise an error that says what is wrong with the inputs."""
+    """Return ``input_ids`` and ``attention_mask``, or raise an error that says what is wrong with the inputs.
+
+    Where the mask is missing, the `padding` token tells it; None for a model without one.
+    """
     known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
     if isinstance(inputs, Mapping) and "past_key_values" in inputs:
         raise InvalidValueError(
@@ -54,7 +80,8 @@ def check_inputs(
             f"inputs are wrong: expected a mapping with input_ids and others of {sorted(known)}, got {got}. "
             "Pass what the tokenizer returns, less the entries that generate does not use."
         )
-    input_ids = inputs["input_ids"]
+    inputs = {name: value for name, value in inputs.items() if value is not None or name == "input_ids"}
+    input_ids: Any = inputs["input_ids"]
     for name, value in inputs.items():
         shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         if not isinstance(value, torch.Tensor) or value.ndim != 2 or len(value) != len(input_ids) or not value.numel():
@@ -64,12 +91,14 @@ def check_inputs(
             )
         if name.endswith("input_ids"):
             least, most = (bound.item() for bound in value.aminmax())
-            if value.is_floating_point() or least < 0 or most >= n_tokens:
+            if value.dtype not in INTEGERS or least < 0 or most >= n_tokens:
                 raise InvalidValueError(
                     f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
                     f"{value.dtype} from {least} to {most}. Use the model's own tokenizer."
                 )
-    attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
+    attention_mask: Any = inputs.get("attention_mask")
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids) if padding is None else (input_ids != padding).long()
     if attention_mask.shape != input_ids.shape:
         raise InvalidValueError(
             f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(attention_mask.shape)}. "
@@ -80,7 +109,15 @@ def check_inputs(
             "prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. "
             "Set tokenizer.padding_side = 'left'."
         )
-    return input_ids, attention_mask
+    # Models embed no narrower integers.
+    return input_ids if input_ids.dtype in {torch.int32, torch.int64} else input_ids.long(), attention_mask
+
+
+def padding_token(model: Any) -> int | None:
+    """Return the token that `generate` takes for padding where no mask says so; none if it also ends a text."""
+    config = getattr(model, "generation_config", None)
+    pad, ends = getattr(config, "pad_token_id", None), getattr(config, "eos_token_id", None)
+    return None if pad is None or pad in (ends if isinstance(ends, list | tuple) else [ends]) else int(pad)
 
 
 def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
@@ -111,10 +148,13 @@ def start_token(model: Any) -> int:
 
 def check_count(value: int, name: str, *, at_most: int | None = None) -> int:
     """Return a count as an int, or raise unless it lies in ``1 .. at_most``."""
+    count: int | None
     try:
         count = operator.index(value)
-    except TypeError as error:
-        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Pass a count.") from error
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool):
+        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Pass a count.")
     if count < 1 or (at_most is not None and count > at_most):
         limit = "1 or more" if at_most is None else f"1 .. {at_most}"
         remedy = "Search at least one beam." if at_most is None else "Raise num_beams to return more items."

@@ -13,7 +13,7 @@ from semid.generation.decoder_only import RowDecoder, TreeDecoder, can_read_tree
 from semid.generation.encoder_decoder import EncoderDecoder
 from semid.generation.forward import Forward
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
-from semid.generation.inputs import check_inputs, check_length, count_tokens
+from semid.generation.inputs import check_inputs, check_length, count_tokens, padding_token
 
 __all__ = ["Abilities", "abilities", "head_of", "open_forward"]
 
@@ -84,7 +84,10 @@ def open_forward(
     typed = isinstance(inputs, Mapping) and "token_type_ids" in inputs
     unused = {"token_type_ids"} - accepted_arguments(model) if typed else set()
     n_tokens = model.get_input_embeddings().weight.shape[0]
-    input_ids, attention_mask = check_inputs(inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens)
+    padding = None if encoder_decoder else padding_token(model)  # which `generate` looks for there alone
+    input_ids, attention_mask = check_inputs(
+        inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens, padding=padding
+    )
     check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
     found = abilities(model) if found is None else found
     return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"), encoded)

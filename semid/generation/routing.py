@@ -90,6 +90,11 @@ def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | N
     """Return one array of ranks per request, less its -1 entries; None for a request that gives None."""
     if lists is None:
         return None
+    if not isinstance(lists, Iterable):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected {batch} sequences of ranks, got {lists!r}. "
+            "Give one sequence per request."
+        )
     arrays = [None if ranks is None else as_ranks(ranks, name) for ranks in lists]
     if len(arrays) != batch or any(ranks is not None and ranks.ndim != 1 for ranks in arrays):
         shapes = [None if ranks is None else ranks.shape for ranks in arrays[:3]]
@@ -125,6 +130,11 @@ def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:
 
 def as_ranks(ranks: Any, name: str) -> IntArray:
     """Return the ranks of one request as an array of int64, or raise an error."""
+    if ranks is None:
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a sequence of ranks for each request, got None in place of one. "
+            "For all items, pass trie.ranks()."
+        )
     if isinstance(ranks, torch.Tensor):
         ranks = ranks.cpu().numpy()
     elif isinstance(ranks, Iterable) and not isinstance(ranks, np.ndarray):

@@ -72,8 +72,9 @@ def score_items(
     batch = batch_of(inputs)
     tries, vocabs = check_tries(trie, vocab, batch)
     check_model(model, last_token=last_token(vocabs))
-    check_lists(candidates, batch, "candidates")
-    wanted = [as_ranks(row, "candidates") for row in candidates]
+    lists: Any = candidates  # iterators can be read once only
+    wanted = [as_ranks(row, "candidates") for row in lists] if isinstance(lists, Iterable) else lists
+    check_lists([] if wanted is None else wanted, batch, "candidates")
     for row, own in enumerate(wanted):
         check_ranks(own[own != -1], tries[row], "candidates")
     n_levels = tries[0].n_levels

@@ -12,6 +12,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
@@ -69,6 +71,11 @@ def build(kind):
             config = Gemma2Config(**LAYERS, num_key_value_heads=2, head_dim=8, sliding_window=4,
                                   final_logit_softcapping=3.0, attn_logit_softcapping=5.0, **SPECIAL)  # fmt: skip
             return Gemma2ForCausalLM(config)
+        case "gemma3":  # both kinds of layers, with positions of different wave lengths
+            types = ["sliding_attention", "full_attention"]
+            config = Gemma3TextConfig(**LAYERS, num_key_value_heads=2, head_dim=8, sliding_window=4, layer_types=types,
+                                      **SPECIAL)  # fmt: skip
+            return Gemma3ForCausalLM(config)
 
 
 @cache
@@ -85,7 +92,7 @@ def tiny_model(kind):
 
 
 ENCODER_DECODERS = ("t5", "t5-untied", "bart")
-KINDS = (*ENCODER_DECODERS, "gpt2", "bloom", "qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2")
+KINDS = (*ENCODER_DECODERS, "gpt2", "bloom", "qwen2", "qwen3", "llama", "mistral", "gemma", "gemma2", "gemma3")
 
 
 @pytest.fixture(params=KINDS)

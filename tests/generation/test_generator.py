@@ -64,6 +64,7 @@ def test_prompts_may_be_arrays(model, trie, vocab, prompts):
     expected = generator.generate_many(prompts)
     assert_same(generator.generate_many([np.array(prompt) for prompt in prompts]), expected)
     assert_same(generator.generate_many([torch.tensor(prompt) for prompt in prompts]), expected)
+    assert_same(generator.generate_many(prompt for prompt in prompts), expected)
 
 
 def test_threads_may_share_a_generator(model, trie, vocab, make_inputs):
@@ -127,3 +128,18 @@ def test_wrong_prompts(model, trie, vocab):
         generator.generate_many([[3], []])
     with pytest.raises(InvalidValueError, match=r"exclude has a wrong length: expected 2, got 1\. Give one per prompt"):
         generator.generate_many([[3], [4]], exclude=[None])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([3, 4], r"expected integers of shape \(length,\), got int64 of shape \(\) as prompt 0\. Pass tokenizer"),
+        ([[3], [4.5]], r"got float64 of shape \(1,\) as prompt 1"),
+        (["a text"], r"a prompt is no list of token ids: .* as prompt 0"),
+        ("a text", "prompts have a wrong type: expected a sequence of lists of token ids, got str"),
+        ({"input_ids": [[3]]}, r"got dict\. Pass tokenizer\(texts\)\['input_ids'\], without padding"),
+    ],
+)
+def test_prompts_that_are_no_token_ids(model, trie, vocab, prompts, message):
+    with pytest.raises(InvalidTypeError, match=message):
+        semid.Generator(model, trie=trie, vocab=vocab, num_beams=3).generate_many(prompts)

@@ -9,7 +9,7 @@ import torch
 from transformers import MambaConfig, MambaForCausalLM, StaticCache
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation import beam_search
 from tests.generation.conftest import tiny_model
 
@@ -49,7 +49,7 @@ def test_a_prompt_longer_than_the_positions(call, make_inputs):
 @pytest.mark.parametrize(
     ("ids", "got"),
     [([[3, 70]], "torch.int64 from 3 to 70"), ([[-100, 3]], "torch.int64 from -100 to 3"),
-     ([[3.0, 4.0]], "torch.float32 from 3.0 to 4.0")],
+     ([[3.0, 4.0]], "torch.float32 from 3.0 to 4.0"), ([[True, False]], "torch.bool from False to True")],
 )  # fmt: skip
 def test_prompts_that_are_no_tokens(call, model, ids, got):
     with refused(
@@ -141,3 +141,69 @@ def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize, 
         semid.generate(
             broken, make_inputs(1), trie=trie, vocab=vocab, num_beams=50, normalize=normalize, do_sample=do_sample
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8], ids=str)
+def test_prompts_of_narrow_integers(call, model, make_inputs, dtype):
+    inputs = make_inputs(3, side="right" if model.config.is_encoder_decoder else "left")
+    found, expected = call(model, {name: value.to(dtype) for name, value in inputs.items()}), call(model, inputs)
+    if isinstance(found, semid.generation.BeamOutput):
+        found, expected = found.scores, expected.scores
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mask", [{}, {"attention_mask": None}], ids=["left away", "None"])
+def test_padding_without_a_mask(model, trie, vocab, make_inputs, prompt_len, mask):
+    """`generate` reads it off the pad token, for decoder-only models alone; so it is here."""
+    inputs, options = make_inputs(3), dict(trie=trie, vocab=vocab, num_beams=5)
+    alone, start = {"input_ids": inputs["input_ids"]}, prompt_len(model, inputs)
+    found = semid.generate(model, alone | mask, **options)
+    if model.config.is_encoder_decoder:
+        inputs["attention_mask"][:] = 1
+    np.testing.assert_array_equal(found.scores, semid.generate(model, inputs, **options).scores)
+    theirs = model.generate(
+        **alone, logits_processor=[semid.SidLogitsProcessor(trie, vocab, prompt_len=start)], num_beams=5,
+        num_return_sequences=5, max_new_tokens=3,
+    )  # fmt: skip
+    read = semid.generation.read_beams(theirs, trie=trie, vocab=vocab, prompt_len=start, num_return=5)
+    np.testing.assert_array_equal(found.items, read.items)
+
+
+def test_prompts_padded_on_the_right_without_a_mask(call, make_inputs):
+    with refused("prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. Set"):
+        call(tiny_model("qwen2"), {"input_ids": make_inputs(3)["input_ids"].flip(1)})
+
+
+@pytest.mark.parametrize("ends", [0, [1, 0]], ids=str)
+def test_a_pad_token_that_ends_texts_is_no_padding(model, trie, vocab, make_inputs, ends):
+    """As in `generate`: many models have no other token to pad with, and it may stand in a prompt."""
+    changed = copy.deepcopy(model)
+    changed.generation_config.eos_token_id = ends
+    inputs = make_inputs(2, ragged=False)
+    inputs["input_ids"][:, 3] = 0
+    options = dict(trie=trie, vocab=vocab, num_beams=5)
+    found = semid.generate(changed, {"input_ids": inputs["input_ids"]}, **options)
+    np.testing.assert_array_equal(found.scores, semid.generate(model, inputs, **options).scores)
+
+
+def test_a_model_without_weights(call, model, make_inputs):
+    with refused("the model has no weights: expected weights in memory, got the meta device. Load them first."):
+        call(copy.deepcopy(model).to("meta"), make_inputs(1))
+
+
+def test_a_model_without_an_output_layer(call, make_inputs):
+    message = "expected one that returns logits, got Qwen2Model. Pass the model with its language modelling head"
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        call(tiny_model("qwen2").model, make_inputs(1))
+
+
+@pytest.mark.parametrize("name", ["exclude", "candidates"])
+def test_ranks_that_are_no_lists(model, trie, vocab, make_inputs, name):
+    message = rf"{name} has a wrong type: expected 2 sequences of ranks, got 3\. Give one sequence per request"
+    with pytest.raises(InvalidTypeError, match=message):
+        semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=3, **{name: 3})
+
+
+def test_a_number_of_beams_is_no_truth_value(model, trie, vocab, make_inputs):
+    with pytest.raises(InvalidTypeError, match=r"num_beams has a wrong type: expected an integer, got True\. Pass"):
+        semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=True)
