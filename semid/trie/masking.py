@@ -10,6 +10,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_at
 from semid.trie.levels import IntArray, Levels
+from semid.trie.plain import plain
 from semid.trie.restriction import Alive
 
 __all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace", "mask_rows"]
@@ -99,16 +100,16 @@ def check_bitmask(bitmask: Any, *, n_rows: int) -> None:
             f"bitmask has a wrong dtype: expected an int32 array, got {getattr(bitmask, 'dtype', type(bitmask))}. "
             "Allocate it with dtype int32."
         )
-    if bitmask.ndim != 2 or len(bitmask) != n_rows or not (bitmask.flags.c_contiguous and bitmask.flags.writeable):
+    if bitmask.ndim != 2 or len(bitmask) != n_rows or not bitmask.flags.carray:
         raise InvalidValueError(
-            f"bitmask has a wrong shape: expected ({n_rows}, words), writable and in C order, got {bitmask.shape}, "
-            f"strides {bitmask.strides}. Pass one row of words per node."
+            f"bitmask has a wrong shape: expected ({n_rows}, words), writable, aligned and in C order, got "
+            f"{bitmask.shape}, strides {bitmask.strides}. Pass one row of words per node."
         )
 
 
 def check_tokens(tokens: Any, *, size: int, n_columns: int) -> IntArray:
     """Return tokens as int64, or raise unless there is one for each code, within the vocabulary."""
-    tokens = np.ascontiguousarray(tokens, np.int64)
+    tokens = plain(tokens, np.int64)
     if tokens.shape != (size,) or tokens.min() < 0 or tokens.max() >= n_columns:
         raise InvalidValueError(
             f"tokens do not fit: expected {size} columns below {n_columns}, got shape {tokens.shape} with largest "
