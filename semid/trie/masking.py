@@ -33,7 +33,7 @@ def mask_inplace(
 ) -> npt.NDArray[np.bool_]:
     """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
     nodes = check_at(nodes, depth, levels)
-    check_scores(scores, n_rows=len(nodes))
+    check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
     if lost_token is not None and not 0 <= lost_token < scores.shape[1]:
         raise InvalidValueError(
@@ -67,7 +67,7 @@ def mask_rows(
 
 @functools.lru_cache(maxsize=16)  # the same at every step
 def _bits_of(dtype: np.dtype[Any], value: float) -> Any:
-    return dtype.type(value).view(BITS[dtype.itemsize])
+    return np.array(value, dtype).view(BITS[dtype.itemsize])[()]  # in the byte order of the scores
 
 
 def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:
@@ -79,18 +79,34 @@ def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, dept
     kernel("fill_bitmask")(*levels, *alive, depth, nodes, tokens, bitmask, room)
 
 
-def check_scores(scores: Any, *, n_rows: int) -> None:
-    """Raise unless scores can be overwritten as one matrix with a row per node."""
+def check_scores(scores: Any, *, n_rows: int, neg_inf: Any) -> None:
+    """Raise unless scores can be overwritten with `neg_inf` as one matrix with a row per node."""
+    dtype = scores.dtype if isinstance(scores, np.ndarray) else None
+    if dtype is None or dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise InvalidTypeError(
+            f"scores have a wrong dtype: expected an array of float16, float32, float64 or their bits as integers, got "
+            f"{dtype or type(scores).__name__}. Convert them, and the result back."
+        )
+    if dtype.kind != "f" and not _fits(dtype, neg_inf):
+        raise InvalidValueError(
+            f"neg_inf does not fit the scores: expected an integer that {dtype} holds, got {neg_inf}. Pass the bits of "
+            "minus infinity, such as 0xFF80 for bfloat16 as uint16."
+        )
     if scores.ndim != 2 or len(scores) != n_rows:
         raise InvalidValueError(
             f"scores have a wrong shape: expected ({n_rows}, vocabulary), got {scores.shape}. "
             "Pass one row of scores per node."
         )
-    if not (scores.flags.c_contiguous and scores.flags.writeable):
+    flags = scores.flags
+    if not flags.carray:
         raise InvalidValueError(
-            f"scores cannot be overwritten: expected a writable array in C order, got strides {scores.strides} and "
-            f"writeable={scores.flags.writeable}. Copy it first."
+            f"scores cannot be overwritten: expected a writable and aligned array in C order, got strides "
+            f"{scores.strides}, writeable={flags.writeable} and aligned={flags.aligned}. Copy it first."
         )
+
+
+def _fits(dtype: np.dtype[Any], value: Any) -> bool:
+    return isinstance(value, int | np.integer) and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max
 
 
 def check_bitmask(bitmask: Any, *, n_rows: int) -> None:
