@@ -8,6 +8,7 @@ import numpy as np
 
 from semid.kernels import kernel
 from semid.trie.levels import CodeArray, IntArray, Levels, level_offsets
+from semid.trie.plain import plain
 from semid.trie.sorting import SortedKeys, sort_keys
 
 __all__ = ["DuplicateCodesWarning", "build_levels"]
@@ -23,8 +24,8 @@ class DuplicateCodesWarning(UserWarning):
 
 def build_levels(codes: IntArray, codebook_sizes: Sequence[int], *, warn: bool = True) -> Levels:
     """Build the arrays from checked codes; warns when rows were equal, unless told not to."""
-    # In C order; as unsigned, which codes that are not negative are too, so that a kernel is compiled once per width.
-    unsigned: CodeArray = np.ascontiguousarray(codes).view(f"u{codes.dtype.itemsize}")
+    # As unsigned, which codes that are not negative are too, so that a kernel is compiled once per width.
+    unsigned: CodeArray = plain(codes, codes.dtype.newbyteorder("=")).view(f"u{codes.dtype.itemsize}")
     rows, n_forks = sort_keys(unsigned, codebook_sizes)
     if warn and rows.n_items < len(codes):
         warnings.warn(

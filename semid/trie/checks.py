@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import Levels
+from semid.trie.plain import plain
 
 __all__ = [
     "are_nodes",
@@ -84,7 +85,7 @@ def are_nodes(nodes: IntArray, n_nodes: int) -> bool:
 
 def check_nodes(nodes: Any, *, depth: int, n_nodes: int) -> IntArray:
     """Return nodes as an int64 array of shape (rows,), or raise an error."""
-    nodes = np.ascontiguousarray(nodes, np.int64)
+    nodes = plain(nodes, np.int64)
     if nodes.ndim != 1 or not are_nodes(nodes, n_nodes):
         got = f"{nodes.min()} .. {nodes.max()}" if nodes.size else "none"
         raise InvalidValueError(
@@ -113,7 +114,7 @@ def check_prefixes(prefixes: Any, *, n_levels: int) -> IntArray:
             f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
         )
     n_rows = int(np.prod(prefixes.shape[:-1], dtype=np.int64))
-    return np.ascontiguousarray(prefixes.reshape(n_rows, prefixes.shape[-1]), np.int64)
+    return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), np.int64)
 
 
 def check_ranks(ranks: Any, *, n_items: int) -> IntArray:

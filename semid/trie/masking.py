@@ -10,6 +10,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_at
 from semid.trie.levels import IntArray, Levels
+from semid.trie.plain import plain
 from semid.trie.restriction import Alive
 
 __all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace", "mask_rows"]
@@ -32,7 +33,7 @@ def mask_inplace(
 ) -> npt.NDArray[np.bool_]:
     """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
     nodes = check_at(nodes, depth, levels)
-    check_scores(scores, n_rows=len(nodes))
+    check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
     if lost_token is not None and not 0 <= lost_token < scores.shape[1]:
         raise InvalidValueError(
@@ -66,7 +67,7 @@ def mask_rows(
 
 @functools.lru_cache(maxsize=16)  # the same at every step
 def _bits_of(dtype: np.dtype[Any], value: float) -> Any:
-    return dtype.type(value).view(BITS[dtype.itemsize])
+    return np.array(value, dtype).view(BITS[dtype.itemsize])[()]  # in the byte order of the scores
 
 
 def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:
@@ -78,18 +79,34 @@ def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, dept
     kernel("fill_bitmask")(*levels, *alive, depth, nodes, tokens, bitmask, room)
 
 
-def check_scores(scores: Any, *, n_rows: int) -> None:
-    """Raise unless scores can be overwritten as one matrix with a row per node."""
+def check_scores(scores: Any, *, n_rows: int, neg_inf: Any) -> None:
+    """Raise unless scores can be overwritten with `neg_inf` as one matrix with a row per node."""
+    dtype = scores.dtype if isinstance(scores, np.ndarray) else None
+    if dtype is None or dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise InvalidTypeError(
+            f"scores have a wrong dtype: expected an array of float16, float32, float64 or their bits as integers, got "
+            f"{dtype or type(scores).__name__}. Convert them, and the result back."
+        )
+    if dtype.kind != "f" and not _fits(dtype, neg_inf):
+        raise InvalidValueError(
+            f"neg_inf does not fit the scores: expected an integer that {dtype} holds, got {neg_inf}. Pass the bits of "
+            "minus infinity, such as 0xFF80 for bfloat16 as uint16."
+        )
     if scores.ndim != 2 or len(scores) != n_rows:
         raise InvalidValueError(
             f"scores have a wrong shape: expected ({n_rows}, vocabulary), got {scores.shape}. "
             "Pass one row of scores per node."
         )
-    if not (scores.flags.c_contiguous and scores.flags.writeable):
+    flags = scores.flags
+    if not flags.carray:
         raise InvalidValueError(
-            f"scores cannot be overwritten: expected a writable array in C order, got strides {scores.strides} and "
-            f"writeable={scores.flags.writeable}. Copy it first."
+            f"scores cannot be overwritten: expected a writable and aligned array in C order, got strides "
+            f"{scores.strides}, writeable={flags.writeable} and aligned={flags.aligned}. Copy it first."
         )
+
+
+def _fits(dtype: np.dtype[Any], value: Any) -> bool:
+    return isinstance(value, int | np.integer) and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max
 
 
 def check_bitmask(bitmask: Any, *, n_rows: int) -> None:
@@ -99,16 +116,16 @@ def check_bitmask(bitmask: Any, *, n_rows: int) -> None:
             f"bitmask has a wrong dtype: expected an int32 array, got {getattr(bitmask, 'dtype', type(bitmask))}. "
             "Allocate it with dtype int32."
         )
-    if bitmask.ndim != 2 or len(bitmask) != n_rows or not (bitmask.flags.c_contiguous and bitmask.flags.writeable):
+    if bitmask.ndim != 2 or len(bitmask) != n_rows or not bitmask.flags.carray:
         raise InvalidValueError(
-            f"bitmask has a wrong shape: expected ({n_rows}, words), writable and in C order, got {bitmask.shape}, "
-            f"strides {bitmask.strides}. Pass one row of words per node."
+            f"bitmask has a wrong shape: expected ({n_rows}, words), writable, aligned and in C order, got "
+            f"{bitmask.shape}, strides {bitmask.strides}. Pass one row of words per node."
         )
 
 
 def check_tokens(tokens: Any, *, size: int, n_columns: int) -> IntArray:
     """Return tokens as int64, or raise unless there is one for each code, within the vocabulary."""
-    tokens = np.ascontiguousarray(tokens, np.int64)
+    tokens = plain(tokens, np.int64)
     if tokens.shape != (size,) or tokens.min() < 0 or tokens.max() >= n_columns:
         raise InvalidValueError(
             f"tokens do not fit: expected {size} columns below {n_columns}, got shape {tokens.shape} with largest "

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie.levels import IntArray, Levels
+from semid.trie.plain import plain
 from semid.trie.rank_lists import RankLists
 from semid.trie.restriction import Alive
 
@@ -63,9 +64,7 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs = np.ascontiguousarray(log_probs, F4)
-    start = np.ascontiguousarray(start, F4)
-    nodes = np.ascontiguousarray(nodes, I8)
+    log_probs, start, nodes = plain(log_probs, F4), plain(start, F4), plain(nodes, I8)
     if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
         raise InvalidValueError(
             f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "

@@ -293,8 +293,9 @@ class Trie(Questions):
 
         Parameters
         ----------
-        scores : ndarray of shape (rows, vocabulary), C order
-            Changed in place. Half types come as an unsigned view, with `neg_inf` as the bit pattern.
+        scores : ndarray of shape (rows, vocabulary), float16, float32 or float64 in C order
+            Changed in place. A type that NumPy lacks, such as bfloat16, comes as a view of integers, with its bits of
+            minus infinity as `neg_inf`.
         nodes : array-like of shape (rows,), integers
             Nodes at `depth`; a row of node -1 loses all its scores, or all but one.
         depth : int

@@ -1,5 +1,7 @@
 """Masks over a vocabulary: scores and bits."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
 @given(
     catalogue=tries(),
     seed=st.integers(0, 2**16),
-    dtype=st.sampled_from([np.float32, np.float64, np.uint16]),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64, np.uint16]),
     dead=st.sampled_from([0.0, 0.6]),
     gone=st.sampled_from([0.0, 0.6, 1.0]),
 )
@@ -51,6 +53,26 @@ def test_masks_keep_only_children(backend, catalogue, seed, dtype, dead, gone):
     assert empty.dtype == np.bool_ and (empty == (expected == dtype(neg_inf)).all(axis=1)).all()
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_scores_of_either_byte_order(backend, dtype):
+    trie = semid.Trie.from_codes(CODES)
+    for order in "<>":
+        scores = np.arange(1, 10, dtype=order + dtype)[None]
+        scores[0, 2] = -np.inf
+        empty = trie.mask_inplace(scores, [0], depth=1, tokens=[1, 3, 2, 5])
+        assert empty.tolist() == [False] and scores.tolist() == [[-np.inf] * 5 + [6.0] + [-np.inf] * 3]
+        scores[0, 5] = -np.inf
+        assert trie.mask_inplace(scores, [0], depth=1, tokens=[1, 3, 2, 5]).tolist() == [True]
+
+
+@pytest.mark.parametrize("dtype", ["?", "c8", "c16", "g", "O", "U1", "M8[s]"])
+def test_scores_that_no_kernel_masks_are_refused(backend, dtype):
+    scores = np.zeros((1, 9)).astype(dtype)
+    message = f"expected an array of float16, float32, float64 or their bits as integers, got {scores.dtype}. Convert"
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        semid.Trie.from_codes(CODES).mask_inplace(scores, [0], depth=1, tokens=range(4))
+
+
 def test_bad_masks():
     trie = semid.Trie.from_codes(CODES)
     tokens = [0, 1, 2, 3]
@@ -69,12 +91,22 @@ def test_bad_masks():
         ),
         (lambda: trie.mask_inplace(np.zeros((2, 9)), [0], depth=1, tokens=tokens), r"expected \(1, vocabulary\), got"),
         (lambda: trie.mask_inplace(np.zeros((9, 1)).T[:, ::2], [0], depth=1, tokens=tokens), "in C order, got strides"),
-        (lambda: trie.mask_inplace(fixed, [0], depth=1, tokens=tokens), "expected a writable array .* writeable=False"),
+        (lambda: trie.mask_inplace(fixed, [0], depth=1, tokens=tokens), "expected a writable .* writeable=False"),
+        (
+            lambda: trie.mask_inplace(np.zeros((1, 9), np.uint16), [0], depth=1, tokens=tokens),
+            r"expected an integer that uint16 holds, got -inf\. Pass the bits of minus infinity",
+        ),
+        (
+            lambda: trie.mask_inplace(np.zeros((1, 9), np.int16), [0], depth=1, tokens=tokens, neg_inf=0xFF80),
+            "expected an integer that int16 holds, got 65408",
+        ),
         (lambda: trie.fill_bitmask(np.zeros((2, 1), np.int32), [0], depth=1, tokens=tokens), r"expected \(1, words\)"),
         (lambda: trie.fill_bitmask(np.zeros((1, 0), np.int32), [0], depth=1, tokens=tokens), r"4 columns below 0, got"),
     ]
     for call, message in cases:
         with pytest.raises(InvalidValueError, match=message):
             call()
+    with pytest.raises(InvalidTypeError, match=r"their bits as integers, got list\. Convert them"):
+        trie.mask_inplace([[0.0] * 9], [0], depth=1, tokens=tokens)
     with pytest.raises(InvalidTypeError, match="expected an int32 array, got int64"):
         trie.fill_bitmask(np.zeros((1, 1), np.int64), [0], depth=1, tokens=tokens)

@@ -1,0 +1,30 @@
+"""Arrays as kernels read them: in C order, aligned, in the machine's byte order; copied only where they are not."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from semid.errors import InvalidTypeError
+
+__all__ = ["plain", "plain_int64"]
+
+INT64 = np.dtype(np.int64)
+
+
+def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an array as a kernel may read it, converted to a native `dtype`.
+
+    A kernel sees bytes and an item's size. Codes of the other byte order would be read as other codes, and lead it out
+    of its arrays.
+    """
+    rows: npt.NDArray[Any] = np.ascontiguousarray(array, dtype)
+    return rows if rows.flags.aligned else rows.copy()
+
+
+def plain_int64(values: Any, *, name: str, remedy: str) -> npt.NDArray[np.int64]:
+    """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
+    array = np.asarray(values)
+    if array.dtype != INT64 and array.dtype.kind not in "iu" and array.size:  # an empty list has the dtype float64
+        raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {array.dtype}. {remedy}")
+    return plain(array, INT64)
