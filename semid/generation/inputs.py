@@ -10,6 +10,8 @@ from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["batch_of", "check_count", "check_inputs", "check_length", "check_model", "count_tokens", "start_token"]
 
+TOKEN_DTYPES = (torch.int64, torch.int32)  # that a layer of embeddings reads
+
 
 def check_model(model: Any, *, last_token: int) -> None:
     """Raise unless `model` is a transformers model in evaluation mode whose vocabulary has `last_token`."""
@@ -18,6 +20,7 @@ def check_model(model: Any, *, last_token: int) -> None:
             f"model has a wrong type: expected a transformers model, got {type(model).__name__}. "
             "Pass the model whose generate you would call."
         )
+    _check_writes(model)
     if model.training:
         raise InvalidValueError(
             "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
@@ -27,6 +30,16 @@ def check_model(model: Any, *, last_token: int) -> None:
         raise InvalidValueError(
             f"the vocabulary does not fit the model: expected token ids below {n_tokens}, got {last_token}. "
             "Call vocab.extend(tokenizer, model)."
+        )
+
+
+def _check_writes(model: Any) -> None:
+    """Raise if a model has no output layer; one that says it can generate may keep it somewhere else."""
+    layer, can_generate = (getattr(model, name, None) for name in ("get_output_embeddings", "can_generate"))
+    if callable(layer) and layer() is None and callable(can_generate) and not can_generate():
+        raise InvalidTypeError(
+            f"the model writes no tokens: expected one with a language-model head, got {type(model).__name__}. "
+            "Load it with AutoModelForCausalLM or AutoModelForSeq2SeqLM."
         )
 
 
@@ -63,24 +76,52 @@ def check_inputs(
                 "Call the tokenizer with return_tensors='pt' and padding=True."
             )
         if name.endswith("input_ids"):
+            if value.dtype not in TOKEN_DTYPES and not value.is_floating_point():
+                raise InvalidTypeError(
+                    f"{name} has a wrong dtype: expected torch.int64 or torch.int32, got {value.dtype}. Call .long()."
+                )
             least, most = (bound.item() for bound in value.aminmax())
             if value.is_floating_point() or least < 0 or most >= n_tokens:
                 raise InvalidValueError(
                     f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
                     f"{value.dtype} from {least} to {most}. Use the model's own tokenizer."
                 )
-    attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
-    if attention_mask.shape != input_ids.shape:
-        raise InvalidValueError(
-            f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(attention_mask.shape)}. "
-            "Pass the one that came with input_ids."
-        )
+    attention_mask = _check_mask(inputs.get("attention_mask"), input_ids)
     if not encoder_decoder and not attention_mask[:, -1].all():
         raise InvalidValueError(
             "prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. "
             "Set tokenizer.padding_side = 'left'."
         )
     return input_ids, attention_mask
+
+
+def _check_mask(mask: torch.Tensor | None, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return a mask of integers or bools that leaves each prompt a token; ones where none is given."""
+    if mask is None:
+        return torch.ones_like(input_ids)
+    if mask.shape != input_ids.shape:
+        raise InvalidValueError(
+            f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(mask.shape)}. "
+            "Pass the one that came with input_ids."
+        )
+    if mask.is_complex():
+        raise InvalidTypeError(
+            f"attention_mask has a wrong dtype: expected integers or bool, got {mask.dtype}. Pass the tokenizer's."
+        )
+    least, most = (bound.item() for bound in mask.aminmax())
+    if mask.is_floating_point() and bool(((mask == 0) | (mask == 1)).all()):
+        mask = mask.long()
+    if mask.is_floating_point() or least < 0 or most > 1:
+        raise InvalidValueError(
+            f"attention_mask is wrong: expected 1 for a token and 0 for padding, got {mask.dtype} from {least} to "
+            f"{most}. Pass the one that came with input_ids; weights of tokens are not supported."
+        )
+    if not least and not mask.any(dim=1).all():
+        row = int(mask.any(dim=1).logical_not().nonzero()[0])
+        raise InvalidValueError(
+            f"a prompt is empty: expected a 1 in each row of attention_mask, got none in row {row}. Leave it out."
+        )
+    return mask
 
 
 def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
