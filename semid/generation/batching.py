@@ -1,11 +1,63 @@
 """Prompts of any lengths in batches: like with like, no more at a time than memory holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-__all__ = ["batches", "bytes_per_token", "padded"]
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["as_prompts", "batches", "bytes_per_token", "check_one_each", "padded"]
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def as_prompts(prompts: Any) -> list[IntArray]:
+    """Return the token ids of each prompt, or raise an error that says which is none."""
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping | str) or getattr(prompts, "ndim", 1) == 0:
+        raise InvalidTypeError(
+            f"prompts have a wrong type: expected sequences of token ids, got {type(prompts).__name__}. "
+            "Pass what the tokenizer returns as input_ids, without padding."
+        )
+    arrays = [_as_prompt(prompt, row) for row, prompt in enumerate(prompts)]
+    lengths = [len(array) for array in arrays]
+    if min(lengths, default=0) == 0:
+        raise InvalidValueError(
+            f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
+            f"{min(lengths, default=0)} tokens. Leave empty ones out."
+        )
+    return arrays
+
+
+def _as_prompt(prompt: Any, row: int) -> IntArray:
+    try:
+        array = np.asarray(prompt.cpu() if isinstance(prompt, torch.Tensor) else prompt)
+        got = f"{array.dtype} of shape {array.shape}"
+    except (ValueError, TypeError):  # lists of different lengths within a list
+        array, got = np.asarray(None), type(prompt).__name__
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise InvalidTypeError(
+            f"prompt {row} is wrong: expected a sequence of token ids, got {got}. "
+            "Pass what the tokenizer returns as input_ids, without padding."
+        )
+    return array.astype(np.int64)
+
+
+def check_one_each(value: Any, name: str, n_prompts: int) -> None:
+    """Raise unless an argument of `generate_many` is None or has an entry for each prompt."""
+    if value is None:
+        return
+    if not isinstance(value, Sequence | np.ndarray | torch.Tensor):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a sequence of {n_prompts}, got {type(value).__name__}. "
+            "Give one per prompt."
+        )
+    if len(value) != n_prompts:
+        raise InvalidValueError(
+            f"{name} has a wrong length: expected {n_prompts}, got {len(value)}. Give one per prompt."
+        )
 
 
 def batches(lengths: Sequence[int], *, extra: int, most_tokens: int) -> Iterator[list[int]]:
@@ -40,7 +92,7 @@ def bytes_per_token(model: Any) -> int:
     return int((kept + passing) * model.dtype.itemsize)
 
 
-def padded(prompts: Sequence[Sequence[int]], model: Any) -> dict[str, torch.Tensor]:
+def padded(prompts: Sequence[Any], model: Any) -> dict[str, torch.Tensor]:
     """Return ``input_ids`` and ``attention_mask`` of prompts: padded on the left, on the right for an encoder."""
     longest = max(len(prompt) for prompt in prompts)
     input_ids = torch.full((len(prompts), longest), getattr(model.config, "pad_token_id", None) or 0)

@@ -150,15 +150,17 @@ def start_token(model: Any) -> int:
     )
 
 
-def check_count(value: int, name: str, *, at_most: int | None = None) -> int:
-    """Return a count as an int, or raise unless it lies in ``1 .. at_most``."""
+def check_count(value: int, name: str, *, at_most: int | None = None, remedy: str | None = None) -> int:
+    """Return a count as an int, or raise unless it lies in ``1 .. at_most``; `remedy` if it is not one of beams."""
     try:
         count = operator.index(value)
     except TypeError as error:
-        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Pass a count.") from error
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected an integer, got {value!r}. {remedy or 'Pass a count.'}"
+        ) from error
     if count < 1 or (at_most is not None and count > at_most):
         limit = "1 or more" if at_most is None else f"1 .. {at_most}"
-        remedy = "Search at least one beam." if at_most is None else "Raise num_beams to return more items."
+        remedy = remedy or ("Search at least one beam." if at_most is None else "Raise num_beams to return more items.")
         raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
     return count
 

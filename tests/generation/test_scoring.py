@@ -114,8 +114,25 @@ def test_a_decoder_of_an_encoding_reads_all_candidates_at_once(
         ),
         ([[1], [99]], InvalidValueError, "candidates holds a rank out of range: expected 0 .. 49, got 99 .. 99. Take"),
         ([[1], [0.5]], InvalidTypeError, "candidates has a wrong dtype: expected integers, got float64. Pass ranks"),
+        (
+            None,
+            InvalidTypeError,
+            "candidates are missing: expected ranks for each of 2 requests, got None. Give [] for a request without "
+            "any; generate searches all items.",
+        ),
+        ([[1], None], InvalidTypeError, "candidates are missing: expected ranks for each of 2 requests, got None."),
+        (3, InvalidTypeError, "candidates has a wrong type: expected 2 sequences of ranks, got 3. Give one sequence"),
+        ([1, 2], InvalidValueError, "candidates is wrong: expected 2 sequences of ranks, got 2 of shapes [(), ()]."),
     ],
 )
 def test_wrong_candidates(model, trie, vocab, make_inputs, candidates, error, message):
     with pytest.raises(error, match=re.escape(message)):
         semid.score_items(model, make_inputs(2), trie=trie, vocab=vocab, candidates=candidates)
+
+
+def test_candidates_may_be_read_once(model, trie, vocab, make_inputs):
+    inputs = make_inputs(2)
+    expected = semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=[[3, -1], [4, 5]])
+    once = (iter(row) for row in ([3, -1], [4, 5]))
+    found = semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=once)
+    np.testing.assert_array_equal(found, expected)
