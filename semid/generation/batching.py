@@ -7,31 +7,57 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from semid.errors import InvalidTypeError
+from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["batches", "bytes_per_token", "check_prompts", "padded"]
+__all__ = ["as_prompts", "batches", "bytes_per_token", "check_one_each", "padded"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
 
-def check_prompts(prompts: Iterable[Any]) -> list[IntArray]:
-    """Return the token ids of each prompt, or raise an error that says which one is something else."""
-    if isinstance(prompts, Mapping | str) or not isinstance(prompts, Iterable):
+def as_prompts(prompts: Any) -> list[IntArray]:
+    """Return the token ids of each prompt, or raise an error that says which is none."""
+    if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping | str) or getattr(prompts, "ndim", 1) == 0:
         raise InvalidTypeError(
-            f"prompts have a wrong type: expected a sequence of lists of token ids, got {type(prompts).__name__}. "
-            "Pass tokenizer(texts)['input_ids'], without padding."
+            f"prompts have a wrong type: expected sequences of token ids, got {type(prompts).__name__}. "
+            "Pass what the tokenizer returns as input_ids, without padding."
         )
-    return [_token_ids(prompt, row) for row, prompt in enumerate(prompts)]
+    arrays = [_as_prompt(prompt, row) for row, prompt in enumerate(prompts)]
+    lengths = [len(array) for array in arrays]
+    if min(lengths, default=0) == 0:
+        raise InvalidValueError(
+            f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
+            f"{min(lengths, default=0)} tokens. Leave empty ones out."
+        )
+    return arrays
 
 
-def _token_ids(prompt: Any, row: int) -> IntArray:
-    array = np.asarray(prompt.cpu() if isinstance(prompt, torch.Tensor) else prompt)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+def _as_prompt(prompt: Any, row: int) -> IntArray:
+    try:
+        array = np.asarray(prompt.cpu() if isinstance(prompt, torch.Tensor) else prompt)
+        got = f"{array.dtype} of shape {array.shape}"
+    except (ValueError, TypeError):  # lists of different lengths within a list
+        array, got = np.asarray(None), type(prompt).__name__
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise InvalidTypeError(
-            f"a prompt is no list of token ids: expected integers of shape (length,), got {array.dtype} of shape "
-            f"{array.shape} as prompt {row}. Pass tokenizer(texts)['input_ids'], without padding."
+            f"prompt {row} is wrong: expected a sequence of token ids, got {got}. "
+            "Pass what the tokenizer returns as input_ids, without padding."
         )
     return array.astype(np.int64)
+
+
+def check_one_each(value: Any, name: str, n_prompts: int) -> None:
+    """Raise unless an argument of `generate_many` is None or has an entry for each prompt."""
+    if value is None:
+        return
+    if not isinstance(value, Sequence | np.ndarray | torch.Tensor):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a sequence of {n_prompts}, got {type(value).__name__}. "
+            "Give one per prompt."
+        )
+    if len(value) != n_prompts:
+        raise InvalidValueError(
+            f"{name} has a wrong length: expected {n_prompts}, got {len(value)}. Give one per prompt."
+        )
 
 
 def batches(lengths: Sequence[int], *, extra: int, most_tokens: int) -> Iterator[list[int]]:

@@ -91,7 +91,8 @@ def generate(
     do_sample : bool, default=False
         Draw `num_beams` items without replacement instead of looking for the best; see Notes.
     temperature : float, default=1.0
-        Divides the logits, whether items are drawn or not: above 1 the model is less sure, below 1 surer.
+        Divides the logits, whether items are drawn or not: above 1 the model is less sure, below 1 surer. 1e-30 or
+        more, so that they stay numbers of float32.
     seed : int or sequence of batch ints, optional
         For ``do_sample=True``. One for all: each row gets noise of its own, by its place in the batch. One per row:
         what a row draws does not depend on the rows beside it. Default: from torch's generator, so that

@@ -80,8 +80,8 @@ def beam_search(
         mask, encoded = model_kwargs.get("attention_mask"), None
         if model.config.is_encoder_decoder:
             encoded = model_kwargs["encoder_outputs"][0]
-            mask = torch.ones(encoded.shape[:2], dtype=torch.long) if mask is None else mask
-            inputs = {"input_ids": mask, "decoder_input_ids": input_ids}  # the encoder has read the prompt
+            read = torch.zeros(encoded.shape[:2], dtype=torch.long)  # by the encoder: it matters no more
+            inputs = {"input_ids": read, "decoder_input_ids": input_ids}
         if mask is not None:
             inputs["attention_mask"] = mask
         out = run(

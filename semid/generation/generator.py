@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from semid._progress import progress_bar
-from semid.errors import InvalidValueError
-from semid.generation.batching import batches, bytes_per_token, check_prompts, padded
+from semid.generation.batching import as_prompts, batches, bytes_per_token, check_one_each, padded
 from semid.generation.beam import prepare, run
 from semid.generation.inputs import check_count
 from semid.generation.output import BeamOutput
@@ -73,7 +72,9 @@ class Generator:
             num_beams=num_beams, num_return=num_return, normalize=normalize, do_sample=do_sample,
             temperature=temperature, outside=outside,
         )  # fmt: skip
-        self.memory_mib = check_count(memory_mib, "memory_mib")
+        self.memory_mib = check_count(
+            memory_mib, "memory_mib", remedy="Give the MiB that the caches of a batch may take."
+        )
         with torch.inference_mode():
             self._prepared = prepare(model, vocab)
 
@@ -118,26 +119,23 @@ class Generator:
         -------
         BeamOutput
             Its rows in the order of `prompts`.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a prompt is empty or no sequence of token ids, or an argument does not have an entry for each.
         """
-        token_ids = check_prompts(prompts)
-        lengths = [len(prompt) for prompt in token_ids]
+        arrays = as_prompts(prompts)
+        lengths = [len(prompt) for prompt in arrays]
         for name, value in (("exclude", exclude), ("candidates", candidates)):
-            if value is not None and len(value) != len(lengths):
-                raise InvalidValueError(
-                    f"{name} has a wrong length: expected {len(lengths)}, got {len(value)}. Give one per prompt."
-                )
-        if not lengths or min(lengths) == 0:
-            raise InvalidValueError(
-                f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
-                f"{min(lengths, default=0)} tokens. Leave empty ones out."
-            )
+            check_one_each(value, name, len(lengths))
         settings = self.settings
         seeds = row_seeds(seed, len(lengths)) if settings.do_sample else None
         out = BeamOutput.empty(len(lengths), settings.num_return, self.trie.n_levels, outside=settings.outside)
         most = self.memory_mib * 2**20 // bytes_per_token(self.model)
         with progress_bar("searching", total=len(lengths), unit="prompts") as bar:
             for rows in batches(lengths, extra=settings.num_beams * self.trie.n_levels, most_tokens=most):
-                inputs = padded([token_ids[row] for row in rows], self.model)
+                inputs = padded([arrays[row] for row in rows], self.model)
                 found = self.generate(
                     inputs,
                     exclude=None if exclude is None else [exclude[row] for row in rows],

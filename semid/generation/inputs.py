@@ -34,6 +34,7 @@ def check_model(model: Any, *, last_token: int) -> None:
         raise InvalidValueError(
             "the model has no weights: expected weights in memory, got the meta device. Load them first."
         )
+    _check_writes(model)
     if model.training:
         raise InvalidValueError(
             "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
@@ -43,6 +44,16 @@ def check_model(model: Any, *, last_token: int) -> None:
         raise InvalidValueError(
             f"the vocabulary does not fit the model: expected token ids below {n_tokens}, got {last_token}. "
             "Call vocab.extend(tokenizer, model)."
+        )
+
+
+def _check_writes(model: Any) -> None:
+    """Raise if a model has no output layer; one that says it can generate may keep it somewhere else."""
+    layer, can_generate = (getattr(model, name, None) for name in ("get_output_embeddings", "can_generate"))
+    if callable(layer) and layer() is None and callable(can_generate) and not can_generate():
+        raise InvalidTypeError(
+            f"the model writes no tokens: expected one with a language-model head, got {type(model).__name__}. "
+            "Load it with AutoModelForCausalLM or AutoModelForSeq2SeqLM."
         )
 
 
@@ -90,20 +101,15 @@ def check_inputs(
                 "Call the tokenizer with return_tensors='pt' and padding=True."
             )
         if name.endswith("input_ids"):
+            if value.dtype not in INTEGERS and not value.is_floating_point():
+                raise InvalidTypeError(f"{name} has a wrong dtype: expected integers, got {value.dtype}. Call .long().")
             least, most = (bound.item() for bound in value.aminmax())
             if value.dtype not in INTEGERS or least < 0 or most >= n_tokens:
                 raise InvalidValueError(
                     f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
                     f"{value.dtype} from {least} to {most}. Use the model's own tokenizer."
                 )
-    attention_mask: Any = inputs.get("attention_mask")
-    if attention_mask is None:
-        attention_mask = torch.ones_like(input_ids) if padding is None else (input_ids != padding).long()
-    if attention_mask.shape != input_ids.shape:
-        raise InvalidValueError(
-            f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(attention_mask.shape)}. "
-            "Pass the one that came with input_ids."
-        )
+    attention_mask = _check_mask(inputs.get("attention_mask"), input_ids, padding)
     if not encoder_decoder and not attention_mask[:, -1].all():
         raise InvalidValueError(
             "prompts are padded on the right: expected the last column of attention_mask to be 1, got 0. "
@@ -118,6 +124,35 @@ def padding_token(model: Any) -> int | None:
     config = getattr(model, "generation_config", None)
     pad, ends = getattr(config, "pad_token_id", None), getattr(config, "eos_token_id", None)
     return None if pad is None or pad in (ends if isinstance(ends, list | tuple) else [ends]) else int(pad)
+
+
+def _check_mask(mask: torch.Tensor | None, input_ids: torch.Tensor, padding: int | None) -> torch.Tensor:
+    """Return a mask of integers or bools that leaves each prompt a token; read off the padding where none is given."""
+    if mask is None:
+        return torch.ones_like(input_ids) if padding is None else (input_ids != padding).long()
+    if mask.shape != input_ids.shape:
+        raise InvalidValueError(
+            f"attention_mask has a wrong shape: expected {tuple(input_ids.shape)}, got {tuple(mask.shape)}. "
+            "Pass the one that came with input_ids."
+        )
+    if mask.is_complex():
+        raise InvalidTypeError(
+            f"attention_mask has a wrong dtype: expected integers or bool, got {mask.dtype}. Pass the tokenizer's."
+        )
+    least, most = (bound.item() for bound in mask.aminmax())
+    if mask.is_floating_point() and bool(((mask == 0) | (mask == 1)).all()):
+        mask = mask.long()
+    if mask.is_floating_point() or least < 0 or most > 1:
+        raise InvalidValueError(
+            f"attention_mask is wrong: expected 1 for a token and 0 for padding, got {mask.dtype} from {least} to "
+            f"{most}. Pass the one that came with input_ids; weights of tokens are not supported."
+        )
+    if not least and not mask.any(dim=1).all():
+        row = int(mask.any(dim=1).logical_not().nonzero()[0])
+        raise InvalidValueError(
+            f"a prompt is empty: expected a 1 in each row of attention_mask, got none in row {row}. Leave it out."
+        )
+    return mask
 
 
 def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
@@ -146,18 +181,20 @@ def start_token(model: Any) -> int:
     )
 
 
-def check_count(value: int, name: str, *, at_most: int | None = None) -> int:
-    """Return a count as an int, or raise unless it lies in ``1 .. at_most``."""
+def check_count(value: int, name: str, *, at_most: int | None = None, remedy: str | None = None) -> int:
+    """Return a count as an int, or raise unless it lies in ``1 .. at_most``; `remedy` if it is not one of beams."""
     count: int | None
     try:
         count = operator.index(value)
     except TypeError:
         count = None
     if count is None or isinstance(value, bool):
-        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Pass a count.")
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected an integer, got {value!r}. {remedy or 'Pass a count.'}"
+        )
     if count < 1 or (at_most is not None and count > at_most):
         limit = "1 or more" if at_most is None else f"1 .. {at_most}"
-        remedy = "Search at least one beam." if at_most is None else "Raise num_beams to return more items."
+        remedy = remedy or ("Search at least one beam." if at_most is None else "Raise num_beams to return more items.")
         raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
     return count
 

@@ -13,7 +13,7 @@ from semid.trie import Trie
 from semid.trie.rank_lists import RankLists
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["Part", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
+__all__ = ["Part", "as_lists", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 Ranks = Sequence[Iterable[int] | None]
@@ -88,21 +88,25 @@ def route(
 
 def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | None] | None:
     """Return one array of ranks per request, less its -1 entries; None for a request that gives None."""
-    if lists is None:
-        return None
-    if not isinstance(lists, Iterable):
+    arrays = None if lists is None else as_lists(lists, batch, name)
+    return arrays and [None if ranks is None else ranks[ranks != -1] for ranks in arrays]
+
+
+def as_lists(lists: Ranks, batch: int, name: str) -> list[IntArray | None]:
+    """Return one array of ranks per request, its -1 entries included."""
+    if not isinstance(lists, Iterable) or getattr(lists, "ndim", 1) == 0:
         raise InvalidTypeError(
             f"{name} has a wrong type: expected {batch} sequences of ranks, got {lists!r}. "
-            "Give one sequence per request."
+            "Give one sequence per request, such as [[1, 2]] for one request."
         )
     arrays = [None if ranks is None else as_ranks(ranks, name) for ranks in lists]
     if len(arrays) != batch or any(ranks is not None and ranks.ndim != 1 for ranks in arrays):
         shapes = [None if ranks is None else ranks.shape for ranks in arrays[:3]]
         raise InvalidValueError(
             f"{name} is wrong: expected {batch} sequences of ranks, got {len(arrays)} of shapes {shapes}. "
-            "Give one sequence per request."
+            "Give one sequence per request, such as [[1, 2]] for one request."
         )
-    return [None if ranks is None else ranks[ranks != -1] for ranks in arrays]
+    return arrays
 
 
 def _per_row(value: Any, kind: type, name: str, batch: int) -> list[Any]:
@@ -139,7 +143,12 @@ def as_ranks(ranks: Any, name: str) -> IntArray:
         ranks = ranks.cpu().numpy()
     elif isinstance(ranks, Iterable) and not isinstance(ranks, np.ndarray):
         ranks = list(ranks)  # a set, too
-    array = np.asarray(ranks)
+    try:
+        array = np.asarray(ranks)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} is wrong: expected one sequence of ranks per request, got sequences within one. Flatten it."
+        ) from error
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InvalidTypeError(
             f"{name} has a wrong dtype: expected integers, got {array.dtype}. Pass ranks, not item ids."

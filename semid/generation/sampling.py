@@ -134,7 +134,9 @@ def _check_seed(seed: Any) -> int:
     try:
         value = operator.index(seed)
     except TypeError as error:
-        raise InvalidTypeError(f"seed has a wrong type: expected an integer, got {seed!r}. Pass a count.") from error
+        raise InvalidTypeError(
+            f"seed has a wrong type: expected an integer, got {seed!r}. Give one for all rows or one per row."
+        ) from error
     if value < 0:
         raise InvalidValueError(f"seed is negative: expected 0 or more, got {value}. Pass another integer.")
     return value

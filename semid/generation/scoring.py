@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid.errors import InvalidTypeError
 from semid.generation.beam import last_token
 from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
-from semid.generation.routing import as_ranks, check_lists, check_ranks, check_tries
+from semid.generation.routing import as_lists, check_ranks, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
@@ -72,9 +73,7 @@ def score_items(
     batch = batch_of(inputs)
     tries, vocabs = check_tries(trie, vocab, batch)
     check_model(model, last_token=last_token(vocabs))
-    lists: Any = candidates  # iterators can be read once only
-    wanted = [as_ranks(row, "candidates") for row in lists] if isinstance(lists, Iterable) else lists
-    check_lists([] if wanted is None else wanted, batch, "candidates")
+    wanted = _check_candidates(candidates, batch)
     for row, own in enumerate(wanted):
         check_ranks(own[own != -1], tries[row], "candidates")
     n_levels = tries[0].n_levels
@@ -87,6 +86,17 @@ def score_items(
     for row, own in enumerate(wanted):
         scores[row, np.flatnonzero(own != -1)] = sums[row][trees[row].items]
     return scores
+
+
+def _check_candidates(candidates: Any, batch: int) -> list[IntArray]:
+    """Return the candidates of each request, padding included."""
+    lists = [None] if candidates is None else as_lists(candidates, batch, "candidates")
+    if any(own is None for own in lists):
+        raise InvalidTypeError(
+            f"candidates are missing: expected ranks for each of {batch} requests, got None. Give [] for a request "
+            "without any; generate searches all items."
+        )
+    return [own for own in lists if own is not None]
 
 
 class _Tree(NamedTuple):

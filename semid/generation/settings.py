@@ -9,6 +9,9 @@ from semid.generation.inputs import check_count
 
 __all__ = ["Settings", "check_settings"]
 
+# Below, the logits of a model, divided by it, may leave the range of float32; at it they are far from that.
+LEAST_TEMPERATURE = 1e-30
+
 NORMALIZERS = ("full", "window", "allowed")
 
 
@@ -45,10 +48,18 @@ def _check_temperature(temperature: Any) -> float:
         raise InvalidTypeError(
             f"temperature has a wrong type: expected a number, got {temperature!r}. 1.0 leaves the model as it is."
         )
-    value = float(temperature)
+    try:
+        value = float(temperature)
+    except OverflowError:  # of a long integer
+        value = math.inf
     if not 0 < value < math.inf:
         raise InvalidValueError(
             f"temperature is out of range: expected a finite number above 0, got {value}. "
             "For the best items instead of draws, leave do_sample at False."
+        )
+    if value < LEAST_TEMPERATURE:
+        raise InvalidValueError(
+            f"temperature is too small: expected {LEAST_TEMPERATURE} or more, got {value}: logits divided by it are no "
+            "numbers of float32. For the best items instead of draws, leave do_sample at False."
         )
     return value

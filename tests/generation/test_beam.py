@@ -393,7 +393,23 @@ def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_input
         (
             dict(exclude=[1, 2]),
             InvalidValueError,
-            "expected 2 sequences of ranks, got 2 of shapes [(), ()]. Give one seq",
+            "expected 2 sequences of ranks, got 2 of shapes [(), ()]. Give one sequence per request, such as [[1, 2]] "
+            "for one request.",
+        ),
+        (
+            dict(exclude=3),
+            InvalidTypeError,
+            "exclude has a wrong type: expected 2 sequences of ranks, got 3. Give one sequence per request, such as ",
+        ),
+        (
+            dict(candidates=torch.tensor(3)),
+            InvalidTypeError,
+            "candidates has a wrong type: expected 2 sequences of ranks, got tensor(3). Give one sequence per request",
+        ),
+        (
+            dict(exclude=[[[1], [2, 3]], None]),
+            InvalidValueError,
+            "exclude is wrong: expected one sequence of ranks per request, got sequences within one. Flatten it.",
         ),
         (dict(exclude=[[1], [999]]), InvalidValueError, "exclude holds a rank out of range"),
         (

@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -109,7 +110,12 @@ def test_no_request_takes_memory_of_vocabulary_size(trie, vocab, make_inputs, no
     [
         ({"num_beams": 0}, InvalidValueError, "num_beams is out of range: expected 1 or more, got 0"),
         ({"num_return": 4}, InvalidValueError, r"num_return is out of range: expected 1 \.\. 3, got 4"),
-        ({"memory_mib": 0}, InvalidValueError, "memory_mib is out of range: expected 1 or more, got 0"),
+        ({"memory_mib": 0}, InvalidValueError, "memory_mib is out of range: expected 1 or more, got 0. Give the"),
+        (
+            {"memory_mib": 0.5},
+            InvalidTypeError,
+            r"memory_mib has a wrong type: expected an integer, got 0\.5\. Give the MiB that the caches of a batch may",
+        ),
         ({"normalize": "no"}, InvalidValueError, "normalize is unknown"),
         ({"trie": None}, InvalidTypeError, r"trie has a wrong type: expected one semid\.Trie, got NoneType"),
         ({"vocab": None}, InvalidTypeError, r"vocab has a wrong type: expected a semid\.SidVocabulary, got NoneType"),
@@ -128,18 +134,31 @@ def test_wrong_prompts(model, trie, vocab):
         generator.generate_many([[3], []])
     with pytest.raises(InvalidValueError, match=r"exclude has a wrong length: expected 2, got 1\. Give one per prompt"):
         generator.generate_many([[3], [4]], exclude=[None])
+    with pytest.raises(
+        InvalidTypeError, match=r"exclude has a wrong type: expected a sequence of 1, got int\. Give one"
+    ):
+        generator.generate_many([[3]], exclude=3)
+
+
+REMEDY = "Pass what the tokenizer returns as input_ids, without padding."
 
 
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ([3, 4], r"expected integers of shape \(length,\), got int64 of shape \(\) as prompt 0\. Pass tokenizer"),
-        ([[3], [4.5]], r"got float64 of shape \(1,\) as prompt 1"),
-        (["a text"], r"a prompt is no list of token ids: .* as prompt 0"),
-        ("a text", "prompts have a wrong type: expected a sequence of lists of token ids, got str"),
-        ({"input_ids": [[3]]}, r"got dict\. Pass tokenizer\(texts\)\['input_ids'\], without padding"),
+        (None, "prompts have a wrong type: expected sequences of token ids, got NoneType."),
+        ("ab", "prompts have a wrong type: expected sequences of token ids, got str."),
+        ({"input_ids": [[3]]}, "prompts have a wrong type: expected sequences of token ids, got dict."),
+        (torch.tensor(3), "prompts have a wrong type: expected sequences of token ids, got Tensor."),
+        ([[3], "ab"], "prompt 1 is wrong: expected a sequence of token ids, got <U2 of shape ()."),
+        ([[3, 1.5]], "prompt 0 is wrong: expected a sequence of token ids, got float64 of shape (2,)."),
+        ([[True]], "prompt 0 is wrong: expected a sequence of token ids, got bool of shape (1,)."),
+        ([5], "prompt 0 is wrong: expected a sequence of token ids, got int64 of shape ()."),
+        ([torch.tensor([[3, 4]])], "prompt 0 is wrong: expected a sequence of token ids, got int64 of shape (1, 2)."),
+        ([[3, [4]]], "prompt 0 is wrong: expected a sequence of token ids, got list."),
     ],
 )
-def test_prompts_that_are_no_token_ids(model, trie, vocab, prompts, message):
-    with pytest.raises(InvalidTypeError, match=message):
-        semid.Generator(model, trie=trie, vocab=vocab, num_beams=3).generate_many(prompts)
+def test_prompts_that_are_no_tokens(model, trie, vocab, prompts, message):
+    generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=3)
+    with pytest.raises(InvalidTypeError, match=re.escape(f"{message} {REMEDY}")):
+        generator.generate_many(prompts)

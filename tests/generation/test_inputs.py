@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import MambaConfig, MambaForCausalLM, StaticCache
 
 import semid
@@ -49,7 +50,7 @@ def test_a_prompt_longer_than_the_positions(call, make_inputs):
 @pytest.mark.parametrize(
     ("ids", "got"),
     [([[3, 70]], "torch.int64 from 3 to 70"), ([[-100, 3]], "torch.int64 from -100 to 3"),
-     ([[3.0, 4.0]], "torch.float32 from 3.0 to 4.0"), ([[True, False]], "torch.bool from False to True")],
+     ([[3.0, 4.0]], "torch.float32 from 3.0 to 4.0")],
 )  # fmt: skip
 def test_prompts_that_are_no_tokens(call, model, ids, got):
     with refused(
@@ -191,12 +192,6 @@ def test_a_model_without_weights(call, model, make_inputs):
         call(copy.deepcopy(model).to("meta"), make_inputs(1))
 
 
-def test_a_model_without_an_output_layer(call, make_inputs):
-    message = "expected one that returns logits, got Qwen2Model. Pass the model with its language modelling head"
-    with pytest.raises(InvalidTypeError, match=re.escape(message)):
-        call(tiny_model("qwen2").model, make_inputs(1))
-
-
 @pytest.mark.parametrize("name", ["exclude", "candidates"])
 def test_ranks_that_are_no_lists(model, trie, vocab, make_inputs, name):
     message = rf"{name} has a wrong type: expected 2 sequences of ranks, got 3\. Give one sequence per request"
@@ -207,3 +202,70 @@ def test_ranks_that_are_no_lists(model, trie, vocab, make_inputs, name):
 def test_a_number_of_beams_is_no_truth_value(model, trie, vocab, make_inputs):
     with pytest.raises(InvalidTypeError, match=r"num_beams has a wrong type: expected an integer, got True\. Pass"):
         semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=True)
+
+
+@pytest.mark.parametrize("headless", ["GPT2Model", "BertModel", "T5EncoderModel", "T5Stack", "T5Model"])
+def test_a_model_without_an_output_layer(call, make_inputs, headless):
+    gpt2, t5 = tiny_model("gpt2"), tiny_model("t5")
+    config = transformers.BertConfig(
+        vocab_size=70, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48
+    )
+    model = {
+        "GPT2Model": lambda: gpt2.transformer,
+        "BertModel": lambda: transformers.BertModel(config).eval(),
+        "T5EncoderModel": lambda: transformers.T5EncoderModel(copy.deepcopy(t5.config)).eval(),
+        "T5Stack": lambda: t5.encoder,
+        "T5Model": lambda: transformers.T5Model(copy.deepcopy(t5.config)).eval(),
+    }[headless]()
+    message = (
+        f"the model writes no tokens: expected one with a language-model head, got {headless}. Load it with "
+        "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
+    )
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        call(model, make_inputs(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32, torch.float16])
+def test_the_dtype_of_a_mask_does_not_matter(call, model, make_inputs, dtype):
+    inputs = make_inputs(3)
+    expected, found = call(model, inputs), call(model, {**inputs, "attention_mask": inputs["attention_mask"].to(dtype)})
+    np.testing.assert_array_equal(*(getattr(out, "items", out) for out in (expected, found)))
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda mask: mask * 2, "torch.int64 from 0 to 2"),
+        (lambda mask: -mask, "torch.int64 from -1 to 0"),
+        (lambda mask: mask * 0.5, "torch.float32 from 0.0 to 0.5"),
+        (lambda mask: mask * torch.nan, "torch.float32 from nan to nan"),
+    ],
+    ids=["twos", "negative", "weights", "nan"],
+)
+def test_a_mask_of_other_numbers(call, model, make_inputs, change, got):
+    inputs = make_inputs(3)
+    message = f"attention_mask is wrong: expected 1 for a token and 0 for padding, got {got}. Pass the one that came"
+    with refused(message):
+        call(model, {**inputs, "attention_mask": change(inputs["attention_mask"])})
+
+
+def test_a_mask_of_complex_numbers(call, model, make_inputs):
+    inputs = make_inputs(2)
+    message = "attention_mask has a wrong dtype: expected integers or bool, got torch.complex64. Pass the tokenizer's."
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        call(model, {**inputs, "attention_mask": inputs["attention_mask"].to(torch.complex64)})
+
+
+def test_a_prompt_that_is_all_padding(call, model, make_inputs):
+    inputs = make_inputs(3)
+    inputs["attention_mask"][1] = 0
+    with refused("a prompt is empty: expected a 1 in each row of attention_mask, got none in row 1. Leave it out."):
+        call(model, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_prompts_of_a_dtype_that_no_model_reads(call, model, make_inputs, dtype):
+    inputs = make_inputs(2)
+    message = f"input_ids has a wrong dtype: expected integers, got {dtype}. Call .long()."
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        call(model, {**inputs, "input_ids": inputs["input_ids"].to(dtype)})

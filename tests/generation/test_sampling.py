@@ -242,12 +242,24 @@ def test_noise_is_uniform_and_independent():
             "expected a finite number above 0, got nan. For the best items",
         ),
         (
+            dict(temperature=1e-40),
+            InvalidValueError,
+            "temperature is too small: expected 1e-30 or more, got 1e-40: logits divided by it are no numbers of "
+            "float32. For the best items instead of draws, leave do_sample at False.",
+        ),
+        (dict(temperature=10**400), InvalidValueError, "expected a finite number above 0, got inf. For the best items"),
+        (
             dict(temperature="1"),
             InvalidTypeError,
             "temperature has a wrong type: expected a number, got '1'. 1.0 leaves",
         ),
         (dict(seed=-1), InvalidValueError, "seed is negative: expected 0 or more, got -1. Pass another integer."),
         (dict(seed=1.5), InvalidTypeError, "seed has a wrong type: expected an integer, got 1.5."),
+        (
+            dict(seed="a"),
+            InvalidTypeError,
+            "seed has a wrong type: expected an integer, got 'a'. Give one for all rows or one per row.",
+        ),
         (
             dict(seed=[1]),
             InvalidValueError,
@@ -258,3 +270,15 @@ def test_noise_is_uniform_and_independent():
 def test_wrong_arguments(model, trie, vocab, make_inputs, arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
         semid.generate(model, make_inputs(2), **dict(trie=trie, vocab=vocab, num_beams=2, do_sample=True) | arguments)
+
+
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("normalize", ["full", "window", "allowed"])
+def test_the_least_temperature(model, trie, vocab, make_inputs, do_sample, normalize):
+    """Still numbers: the same items as without a temperature, one after the other by their scores."""
+    inputs = make_inputs(2)
+    options = dict(trie=trie, vocab=vocab, num_beams=60, normalize=normalize)
+    found = semid.generate(model, inputs, **options, temperature=1e-30, do_sample=do_sample, seed=0)
+    assert found.n_valid.tolist() == [50, 50] and np.isfinite(found.scores[:, :50]).all()
+    if not do_sample:
+        assert (np.diff(found.scores[:, :50], axis=1) <= 0).all()

@@ -114,6 +114,15 @@ def test_a_decoder_of_an_encoding_reads_all_candidates_at_once(
         ),
         ([[1], [99]], InvalidValueError, "candidates holds a rank out of range: expected 0 .. 49, got 99 .. 99. Take"),
         ([[1], [0.5]], InvalidTypeError, "candidates has a wrong dtype: expected integers, got float64. Pass ranks"),
+        (
+            None,
+            InvalidTypeError,
+            "candidates are missing: expected ranks for each of 2 requests, got None. Give [] for a request without "
+            "any; generate searches all items.",
+        ),
+        ([[1], None], InvalidTypeError, "candidates are missing: expected ranks for each of 2 requests, got None."),
+        (3, InvalidTypeError, "candidates has a wrong type: expected 2 sequences of ranks, got 3. Give one sequence"),
+        ([1, 2], InvalidValueError, "candidates is wrong: expected 2 sequences of ranks, got 2 of shapes [(), ()]."),
     ],
 )
 def test_wrong_candidates(model, trie, vocab, make_inputs, candidates, error, message):
@@ -121,31 +130,9 @@ def test_wrong_candidates(model, trie, vocab, make_inputs, candidates, error, me
         semid.score_items(model, make_inputs(2), trie=trie, vocab=vocab, candidates=candidates)
 
 
-def test_candidates_may_be_any_iterables(model, trie, vocab, make_inputs):
-    lists = [[3, 1], [5], []]
-    expected = semid.score_items(model, make_inputs(3), trie=trie, vocab=vocab, candidates=lists)
-    once = iter([iter(lists[0]), torch.tensor(lists[1]), np.array(lists[2])])
-    found = semid.score_items(model, make_inputs(3), trie=trie, vocab=vocab, candidates=once)
+def test_candidates_may_be_read_once(model, trie, vocab, make_inputs):
+    inputs = make_inputs(2)
+    expected = semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=[[3, -1], [4, 5]])
+    once = (iter(row) for row in ([3, -1], [4, 5]))
+    found = semid.score_items(model, inputs, trie=trie, vocab=vocab, candidates=once)
     np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("candidates", "error", "message"),
-    [
-        (
-            [[1], None],
-            InvalidTypeError,
-            r"request, got None in place of one\. For all items, pass trie\.ranks",
-        ),
-        (
-            [1, 2],
-            InvalidValueError,
-            r"candidates is wrong: expected 2 sequences of ranks, got 2 of shapes \[\(\), \(\)\]",
-        ),
-        (None, InvalidValueError, "candidates is wrong: expected 2 sequences of ranks, got 0"),
-        (7, InvalidTypeError, r"candidates has a wrong type: expected 2 sequences of ranks, got 7\. Give one"),
-    ],
-)
-def test_candidates_that_are_no_lists(model, trie, vocab, make_inputs, candidates, error, message):
-    with pytest.raises(error, match=message):
-        semid.score_items(model, make_inputs(2), trie=trie, vocab=vocab, candidates=candidates)
