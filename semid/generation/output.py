@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidValueError
+from semid.generation.generated import check_prompt_len
+from semid.generation.inputs import check_count
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
@@ -83,7 +85,8 @@ def read_beams(
     trie : Trie
     vocab : SidVocabulary
     prompt_len : int
-        Columns before the first generated token: the (padded) prompt length, or 1 for an encoder-decoder.
+        Columns before the first generated token: the (padded) prompt length, or 1 for an encoder-decoder. With a
+        smaller number, what stands there is no item, and ``n_valid`` is 0.
     num_return : int, default=1
         Rows per request: ``num_return_sequences``.
     scores : array-like or torch tensor of shape (batch * num_return,), optional
@@ -97,13 +100,22 @@ def read_beams(
     Raises
     ------
     InvalidValueError
-        If shapes disagree.
+        If shapes disagree, `prompt_len` is negative, sequences are shorter than it, or `num_return` is below 1.
+    InvalidTypeError
+        If `prompt_len` or `num_return` is no integer.
     """
+    prompt_len = check_prompt_len(prompt_len)
+    num_return = check_count(num_return, "num_return", remedy="Pass num_return_sequences.")
     tokens = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
-    if tokens.ndim != 2 or num_return < 1 or len(tokens) % num_return:
+    if tokens.ndim != 2 or len(tokens) % num_return:
         raise InvalidValueError(
             f"sequences have a wrong shape: expected (batch * {num_return}, length), got {tokens.shape}. "
             "Pass num_return_sequences as num_return."
+        )
+    if tokens.shape[1] < prompt_len:
+        raise InvalidValueError(
+            f"prompt_len is too large: expected at most {tokens.shape[1]}, got {prompt_len}. "
+            "It is the padded length of the prompt, or 1 for an encoder-decoder."
         )
     given = np.asarray(scores.float().cpu() if hasattr(scores, "cpu") else scores, np.float32)
     if scores is None:
