@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from semid.generation.head import Head, Tokens
-from semid.generation.inputs import batch_of, check_model
+from semid.generation.inputs import batch_of, check_flag, check_model
 from semid.generation.output import BeamOutput
 from semid.generation.pairing import check_vocab, warn_of_end
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
@@ -134,6 +134,7 @@ def generate(
         num_beams=num_beams, num_return=num_return, normalize=normalize, do_sample=do_sample, temperature=temperature,
         outside=outside,
     )  # fmt: skip
+    return_dict = check_flag(return_dict, "return_dict")
     out = run(
         model, inputs, prepare(model, vocab), settings, trie=trie, vocab=vocab, exclude=exclude, candidates=candidates,
         seed=seed,
@@ -159,7 +160,7 @@ class Prepared(NamedTuple):
 
 def prepare(model: Any, vocab: SidVocabulary | Sequence[SidVocabulary]) -> Prepared:
     """Check that a model has the tokens of vocabularies, find out what it can do, and lay out its output layer."""
-    vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) else [vocab]
+    vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) and vocab else [vocab]
     tokens = {}
     for at, one in {id(one): one for one in vocabs}.items():
         check_vocab(one)

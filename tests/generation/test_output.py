@@ -78,6 +78,13 @@ def test_wrong_shapes(small, tokens):
             InvalidValueError,
             "prompt_len is too large: expected at most 4, got 5. It is the padded length of the prompt, or 1 for an ",
         ),
+        (dict(trie=3), InvalidTypeError, "trie has a wrong type: expected one semid.Trie, got int. Build it with"),
+        (dict(vocab="sid"), InvalidTypeError, "vocab has a wrong type: expected a semid.SidVocabulary, got str. Make"),
+        (
+            dict(scores=["a"] * 6),
+            InvalidTypeError,
+            "scores have a wrong type: expected numbers in rows of one length, got list. Pass the sequences_scores",
+        ),
         (dict(num_return=0), InvalidValueError, "num_return is out of range: expected 1 or more, got 0. Pass num_retu"),
         (
             dict(num_return=None),
@@ -89,6 +96,13 @@ def test_wrong_shapes(small, tokens):
 def test_wrong_arguments(small, tokens, arguments, error, message):
     with pytest.raises(error, match=re.escape(message)):
         read_beams(SEQUENCES, **dict(trie=small, vocab=tokens, prompt_len=1) | arguments)
+
+
+@pytest.mark.parametrize("sequences", [None, [[1], [2, 3]], "ab", [[True, False]]])
+def test_sequences_that_are_no_numbers(small, tokens, sequences):
+    message = "sequences have a wrong type: expected numbers in rows of one length, got .* Pass the sequences that gen"
+    with pytest.raises(InvalidTypeError, match=message):
+        read_beams(sequences, trie=small, vocab=tokens, prompt_len=1)
 
 
 @pytest.mark.parametrize("prompt_len", [0, 2, 4])
