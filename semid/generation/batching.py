@@ -49,7 +49,7 @@ def check_one_each(value: Any, name: str, n_prompts: int) -> None:
     """Raise unless an argument of `generate_many` is None or has an entry for each prompt."""
     if value is None:
         return
-    if not isinstance(value, Sequence | np.ndarray | torch.Tensor):
+    if not isinstance(value, Sequence | np.ndarray | torch.Tensor) or getattr(value, "ndim", 1) == 0:
         raise InvalidTypeError(
             f"{name} has a wrong type: expected a sequence of {n_prompts}, got {type(value).__name__}. "
             "Give one per prompt."

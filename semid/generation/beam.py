@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from semid.generation.head import Head, Tokens
-from semid.generation.inputs import batch_of, check_model
+from semid.generation.inputs import batch_of, check_flag, check_model
 from semid.generation.output import BeamOutput
-from semid.generation.pairing import check_vocab
+from semid.generation.pairing import check_vocab, warn_of_end
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
 from semid.generation.routing import check_tries, route
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
@@ -115,6 +115,12 @@ def generate(
         If an argument is wrong, the model is in training mode or keeps no cache, the vocabulary does not fit it, a
         prompt is too long for it, or its logits are not numbers.
 
+    Warns
+    -----
+    UserWarning
+        Once, if ``model.generation_config.eos_token_id`` is the token of a code before the last level: this search
+        finds all items, ``model.generate`` would end rows there.
+
     Notes
     -----
     With ``do_sample=True`` an item is drawn with the probability with which ``model.generate(do_sample=True, top_k=0)``
@@ -129,6 +135,7 @@ def generate(
         num_beams=num_beams, num_return=num_return, normalize=normalize, do_sample=do_sample, temperature=temperature,
         outside=outside,
     )  # fmt: skip
+    return_dict = check_flag(return_dict, "return_dict")
     out = run(
         model, inputs, prepare(model, vocab), settings, trie=trie, vocab=vocab, exclude=exclude, candidates=candidates,
         seed=seed,
@@ -154,12 +161,14 @@ class Prepared(NamedTuple):
 
 def prepare(model: Any, vocab: SidVocabulary | Sequence[SidVocabulary]) -> Prepared:
     """Check that a model has the tokens of vocabularies, find out what it can do, and lay out its output layer."""
-    vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) else [vocab]
+    vocabs: Sequence[Any] = vocab if isinstance(vocab, list | tuple) and vocab else [vocab]
     tokens = {}
     for at, one in {id(one): one for one in vocabs}.items():
         check_vocab(one)
         tokens[at] = [level.without_rows() for level in _tokens_of(one)]
     check_model(model, last_token=max(level.last for levels in tokens.values() for level in levels))
+    for one in vocabs:
+        warn_of_end(model, one)
     found = abilities(model)
     return Prepared(found, head_of(model, found), tokens)
 

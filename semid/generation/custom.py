@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
 
-from semid.errors import InvalidValueError
 from semid.generation.beam import prepare, run
+from semid.generation.custom_checks import check_call
 from semid.generation.sampling import RowSeeds
 from semid.generation.settings import check_settings
 from semid.trie import Trie
@@ -42,6 +42,24 @@ def beam_search(
         first, the prompt included; slots without an item hold the pad token. With ``return_dict_in_generate=True`` also
         ``sequences_scores``, summed log-probabilities. `read_beams` reads both.
 
+    Raises
+    ------
+    InvalidValueError
+        By ``model.generate``, if it was told what would change the result and is not applied here: beams and returned
+        sequences, logits processors and what makes them, such as penalties or a temperature, ``do_sample=True`` that
+        `beam_search` was not told, stopping criteria, ``max_time`` or ``stop_strings``, a ``max_new_tokens`` or
+        ``max_length`` that an ID does not fit into, a cache or a ``cache_implementation`` of another kind, or inputs
+        besides ``input_ids``, ``attention_mask`` and ``decoder_input_ids``. Also what `semid.generate` raises.
+
+    Notes
+    -----
+    What ``model.generate`` takes besides and leaves the result as it is, is ignored: a larger ``max_new_tokens``, since
+    every answer has a token per level; ``eos_token_id``; ``length_penalty`` and ``early_stopping``, since all IDs are
+    of one length, so that ``sequences_scores`` are sums whatever they say; ``use_cache``; ``prompt_lookup_num_tokens``.
+    ``output_scores``, ``output_logits``, ``output_attentions`` and ``output_hidden_states`` return nothing.
+    ``assistant_model`` and ``streamer`` are not handed on to any search of one's own, so that they are ignored unseen;
+    ``position_ids`` are made from the mask.
+
     Examples
     --------
     >>> import torch, semid
@@ -64,18 +82,11 @@ def beam_search(
         generation_config: Any,
         **model_kwargs: Any,
     ) -> Any:
-        repeated = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
-        if repeated > 1:
-            raise InvalidValueError(
-                f"the prompts have been repeated: expected num_beams and num_return_sequences of 1, got {repeated}. "
-                "Give the number of beams to beam_search alone."
-            )
-        if len(logits_processor):
-            names = [type(processor).__name__ for processor in logits_processor]
-            raise InvalidValueError(
-                f"logits processors are not applied by this search: expected none, got {names}. "
-                "Give do_sample and temperature to beam_search, or use a SidLogitsProcessor without custom_generate."
-            )
+        first: Any = trie[0] if isinstance(trie, list | tuple) and trie else trie
+        check_call(
+            model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs,
+            n_levels=getattr(first, "n_levels", 0), do_sample=settings.do_sample,
+        )  # fmt: skip
         inputs = {"input_ids": input_ids}
         mask, encoded = model_kwargs.get("attention_mask"), None
         if model.config.is_encoder_decoder:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Mapping, Set
 from typing import Any
 
+import numpy as np
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -11,6 +12,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 __all__ = [
     "batch_of",
     "check_count",
+    "check_flag",
     "check_inputs",
     "check_length",
     "check_model",
@@ -197,6 +199,14 @@ def check_count(value: int, name: str, *, at_most: int | None = None, remedy: st
         remedy = remedy or ("Search at least one beam." if at_most is None else "Raise num_beams to return more items.")
         raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
     return count
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return True or False, for which 1 and 0 may stand, or None for False, as in a `GenerationConfig`."""
+    if value is None or isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in {0, 1}):
+        return bool(value)
+    # Everything else has a truth value too: "false" is true.
+    raise InvalidTypeError(f"{name} has a wrong type: expected True or False, got {value!r}. Pass one of them.")
 
 
 def batch_of(inputs: Any) -> int:

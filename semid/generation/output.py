@@ -4,8 +4,12 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.generated import check_prompt_len
+from semid.generation.inputs import check_count
+from semid.generation.pairing import check_pair
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
@@ -83,7 +87,8 @@ def read_beams(
     trie : Trie
     vocab : SidVocabulary
     prompt_len : int
-        Columns before the first generated token: the (padded) prompt length, or 1 for an encoder-decoder.
+        Columns before the first generated token: the (padded) prompt length, or 1 for an encoder-decoder. With a
+        smaller number, what stands there is no item, and ``n_valid`` is 0.
     num_return : int, default=1
         Rows per request: ``num_return_sequences``.
     scores : array-like or torch tensor of shape (batch * num_return,), optional
@@ -97,17 +102,26 @@ def read_beams(
     Raises
     ------
     InvalidValueError
-        If shapes disagree.
+        If trie and vocabulary do not belong together, shapes disagree, `prompt_len` is negative, sequences are shorter
+        than it, or `num_return` is below 1.
+    InvalidTypeError
+        If an argument is of another type.
     """
-    tokens = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
-    if tokens.ndim != 2 or num_return < 1 or len(tokens) % num_return:
+    check_pair(trie, vocab)
+    prompt_len = check_prompt_len(prompt_len)
+    num_return = check_count(num_return, "num_return", remedy="Pass num_return_sequences.")
+    tokens = _as_array(sequences, "sequences")
+    if tokens.ndim != 2 or len(tokens) % num_return:
         raise InvalidValueError(
             f"sequences have a wrong shape: expected (batch * {num_return}, length), got {tokens.shape}. "
             "Pass num_return_sequences as num_return."
         )
-    given = np.asarray(scores.float().cpu() if hasattr(scores, "cpu") else scores, np.float32)
-    if scores is None:
-        given = np.zeros(len(tokens), np.float32)
+    if tokens.shape[1] < prompt_len:
+        raise InvalidValueError(
+            f"prompt_len is too large: expected at most {tokens.shape[1]}, got {prompt_len}. "
+            "It is the padded length of the prompt, or 1 for an encoder-decoder."
+        )
+    given = np.zeros(len(tokens), np.float32) if scores is None else _as_array(scores, "scores").astype(np.float32)
     if given.shape != (len(tokens),):
         raise InvalidValueError(
             f"scores have a wrong shape: expected ({len(tokens)},), got {given.shape}. Pass sequences_scores."
@@ -125,3 +139,19 @@ def read_beams(
         found[request, : len(first)] = row[first]
         kept[request, : len(first)] = row_scores[first]
     return BeamOutput.from_ranks(trie, found, kept)
+
+
+def _as_array(values: Any, name: str) -> npt.NDArray[Any]:
+    """Return numbers as an array; those of a tensor that numpy does not know, as float32."""
+    if isinstance(values, torch.Tensor):
+        values = (values.float() if values.is_floating_point() else values).cpu()
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf":
+        raise InvalidTypeError(
+            f"{name} have a wrong type: expected numbers in rows of one length, got {type(values).__name__}. "
+            f"Pass the {name if name == 'sequences' else 'sequences_scores'} that generate returns."
+        )
+    return array

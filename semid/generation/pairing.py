@@ -1,10 +1,16 @@
-"""Do a trie and a vocabulary belong together? The check that every way to generate makes first."""
+"""Do a trie, a vocabulary and a model belong together? The checks that every way to generate makes first."""
+
+import warnings
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
-__all__ = ["check_pair", "check_vocab"]
+__all__ = ["check_pair", "check_vocab", "warn_of_end"]
 
 
 def check_pair(trie: Trie, vocab: SidVocabulary) -> None:
@@ -51,6 +57,37 @@ def check_vocab(vocab: SidVocabulary) -> None:
             f"vocab has a wrong type: expected a semid.SidVocabulary, got {type(vocab).__name__}. Make one first."
         )
     _ = vocab.level_tokens  # raises when it has not been extended
+
+
+# By vocabulary, the tokens and the end that were compared last, so that a search compares what it has not met alone.
+_compared: WeakKeyDictionary[SidVocabulary, tuple[Any, Any]] = WeakKeyDictionary()
+
+
+def warn_of_end(model: Any, vocab: SidVocabulary) -> None:
+    """Warn, once, if a token that ends the rows of ``model.generate`` is that of a code before the last level.
+
+    A search of our own ends where the levels do, and so it is right all the same; ``model.generate`` takes a beam with
+    this token out of the search before its ID is complete, whatever a logits processor says.
+    """
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if ends is None or len(vocab.level_tokens) == 1:
+        return
+    # Copied, since a list may be changed in place.
+    ends = (ends,) if isinstance(ends, int) else tuple(np.atleast_1d(np.asarray(ends)).tolist())
+    tokens, compared = _compared.get(vocab, (None, None))
+    if tokens is vocab.level_tokens and compared == ends:
+        return
+    _compared[vocab] = vocab.level_tokens, ends
+    for level, own in enumerate(vocab.level_tokens[:-1]):
+        found = np.intersect1d(ends, own).tolist()
+        if found:
+            warnings.warn(
+                f"an end token of the model is the token of a code: expected none of level {level}, got {found}. This "
+                "search finds all items; model.generate would end such IDs early and lose them, with a "
+                "SidLogitsProcessor too. Set model.generation_config.eos_token_id to another token.",
+                stacklevel=5,  # the caller of `generate`
+            )
+            return
 
 
 def _mark(fingerprint: str) -> str:

@@ -27,7 +27,8 @@ def prefix_allowed_tokens_fn(
         belongs to. Without beams, ``num_return_sequences`` makes a request of each sample.
     vocab : SidVocabulary
     prompt_len : int
-        Columns before the first generated token; 1 for an encoder-decoder.
+        Columns before the first generated token; 1 for an encoder-decoder. With a smaller number, the end of a prompt
+        is read as the beginning of an ID, and all that may follow is the end token; no error says so.
     eos_token_id : int, optional
         Token that ends a row; default: that of `vocab`.
 

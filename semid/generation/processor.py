@@ -38,10 +38,14 @@ class SidLogitsProcessor(LogitsProcessor):
     vocab : SidVocabulary
     prompt_len : int
         Columns of ``input_ids`` before the first generated token: the length of the padded prompt for a decoder-only
-        model, 1 (the start token) for an encoder-decoder.
+        model, 1 (the start token) for an encoder-decoder. With a smaller number, the end of a prompt is read as the
+        beginning of an ID: its row has left the trie and may only end, so that all rows come back without an item. No
+        error says so, since a row that has left the trie is not wrong in itself, and nothing of a call is remembered.
     eos_token_id : int, optional
         Token that ends a row; default: that of `vocab`. Without any, pass ``max_new_tokens=trie.n_levels`` to
-        ``generate``.
+        ``generate``. No end token of the model may be the token of a code before the last level:
+        ``generate`` would end rows in the middle of an ID and lose items, and a processor does not see the model to
+        tell. Look at ``model.generation_config.eos_token_id``; `semid.generate` does, and finds all items even so.
     inplace : bool, default=True
         Overwrite the scores given. ``generate`` does not read them again, except to return them when
         ``output_logits=True`` without beams: then pass False, which costs one more array of scores.

@@ -5,7 +5,7 @@ import numbers
 from typing import Any, NamedTuple
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.inputs import check_count
+from semid.generation.inputs import check_count, check_flag
 
 __all__ = ["Settings", "check_settings"]
 
@@ -38,9 +38,10 @@ def check_settings(
     """Return settings as a search takes them, or raise an error that says which one is wrong."""
     num_beams = check_count(num_beams, "num_beams")
     num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
-    if normalize not in NORMALIZERS:
+    if not isinstance(normalize, str) or normalize not in NORMALIZERS:
         raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}.")
-    return Settings(num_beams, num_return, normalize, bool(outside), bool(do_sample), _check_temperature(temperature))
+    outside, do_sample = check_flag(outside, "outside"), check_flag(do_sample, "do_sample")
+    return Settings(num_beams, num_return, normalize, outside, do_sample, _check_temperature(temperature))
 
 
 def _check_temperature(temperature: Any) -> float:

@@ -418,6 +418,20 @@ def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_input
             "exclude has a wrong dtype: expected integers, got <U1. Pass ranks,",
         ),
         (
+            dict(vocab=[]),
+            InvalidTypeError,
+            "vocab has a wrong type: expected a semid.SidVocabulary, got list. Make one first.",
+        ),
+        (dict(normalize=np.ones(2)), InvalidValueError, "normalize is unknown: expected one of ('full', 'window', "),
+        *(
+            (
+                {name: "false"},
+                InvalidTypeError,
+                f"{name} has a wrong type: expected True or False, got 'false'. Pass one of them.",
+            )
+            for name in ("do_sample", "outside", "return_dict")
+        ),
+        (
             dict(trie=[]),
             InvalidTypeError,
             "trie has a wrong type: expected one semid.Trie or a list of them, got an empty list",

@@ -138,6 +138,8 @@ def test_wrong_prompts(model, trie, vocab):
         InvalidTypeError, match=r"exclude has a wrong type: expected a sequence of 1, got int\. Give one"
     ):
         generator.generate_many([[3]], exclude=3)
+    with pytest.raises(InvalidTypeError, match=r"candidates has a wrong type: expected a sequence of 1, got ndarray\."):
+        generator.generate_many([[3]], candidates=np.array(3))
 
 
 REMEDY = "Pass what the tokenizer returns as input_ids, without padding."

@@ -1,9 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation import BeamOutput, read_beams
 
 
@@ -64,6 +66,49 @@ def test_wrong_shapes(small, tokens):
         read_beams(SEQUENCES, trie=small, vocab=tokens, prompt_len=1, num_return=4)
     with pytest.raises(InvalidValueError, match=r"scores have a wrong shape: expected \(6,\), got \(2,\)\. Pass sequ"):
         read_beams(SEQUENCES, trie=small, vocab=tokens, prompt_len=1, scores=[0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(prompt_len=-3), InvalidValueError, "prompt_len is negative: expected 0 or more, got -3. Pass input_ids."),
+        (dict(prompt_len=1.0), InvalidTypeError, "prompt_len has a wrong type: expected an integer, got 1.0. Pass inp"),
+        (
+            dict(prompt_len=5),
+            InvalidValueError,
+            "prompt_len is too large: expected at most 4, got 5. It is the padded length of the prompt, or 1 for an ",
+        ),
+        (dict(trie=3), InvalidTypeError, "trie has a wrong type: expected one semid.Trie, got int. Build it with"),
+        (dict(vocab="sid"), InvalidTypeError, "vocab has a wrong type: expected a semid.SidVocabulary, got str. Make"),
+        (
+            dict(scores=["a"] * 6),
+            InvalidTypeError,
+            "scores have a wrong type: expected numbers in rows of one length, got list. Pass the sequences_scores",
+        ),
+        (dict(num_return=0), InvalidValueError, "num_return is out of range: expected 1 or more, got 0. Pass num_retu"),
+        (
+            dict(num_return=None),
+            InvalidTypeError,
+            "num_return has a wrong type: expected an integer, got None. Pass nu",
+        ),
+    ],
+)
+def test_wrong_arguments(small, tokens, arguments, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        read_beams(SEQUENCES, **dict(trie=small, vocab=tokens, prompt_len=1) | arguments)
+
+
+@pytest.mark.parametrize("sequences", [None, [[1], [2, 3]], "ab", [[True, False]]])
+def test_sequences_that_are_no_numbers(small, tokens, sequences):
+    message = "sequences have a wrong type: expected numbers in rows of one length, got .* Pass the sequences that gen"
+    with pytest.raises(InvalidTypeError, match=message):
+        read_beams(sequences, trie=small, vocab=tokens, prompt_len=1)
+
+
+@pytest.mark.parametrize("prompt_len", [0, 2, 4])
+def test_a_wrong_length_finds_nothing(small, tokens, prompt_len):
+    out = read_beams([[5, 11, 20, 1], [6, 10, 22, 1]], trie=small, vocab=tokens, prompt_len=prompt_len)
+    assert out.n_valid.tolist() == [0, 0]
 
 
 def test_fields():

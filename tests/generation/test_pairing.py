@@ -1,12 +1,17 @@
 """A trie and a vocabulary of two catalogues, views or generations are refused wherever both are given."""
 
+import copy
 import re
+import warnings
 
+import numpy as np
 import pytest
 
 import semid
 from semid.errors import InvalidValueError
+from semid.generation import beam_search, read_beams
 from semid.generation.pairing import check_pair
+from tests.generation.conftest import LEVEL_TOKENS
 
 IDS = ["ring", "bell", "book"]
 
@@ -85,3 +90,50 @@ def test_generate_refuses_as_well(tokens):
         semid.generate(model.eval(), inputs, trie=sids.trie(), vocab=vocab, num_beams=2)
     found = semid.generate(model, inputs, trie=sids.trie(), vocab=vocab.tied_to(sids), num_beams=2)
     assert found.n_valid.tolist() == [2]
+
+
+def fresh():
+    """A vocabulary that nothing has been compared with."""
+    return semid.SidVocabulary.from_token_ids(LEVEL_TOKENS, eos_token_id=1)
+
+
+@pytest.mark.parametrize(("end", "level"), [(47, 0), ([1, 50], 1)])
+def test_an_end_token_that_is_a_code(model, trie, make_inputs, prompt_len, end, level):
+    """The search finds what generate loses, and says so once for each vocabulary and end."""
+    model, inputs, vocab = copy.deepcopy(model), make_inputs(2), fresh()
+    expected = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=50)
+    model.generation_config.eos_token_id = end
+    found = [47] if level == 0 else [50]
+    message = re.escape(
+        f"an end token of the model is the token of a code: expected none of level {level}, got {found}. This search "
+        "finds all items; model.generate would end such IDs early and lose them, with a SidLogitsProcessor too. Set "
+        "model.generation_config.eos_token_id to another token."
+    )
+    with pytest.warns(UserWarning, match=message):
+        out = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=50)
+    np.testing.assert_array_equal(out.items, expected.items)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=50)
+    with pytest.warns(UserWarning, match=message):
+        semid.Generator(model, trie=trie, vocab=fresh(), num_beams=50)
+    with pytest.warns(UserWarning, match=message):
+        search = beam_search(trie=trie, vocab=fresh(), num_beams=50)
+        model.generate(**inputs, custom_generate=search, max_new_tokens=3)
+    start = prompt_len(model, inputs)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
+    sequences = model.generate(
+        **inputs, logits_processor=[processor], num_beams=50, num_return_sequences=50, max_new_tokens=3
+    )
+    theirs = read_beams(sequences, trie=trie, vocab=vocab, prompt_len=start, num_return=50)
+    assert out.n_valid.tolist() == [50, 50] and (theirs.n_valid < 50).all()
+
+
+@pytest.mark.parametrize("end", [None, 1, 63, [1, 56]])
+def test_an_end_token_that_ends_no_id_early(model, trie, make_inputs, end):
+    """One of the last level's tokens stands where the ID is complete."""
+    model = copy.deepcopy(model)
+    model.generation_config.eos_token_id = end
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        semid.generate(model, make_inputs(1), trie=trie, vocab=fresh(), num_beams=5)

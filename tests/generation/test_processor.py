@@ -10,6 +10,7 @@ from transformers.generation import PrefixConstrainedLogitsProcessor
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from tests.generation.conftest import tiny_model
 
 FORCED = -1e4
 
@@ -392,3 +393,12 @@ def test_raw_logits_without_beams_need_a_copy(model, trie, vocab, make_inputs, p
     processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=start)
     output = model.generate(**inputs, logits_processor=[processor], num_beams=3, **kwargs)
     assert all(logits.isfinite().all() for logits in output.logits)
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_prompt_len_that_is_too_small_ends_all_rows(trie, vocab, make_inputs, missing):
+    """As its docstring says: what is left of the prompt is the beginning of no item."""
+    model, inputs = tiny_model("qwen2"), make_inputs(3)
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=9 - missing)
+    sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=3)
+    assert sequences.shape[1] == 10 and (sequences[:, 9] == vocab.eos_token_id).all()
