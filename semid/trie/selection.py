@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import are_nodes
+from semid.trie.checks import FROM_WALK, are_nodes
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import plain
+from semid.trie.plain import plain, plain_int64
 from semid.trie.rank_lists import RankLists
 from semid.trie.restriction import Alive
 
@@ -64,7 +64,8 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs, start, nodes = plain(log_probs, np.float32), plain(start, np.float32), plain(nodes, np.int64)
+    log_probs, start = plain(log_probs, np.float32), plain(start, np.float32)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
         raise InvalidValueError(
             f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
@@ -78,7 +79,7 @@ def select(
     if not are_nodes(nodes, n_nodes):
         raise InvalidValueError(
             f"nodes out of range: expected -1 .. {n_nodes - 1} at depth {depth}, got {nodes.min()} .. {nodes.max()}. "
-            "Take them from walk or select."
+            f"{FROM_WALK}"
         )
     if k < 1:
         raise InvalidValueError(f"k is too small: expected at least 1, got {k}.")
@@ -120,7 +121,7 @@ def select_rows(
         As the requests would give one by one.
     """
     log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
-    nodes = np.asarray(nodes, np.int64)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     batch = len(tries)
     for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
         if array.ndim != ndim or len(array) != batch:
