@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.vocabulary import SidVocabulary, checks
 
 __all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part", "token_rows"]
 
@@ -50,19 +51,9 @@ def check_prompt_len(prompt_len: int) -> int:
     return length
 
 
-def check_eos(eos_token_id: int | None) -> int | None:
-    """Return the end token, or raise unless it is one integer from 0 on, or None."""
-    try:
-        token = None if eos_token_id is None else operator.index(eos_token_id)
-    except TypeError as error:
-        raise InvalidTypeError(
-            f"eos_token_id has a wrong type: expected one integer, got {eos_token_id!r}. Choose the one to end with."
-        ) from error
-    if token is not None and token < 0:
-        raise InvalidValueError(
-            f"eos_token_id is negative: expected 0 or more, got {token}. Pass None for no end token."
-        )
-    return token
+def check_eos(eos_token_id: int | None, vocab: SidVocabulary) -> int | None:
+    """Return the end token, by default the vocabulary's, or raise unless it is a token of no level, or None."""
+    return checks.check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id, vocab._level_tokens)
 
 
 def end_token(eos_token_id: int | None) -> int:

@@ -56,7 +56,7 @@ def prefix_allowed_tokens_fn(
     for one in tries:
         check_pair(one, vocab)
     prompt_len = check_prompt_len(prompt_len)
-    eos = check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id)
+    eos = check_eos(eos_token_id, vocab)
     one_for_all = not isinstance(trie, list | tuple)
 
     def allowed_tokens(batch_id: int, input_ids: torch.Tensor) -> list[int]:

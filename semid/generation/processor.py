@@ -84,7 +84,7 @@ class SidLogitsProcessor(LogitsProcessor):
             check_pair(one, vocab)
         self.vocab = vocab
         self.prompt_len = check_prompt_len(prompt_len)
-        self.eos_token_id = check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id)
+        self.eos_token_id = check_eos(eos_token_id, vocab)
         self.inplace = inplace
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """What a trie accepts: every check at its border, with the message that a user reads."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import Levels
-from semid.trie.plain import plain
+from semid.trie.plain import plain, plain_int64
 
 __all__ = [
+    "FROM_WALK",
     "are_nodes",
     "check_at",
     "check_code_rows",
@@ -22,6 +24,8 @@ __all__ = [
 ]
 
 IntArray = npt.NDArray[np.integer[Any]]
+
+FROM_WALK = "Take them from walk or select."
 
 
 def check_code_rows(codes: Any, *, name: str = "codes") -> IntArray:
@@ -48,25 +52,41 @@ def check_code_rows(codes: Any, *, name: str = "codes") -> IntArray:
     return codes  # type: ignore[no-any-return]
 
 
-def check_sizes(codes: IntArray, codebook_sizes: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the codebook sizes, by default one above the largest code of each level."""
-    # The largest code of all is found several times faster than that of each level, and often says enough.
-    if codebook_sizes is not None and len(codebook_sizes) == codes.shape[1] and codes.max() < min(codebook_sizes):
-        return tuple(int(size) for size in codebook_sizes)
-    largest = [codes[:, level].max() for level in range(codes.shape[1])]
+def check_sizes(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Return the codebook sizes, given for all levels or each, by default one above the largest code of each level."""
     if codebook_sizes is None:
-        return tuple(int(code) + 1 for code in largest)
-    sizes = tuple(int(size) for size in codebook_sizes)
-    if len(sizes) != codes.shape[1]:
-        raise InvalidValueError(
-            f"codebook_sizes disagrees with codes: expected {codes.shape[1]} sizes, got {len(sizes)}. "
-            "Give one size per level."
-        )
+        return tuple(int(codes[:, level].max()) + 1 for level in range(codes.shape[1]))
+    sizes = _sizes(codebook_sizes, n_levels=codes.shape[1])
+    # The largest code of all is found several times faster than that of each level, and often says enough.
+    if codes.max() < min(sizes):
+        return sizes
+    largest = [codes[:, level].max() for level in range(codes.shape[1])]
     for level, (code, size) in enumerate(zip(largest, sizes, strict=True)):
         if code >= size:
             raise InvalidValueError(
                 f"codes do not fit: expected codes below {size} at level {level}, got {code}. Check codebook_sizes."
             )
+    return sizes
+
+
+def _sizes(codebook_sizes: int | Sequence[int], *, n_levels: int) -> tuple[int, ...]:
+    try:
+        each = [codebook_sizes] * n_levels if isinstance(codebook_sizes, int | np.integer) else codebook_sizes
+        sizes = tuple(operator.index(size) for size in each)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"codebook_sizes has a wrong type: expected an integer, or one per level, got {codebook_sizes!r}. "
+            "Write [256, 256, 256]."
+        ) from error
+    if len(sizes) != n_levels:
+        raise InvalidValueError(
+            f"codebook_sizes disagrees with codes: expected {n_levels} sizes, got {len(sizes)}. "
+            "Give one size per level."
+        )
+    if max(sizes) > 2**32:
+        raise InvalidValueError(
+            f"codebook_sizes is too large: expected at most 4294967296, got {max(sizes)}. Codes have 32 bits at most."
+        )
     return sizes
 
 
@@ -85,12 +105,12 @@ def are_nodes(nodes: IntArray, n_nodes: int) -> bool:
 
 def check_nodes(nodes: Any, *, depth: int, n_nodes: int) -> IntArray:
     """Return nodes as an int64 array of shape (rows,), or raise an error."""
-    nodes = plain(nodes, np.int64)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     if nodes.ndim != 1 or not are_nodes(nodes, n_nodes):
         got = f"{nodes.min()} .. {nodes.max()}" if nodes.size else "none"
         raise InvalidValueError(
             f"nodes out of range: expected -1 .. {n_nodes - 1} at depth {depth} in one row, got {got} in shape "
-            f"{nodes.shape}. Take them from walk or select."
+            f"{nodes.shape}. {FROM_WALK}"
         )
     return nodes  # type: ignore[no-any-return]
 

@@ -10,7 +10,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_at
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import plain
+from semid.trie.plain import plain_int64
 from semid.trie.restriction import Alive
 
 __all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace", "mask_rows"]
@@ -125,7 +125,7 @@ def check_bitmask(bitmask: Any, *, n_rows: int) -> None:
 
 def check_tokens(tokens: Any, *, size: int, n_columns: int) -> IntArray:
     """Return tokens as int64, or raise unless there is one for each code, within the vocabulary."""
-    tokens = plain(tokens, np.int64)
+    tokens = plain_int64(tokens, name="tokens", remedy="Take them from SidVocabulary.level_tokens.")
     if tokens.shape != (size,) or tokens.min() < 0 or tokens.max() >= n_columns:
         raise InvalidValueError(
             f"tokens do not fit: expected {size} columns below {n_columns}, got shape {tokens.shape} with largest "

@@ -25,6 +25,9 @@ def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 def plain_int64(values: Any, *, name: str, remedy: str) -> npt.NDArray[np.int64]:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
     array = np.asarray(values)
-    if array.dtype != INT64 and array.dtype.kind not in "iu" and array.size:  # an empty list has the dtype float64
+    if array.dtype == INT64:
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else plain(array, INT64)
+    if array.dtype.kind not in "iu" and array.size:  # an empty list has the dtype float64
         raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {array.dtype}. {remedy}")
     return plain(array, INT64)

@@ -95,4 +95,9 @@ def check_restriction(mask_or_ranks: Any, *, n_items: int) -> npt.NDArray[np.boo
         )
     mask = np.zeros(n_items, np.bool_)
     mask[given.astype(np.int64)] = True
+    if len(given) == n_items and not mask.all():
+        raise InvalidValueError(
+            f"restriction is ambiguous: expected booleans or distinct ranks, got {n_items} integers, one an item, "
+            "with repetitions. Pass a mask as booleans, with astype(bool), or numpy.unique of the ranks."
+        )
     return mask

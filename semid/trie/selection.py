@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
+from semid.trie.checks import FROM_WALK
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import plain
+from semid.trie.plain import plain, plain_int64
 from semid.trie.rank_lists import RankLists
 from semid.trie.restriction import Alive
 
@@ -64,7 +65,8 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs, start, nodes = plain(log_probs, F4), plain(start, F4), plain(nodes, I8)
+    log_probs, start = plain(log_probs, F4), plain(start, F4)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
         raise InvalidValueError(
             f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
@@ -87,7 +89,7 @@ def select(
     if not are_nodes:
         raise InvalidValueError(
             f"nodes out of range: expected -1 .. {levels.n_nodes(depth) - 1} at depth {depth}, got {nodes.min()} .. "
-            f"{nodes.max()}. Take them from walk or select."
+            f"{nodes.max()}. {FROM_WALK}"
         )
     return out
 
@@ -120,7 +122,7 @@ def select_rows(
         As the requests would give one by one.
     """
     log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
-    nodes = np.asarray(nodes, np.int64)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     batch = len(tries)
     for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
         if array.ndim != ndim or len(array) != batch:

@@ -1,6 +1,7 @@
 """The trie as torch buffers: one vectorised gather per step, on the device where the logits are, without a wait."""
 
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -37,8 +38,13 @@ class RankTensors(NamedTuple):
 class TorchTrie(torch.nn.Module):
     """A trie's levels as buffers of one device; `select` and `mask` give what `Trie`'s give.
 
-    Every shape depends on the arguments and the trie alone, so that nothing waits for the device and ``torch.compile``
-    makes one graph per depth. A step gathers as many children per beam as the widest node of the level has.
+    Every shape depends on the arguments and the trie alone, so that nothing waits for the device. A step gathers as many
+    children per beam as the widest node of the level has.
+
+    ``torch.compile`` makes one graph per depth, and others when the batch changes or lists come. It makes 8 of one
+    function: with ``torch.compile(mirror.select)`` a search soon needs more, and goes on uncompiled or, with
+    ``fullgraph=True``, raises. `compiled_select` has as many for each depth; or raise
+    ``torch._dynamo.config.recompile_limit``.
 
     Parameters
     ----------
@@ -205,6 +211,42 @@ class TorchTrie(torch.nn.Module):
         rows, codes, nodes = (torch.where(filled, part, -1) for part in found)
         return scores, rows, codes, nodes
 
+    def compiled_select(self, **options: Any) -> Callable[..., tuple[torch.Tensor, ...]]:
+        """Return `select` compiled, a function of its own for each depth.
+
+        Parameters
+        ----------
+        **options
+            Of ``torch.compile``, such as ``fullgraph=True``.
+
+        Returns
+        -------
+        select : callable
+            Takes what `select` takes; `exclude` and `candidates` come from `rank_lists`.
+        """
+        # The compiler counts graphs, and remembers which numbers change, per code object: each depth has a copy.
+        steps = [
+            torch.compile(
+                types.FunctionType(_select_at.__code__.replace(co_name=f"select_at_{depth}"), globals()), **options
+            )
+            for depth in range(self.n_levels)
+        ]
+
+        def select(
+            log_probs: torch.Tensor,
+            start: torch.Tensor,
+            nodes: torch.Tensor,
+            *,
+            depth: int,
+            k: int,
+            exclude: RankTensors | None = None,
+            candidates: RankTensors | None = None,
+        ) -> tuple[torch.Tensor, ...]:
+            check_depth(depth, n_levels=self.n_levels)
+            return steps[depth](self, log_probs, start, nodes, depth, k, exclude, candidates)  # type: ignore[no-any-return]
+
+        return select
+
     def _ranks(self, lists: RankTensors | Lists | None, batch: int) -> RankTensors | None:
         if lists is None or not isinstance(lists, RankTensors):
             lists = None if lists is None else self.rank_lists(lists)
@@ -237,6 +279,12 @@ class TorchTrie(torch.nn.Module):
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """Do `select`, so that the module can be called and compiled."""
         return self.select(*arguments, **options)
+
+
+def _select_at(
+    mirror: TorchTrie, log_probs: Any, start: Any, nodes: Any, depth: int, k: int, exclude: Any, candidates: Any
+) -> tuple[torch.Tensor, ...]:
+    return mirror.select(log_probs, start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates)
 
 
 def _before(ranks: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:

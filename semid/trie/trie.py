@@ -1,7 +1,7 @@
 """The trie over semantic IDs: an immutable index, asked by prefix, by node, and one beam step at a time."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, final
 
 import numpy as np
@@ -134,7 +134,7 @@ class Trie(Questions):
         cls,
         codes: Any,
         *,
-        codebook_sizes: Sequence[int] | None = None,
+        codebook_sizes: int | Sequence[int] | None = None,
         fingerprint: str | None = None,
         generation: int | None = None,
     ) -> Self:
@@ -144,8 +144,8 @@ class Trie(Questions):
         ----------
         codes : array-like of shape (n_items, n_levels), integers
             Equal rows become one item, with a `DuplicateCodesWarning`.
-        codebook_sizes : sequence of int, optional
-            Number of codes of each level; by default the largest code of the level plus one.
+        codebook_sizes : int or sequence of int, optional
+            Number of codes of all levels or of each; by default the largest code of the level plus one.
         fingerprint : str, optional
             Kept as it is, and `generation` as well; `SemanticIds.trie` passes those of the catalogue.
         generation : int, optional
@@ -160,7 +160,7 @@ class Trie(Questions):
         return cls(build_levels(rows, sizes), sizes, mark=Mark(fingerprint, generation))
 
     @classmethod
-    def from_sequences(cls, sequences: Sequence[Sequence[int]], *, end: int) -> Self:
+    def from_sequences(cls, sequences: Iterable[Sequence[int]], *, end: int) -> Self:
         """Build a trie from IDs of different lengths, such as the tokens of titles.
 
         Every ID is followed by the end token, up to the last level: so one may be the beginning of another, and
@@ -168,7 +168,7 @@ class Trie(Questions):
 
         Parameters
         ----------
-        sequences : sequence of sequences of int
+        sequences : iterable of sequences of int
         end : int
             Token that ends an ID; in no sequence.
 
@@ -268,6 +268,12 @@ class Trie(Questions):
         ----------
         mask_or_ranks : array-like of shape (n_ranks,), bool, or of shape (n,), integers
             Which ranks may be reached, or their list in any order. None at all is allowed: nothing is reached then.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a mask has another length or a rank is out of range; if there are as many integers as items, and some are
+            equal: a mask of zeros and ones would be read as ranks.
         """
         mask = check_restriction(mask_or_ranks, n_items=self.n_ranks)
         alive = intersect(self._alive, alive_from(mask))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_codes", "check_prefixes", "check_rows", "check_sizes", "check_token_ids", "shown"]
+__all__ = ["check_codes", "check_eos", "check_prefixes", "check_rows", "check_sizes", "check_token_ids", "shown"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -98,6 +98,29 @@ def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> IntA
             "negative or twice. Two codes cannot be one token."
         )
     return ids.astype(np.int64)
+
+
+def check_eos(eos_token_id: Any, level_tokens: Sequence[IntArray]) -> int | None:
+    """Return the end token, or raise unless it is None, or one integer from 0 on that is no code of a level."""
+    if eos_token_id is None:
+        return None
+    try:
+        token = operator.index(eos_token_id)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"eos_token_id has a wrong type: expected one integer, got {eos_token_id!r}. Choose the one to end with."
+        ) from error
+    if token < 0:
+        raise InvalidValueError(
+            f"eos_token_id is negative: expected 0 or more, got {token}. Pass None for no end token."
+        )
+    for level, tokens in enumerate(level_tokens):
+        if (tokens == token).any():
+            raise InvalidValueError(
+                f"eos_token_id is a code: expected a token of no level, got {token}, code "
+                f"{int(np.argmax(tokens == token))} of level {level}. A text would end within an ID: take another."
+            )
+    return token
 
 
 def shown(values: Any) -> str:

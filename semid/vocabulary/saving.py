@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
-from semid.vocabulary.checks import check_sizes, check_token_ids
+from semid.vocabulary.checks import check_eos, check_sizes, check_token_ids
 
 __all__ = ["Saved", "read_vocabulary", "write_vocabulary"]
 
@@ -42,10 +42,9 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Saved:
     try:
         sizes = check_sizes(arrays.pop("codebook_sizes").tolist())
         levels = enumerate(sizes) if arrays else ()
+        tokens = tuple(check_token_ids(arrays[f"level_{level}"], level, size) for level, size in levels)
         return Saved(
-            sizes, tuple(config["prefixes"]),
-            tuple(check_token_ids(arrays[f"level_{level}"], level, size) for level, size in levels),
-            config["eos_token_id"],
+            sizes, tuple(config["prefixes"]), tokens, check_eos(config["eos_token_id"], tokens),
             # Folders of earlier versions do not have them.
             config.get("catalogue"), config.get("generation"),
         )  # fmt: skip

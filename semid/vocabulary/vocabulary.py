@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, Self, final
@@ -11,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.vocabulary.checks import check_codes, check_prefixes, check_rows, check_sizes, check_token_ids, shown
+from semid.vocabulary.checks import (
+    check_codes,
+    check_eos,
+    check_prefixes,
+    check_rows,
+    check_sizes,
+    check_token_ids,
+    shown,
+)
 from semid.vocabulary.lookup import Lookup, Tables
 from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
 
@@ -82,16 +89,18 @@ class SidVocabulary:
         token_ids : sequence of array-like of shape (codebook_size,), integers
             Per level, the token id of each code; any order, gaps and ids that levels have in common are fine.
         eos_token_id : int, optional
+            A token of no level.
 
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If a level is empty, repeats a token, or holds a negative or fractional id.
+            If a level is empty, repeats a token, or holds a negative or fractional id, or if the end token is that of
+            a code.
         """
         levels = tuple(check_token_ids(ids, level) for level, ids in enumerate(token_ids))
         vocab = cls([len(ids) for ids in levels])
         vocab.prefixes = ()
-        vocab.eos_token_id = None if eos_token_id is None else operator.index(eos_token_id)
+        vocab.eos_token_id = check_eos(eos_token_id, levels)
         vocab._set_tokens(levels)
         return vocab
 

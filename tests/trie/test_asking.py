@@ -99,6 +99,9 @@ def test_bad_questions():
     for call, message in cases:
         with pytest.raises(InvalidValueError, match=message):
             call()
+    for call in (trie.allowed, trie.first_codes, trie.node_ranges):
+        with pytest.raises(InvalidTypeError, match="nodes have a wrong dtype: expected integers, got float64"):
+            call([0.7], depth=1)
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.walk([[0.0]])
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):

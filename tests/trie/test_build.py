@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import SHARED_FIXTURE
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import build, sorting
 
 
@@ -101,3 +101,26 @@ def test_a_trie_is_smaller_than_its_codes_and_pointers(rng, sizes):
     assert (
         trie.nbytes <= len(codes) * (len(sizes) * np.min_scalar_type(sizes[0] - 1).itemsize + len(sizes) / 8) + 20_000
     )
+
+
+def test_one_codebook_size_holds_for_all_levels(backend):
+    codes = np.array([[0, 1, 3], [2, 0, 0]])
+    for size in (4, np.int32(4)):
+        assert semid.Trie.from_codes(codes, codebook_sizes=size).codebook_sizes == (4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ([4.9, 4.2], InvalidTypeError, r"expected an integer, or one per level, got \[4\.9, 4\.2\]\. Write \[256"),
+        (4.5, InvalidTypeError, r"codebook_sizes has a wrong type: .*, got 4\.5"),
+        ("ab", InvalidTypeError, "got 'ab'"),
+        ([2**40, 2], InvalidValueError, r"expected at most 4294967296, got 1099511627776\. Codes have 32 bits"),
+        ([4], InvalidValueError, r"expected 2 sizes, got 1\. Give one size per level"),
+        (1, InvalidValueError, "expected codes below 1 at level 1, got 1"),
+        ([0, 2], InvalidValueError, "expected codes below 0 at level 0, got 0"),
+    ],
+)
+def test_bad_codebook_sizes(backend, sizes, error, message):
+    with pytest.raises(error, match=message):
+        semid.Trie.from_codes([[0, 1]], codebook_sizes=sizes)

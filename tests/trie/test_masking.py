@@ -108,5 +108,7 @@ def test_bad_masks():
             call()
     with pytest.raises(InvalidTypeError, match=r"their bits as integers, got list\. Convert them"):
         trie.mask_inplace([[0.0] * 9], [0], depth=1, tokens=tokens)
+    with pytest.raises(InvalidTypeError, match="tokens have a wrong dtype: expected integers, got float64"):
+        trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=[0.5, 1, 2, 3])
     with pytest.raises(InvalidTypeError, match="expected an int32 array, got int64"):
         trie.fill_bitmask(np.zeros((1, 1), np.int64), [0], depth=1, tokens=tokens)

@@ -69,6 +69,13 @@ def test_nothing_left_is_an_empty_result(backend):
     assert (out.nodes == -1).all() and (out.scores == -np.inf).all()
 
 
+def test_ranks_may_repeat_where_they_are_no_mask(backend):
+    trie = semid.Trie.from_codes(CODES)
+    assert trie.restrict([2, 0, 2]).ranks().tolist() == [0, 2] and trie.restrict([1] * 5).ranks().tolist() == [1]
+    assert trie.restrict([3, 1, 0, 2]) == trie
+    assert semid.Trie.from_codes(CODES[:2]).restrict([1, 0]).n_items == 2
+
+
 @pytest.mark.parametrize(
     ("given_", "error", "message"),
     [
@@ -76,6 +83,16 @@ def test_nothing_left_is_an_empty_result(backend):
         (np.ones((2, 2), bool), InvalidValueError, r"expected \(4,\) booleans or a list of ranks, got \(2, 2\)"),
         ([0, 4], InvalidValueError, r"expected 0 \.\. 3, got 4"),
         ([-1], InvalidValueError, r"expected 0 \.\. 3, got -1"),
+        (
+            np.array([1, 0, 0, 1], np.uint8),
+            InvalidValueError,
+            r"ambiguous: .* got 4 integers, one an item, with rep",
+        ),
+        (
+            [3, 0, 0, 2],
+            InvalidValueError,
+            r"Pass a mask as booleans, with astype\(bool\), or numpy\.unique of the ranks",
+        ),
         ([0.5], InvalidTypeError, "expected booleans or integer ranks, got float64"),
     ],
 )

@@ -186,3 +186,8 @@ def test_bad_steps():
             call()
     with pytest.raises(InvalidTypeError, match="exclude has a wrong dtype: expected integer ranks, got <U"):
         trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[["book"]])
+    for call in (trie.select, lambda *step, **options: select_rows([trie], *step, **options)):
+        with pytest.raises(
+            InvalidTypeError, match=r"nodes have a wrong dtype: expected integers, got float64\. Take them"
+        ):
+            call(one, zeros, [[0.7]], depth=0, k=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from strategies import SHARED_FIXTURE
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import pad_sequences
 
 END = 9
@@ -46,3 +46,24 @@ def test_bad_sequences(call, message):
 def test_negative_tokens_are_refused():
     with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 4294967295, got -2 at row 0, level 0"):
         semid.Trie.from_sequences(np.array([[-2]]), end=1)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "end", "message"),
+    [
+        ([[2.7]], 1, r"expected sequences of integers and an integer as end, got 'float' object .*\. Pass token ids"),
+        ([[2]], 1.5, "got 'float' object"),
+        (np.array([[2.0]]), 1, "got 'numpy.float64' object"),
+        (["ab"], 1, "got 'str' object"),
+        ([2], 1, r"got object of type 'int' has no len\(\)"),
+    ],
+)
+def test_nothing_is_cut_off(sequences, end, message):
+    with pytest.raises(InvalidTypeError, match=message):
+        semid.Trie.from_sequences(sequences, end=end)
+
+
+def test_rows_of_any_integers_and_a_generator(backend):
+    sequences = [np.array([2, 300], np.uint16), (4,), [np.uint64(5), 7]]
+    trie = semid.Trie.from_sequences((sequence for sequence in sequences), end=np.uint8(1))
+    assert list(trie) == [(2, 300, 1), (4, 1, 1), (5, 7, 1)]

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import nodes_oracle
 from strategies import tries
+from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch._dynamo.testing import CompileCounter
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -93,6 +95,48 @@ def test_one_graph_without_breaks(device):
     for found, expected in search(both, step, device):
         for one, other in zip(found, expected, strict=True):
             assert (one.cpu().numpy() == other).all()
+
+
+def test_compiled_for_every_depth_batch_and_kind_of_lists():
+    """More graphs than the compiler makes of one function: 5 depths, batches of 1, 2 and 3, with and without lists."""
+    codes = np.unique(np.random.default_rng(0).integers(0, 4, (200, 5)), axis=0)
+    mirror = TorchTrie(semid.Trie.from_codes(codes, codebook_sizes=4))
+    graphs = CompileCounter()
+    step = mirror.compiled_select(backend=graphs, fullgraph=True)
+    for batch in (1, 2, 3):
+        for lists in (None, mirror.rank_lists([[4, 5]] * batch)):
+            start, nodes = torch.zeros(batch, 1), torch.zeros(batch, 1, dtype=torch.int64)
+            for depth in range(5):
+                log_probs = torch.randn(batch, nodes.shape[1], 4, generator=torch.Generator().manual_seed(depth))
+                found = step(log_probs, start, nodes, depth=depth, k=4, exclude=lists)
+                expected = mirror.select(log_probs, start, nodes, depth=depth, k=4, exclude=lists)
+                assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+                start, nodes = found[0], found[3]
+    assert torch._dynamo.config.recompile_limit < graphs.frame_count <= 5 * torch._dynamo.config.recompile_limit
+    with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 4, got 5"):
+        step(log_probs, start, nodes, depth=5, k=4)
+
+
+def test_the_limit_of_graphs_can_be_raised():
+    codes = np.unique(np.random.default_rng(0).integers(0, 4, (200, 5)), axis=0)
+    mirror = TorchTrie(semid.Trie.from_codes(codes, codebook_sizes=4))
+
+    def run():
+        step = torch.compile(mirror.select, backend="eager", fullgraph=True)
+        for batch in (1, 2, 3):
+            for depth in range(5):
+                start, nodes = torch.zeros(batch, 3), torch.zeros(batch, 3, dtype=torch.int64)
+                step(torch.zeros(batch, 3, 4), start, nodes, depth=depth, k=4)
+
+    try:
+        torch._dynamo.reset()
+        with pytest.raises(FailOnRecompileLimitHit):
+            run()
+        torch._dynamo.reset()
+        with torch._dynamo.config.patch(recompile_limit=32):
+            run()
+    finally:
+        torch._dynamo.reset()  # other tests compile the same function
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is none")

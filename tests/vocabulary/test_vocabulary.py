@@ -171,6 +171,25 @@ def test_views_share_their_first_levels():
         semid.SidVocabulary.for_views([4], n_shared=0, views="ab")
 
 
+@pytest.mark.parametrize(
+    ("eos_token_id", "error", "message"),
+    [
+        (
+            50,
+            InvalidValueError,
+            r"expected a token of no level, got 50, code 0 of level 0\. A text would end within an ID",
+        ),
+        (63, InvalidValueError, "got 63, code 3 of level 1"),
+        (-1, InvalidValueError, r"eos_token_id is negative: expected 0 or more, got -1\. Pass None for no end token"),
+        (2.5, InvalidTypeError, r"eos_token_id has a wrong type: expected one integer, got 2\.5"),
+        ("</s>", InvalidTypeError, "expected one integer, got '</s>'"),
+    ],
+)
+def test_bad_end_tokens(eos_token_id, error, message):
+    with pytest.raises(error, match=message):
+        semid.SidVocabulary.from_token_ids([range(50, 54), range(60, 64)], eos_token_id=eos_token_id)
+
+
 @pytest.mark.parametrize("copy", ["folder", "pickle"])
 def test_save_and_load(vocab, copy, tmp_path):
     for number, original in enumerate([vocab, semid.SidVocabulary([2, 3], prefix=["a", "b"])]):
@@ -185,15 +204,21 @@ def test_save_and_load(vocab, copy, tmp_path):
     assert tokens.tolist() == [20, 5, 96]
 
 
-@pytest.mark.parametrize("broken", ["prefixes", "sizes"])
+@pytest.mark.parametrize("broken", ["prefixes", "sizes", "end token"])
 def test_damaged_folder(vocab, tmp_path, broken):
     if broken == "sizes":
         vocab.codebook_sizes = (5, 2, 4)
+    if broken == "end token":
+        vocab.eos_token_id = LEVELS[1][0]
     vocab.save_pretrained(tmp_path / "vocab")
     if broken == "prefixes":
         config = tmp_path / "vocab" / "config.json"
         config.write_text(config.read_text().replace("prefixes", "suffixes"))
-    got = {"prefixes": "KeyError: 'prefixes'", "sizes": "InvalidValueError: token_ids of level 0 have a wrong shape"}
+    got = {
+        "prefixes": "KeyError: 'prefixes'",
+        "sizes": "InvalidValueError: token_ids of level 0 have a wrong shape",
+        "end token": "InvalidValueError: eos_token_id is a code",
+    }
     message = f"vocab is damaged: expected the levels of a vocabulary, got {got[broken]}"
     with pytest.raises(FormatError, match=message):
         semid.SidVocabulary.from_pretrained(tmp_path / "vocab")
