@@ -90,7 +90,7 @@ INLINED void
 raise_group(float *group, const float *scores, float base, int64_t n)
 {
     int64_t at = 0;
-#if defined(__SSE2__)
+#if defined(HAS_SSE2)
     const __m128 bases = _mm_set1_ps(base);
     __m128 lanes[4];
     for (int i = 0; i < 4; i++)
@@ -109,7 +109,7 @@ reaching(const float *scores, float base, float threshold, int64_t n)
 {
     uint64_t bits = 0;
     int64_t at = 0;
-#if defined(__SSE2__)
+#if defined(HAS_SSE2)
     const __m128 bases = _mm_set1_ps(base), least = _mm_set1_ps(threshold);
     for (; at + 4 <= n; at += 4) {
         const __m128 reach = _mm_cmpge_ps(_mm_add_ps(bases, _mm_loadu_ps(scores + at)), least);

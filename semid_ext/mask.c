@@ -28,7 +28,7 @@ fill_few(char *row, int64_t first, int64_t last, const void *value, int size)
         memcpy(row + first * size, &score, (size_t)size);
 }
 
-#if defined(__SSE2__)
+#if defined(HAS_SSE2)
 /* Fill whole lines with half of one that repeats, into the caches or around them. */
 #if defined(HAS_AVX2)
 AVX2 static inline void
@@ -71,7 +71,7 @@ fill_lines(char *lines, int64_t n_lines, const char *pattern, int is_streamed)
 INLINED void
 fill_columns(char *row, int64_t first, int64_t last, const void *value, int is_streamed, int size)
 {
-#if defined(__SSE2__)
+#if defined(HAS_SSE2)
     const int64_t n_before = (int64_t)((LINE - (uintptr_t)(row + first * size) % LINE) % LINE); /* a line's begin */
     const int64_t n_lines = ((last - first) * size - n_before) / LINE;
     if (n_before % size == 0 && n_lines > 0) {
@@ -81,6 +81,8 @@ fill_columns(char *row, int64_t first, int64_t last, const void *value, int is_s
         fill_lines(row + first * size + n_before, n_lines, pattern, is_streamed);
         first += (n_before + n_lines * LINE) / size;
     }
+#else
+    (void)is_streamed;
 #endif
     fill_few(row, first, last, value, size);
 }
@@ -89,7 +91,7 @@ fill_columns(char *row, int64_t first, int64_t last, const void *value, int is_s
 INLINED void
 end_streams(void)
 {
-#if defined(__SSE2__)
+#if defined(HAS_SSE2)
     _mm_sfence();
 #endif
 }

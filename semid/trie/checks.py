@@ -1,5 +1,6 @@
 """What a trie accepts: every check at its border, with the message that a user reads."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -133,7 +134,7 @@ def check_prefixes(prefixes: Any, *, n_levels: int) -> IntArray:
         raise InvalidTypeError(
             f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
         )
-    n_rows = int(np.prod(prefixes.shape[:-1], dtype=np.int64))
+    n_rows = math.prod(prefixes.shape[:-1])
     return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), np.int64)
 
 

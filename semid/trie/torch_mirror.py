@@ -38,8 +38,8 @@ class RankTensors(NamedTuple):
 class TorchTrie(torch.nn.Module):
     """A trie's levels as buffers of one device; `select` and `mask` give what `Trie`'s give.
 
-    Every shape depends on the arguments and the trie alone, so that nothing waits for the device. A step gathers as many
-    children per beam as the widest node of the level has.
+    Every shape depends on the arguments and the trie alone, so that nothing waits for the device. A step gathers as
+    many children per beam as the widest node of the level has.
 
     ``torch.compile`` makes one graph per depth, and others when the batch changes or lists come. It makes 8 of one
     function: with ``torch.compile(mirror.select)`` a search soon needs more, and goes on uncompiled or, with
