@@ -30,14 +30,12 @@ def check_model(model: Any, *, last_token: int) -> None:
             f"model has a wrong type: expected a transformers model, got {type(model).__name__}. "
             "Pass the model whose generate you would call."
         )
-    layers = _layers(model)
-    if layers[1] is None:
-        _check_writes(model)
+    _check_writes(model)
     if model.training:
         raise InvalidValueError(
             "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
         )
-    n_tokens = _n_rows(layers)
+    n_tokens = count_tokens(model)
     if last_token >= n_tokens:
         raise InvalidValueError(
             f"the vocabulary does not fit the model: expected token ids below {n_tokens}, got {last_token}. "
@@ -46,9 +44,9 @@ def check_model(model: Any, *, last_token: int) -> None:
 
 
 def _check_writes(model: Any) -> None:
-    """Raise if a model that shows no output layer has none; one that says it can generate keeps it somewhere else."""
-    can_generate = getattr(model, "can_generate", None)
-    if callable(can_generate) and not can_generate():
+    """Raise if a model has no output layer; one that says it can generate may keep it somewhere else."""
+    layer, can_generate = (getattr(model, name, None) for name in ("get_output_embeddings", "can_generate"))
+    if callable(layer) and layer() is None and callable(can_generate) and not can_generate():
         raise InvalidTypeError(
             f"the model writes no tokens: expected one with a language-model head, got {type(model).__name__}. "
             "Load it with AutoModelForCausalLM or AutoModelForSeq2SeqLM."
@@ -57,15 +55,9 @@ def _check_writes(model: Any) -> None:
 
 def count_tokens(model: Any) -> int:
     """Return how many tokens a model both reads and writes; a resized model may have left one of its layers behind."""
-    return _n_rows(_layers(model))
-
-
-def _layers(model: Any) -> list[Any]:
-    """Return the layers of a model that read and write tokens, None for one that it does not show."""
-    return [getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")]
-
-
-def _n_rows(layers: list[Any]) -> int:
+    layers: list[Any] = [
+        getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")
+    ]
     return min(len(layer.weight) for layer in layers if hasattr(layer, "weight"))
 
 
