@@ -31,17 +31,19 @@ def check_model(model: Any, *, last_token: int) -> None:
             f"model has a wrong type: expected a transformers model, got {type(model).__name__}. "
             "Pass the model whose generate you would call."
         )
+    layers = _layers(model)
     # What accelerate has put elsewhere, its hooks fetch when it is needed.
-    if any(layer.weight.is_meta and not hasattr(layer, "_hf_hook") for layer in _embeddings(model)):
+    if any(hasattr(one, "weight") and one.weight.is_meta and not hasattr(one, "_hf_hook") for one in layers):
         raise InvalidValueError(
             "the model has no weights: expected weights in memory, got the meta device. Load them first."
         )
-    _check_writes(model)
+    if layers[1] is None:
+        _check_writes(model)
     if model.training:
         raise InvalidValueError(
             "the model is in training mode: expected evaluation mode, got dropout. Call model.eval() first."
         )
-    n_tokens = count_tokens(model)
+    n_tokens = _n_rows(layers)
     if last_token >= n_tokens:
         raise InvalidValueError(
             f"the vocabulary does not fit the model: expected token ids below {n_tokens}, got {last_token}. "
@@ -50,9 +52,9 @@ def check_model(model: Any, *, last_token: int) -> None:
 
 
 def _check_writes(model: Any) -> None:
-    """Raise if a model has no output layer; one that says it can generate may keep it somewhere else."""
-    layer, can_generate = (getattr(model, name, None) for name in ("get_output_embeddings", "can_generate"))
-    if callable(layer) and layer() is None and callable(can_generate) and not can_generate():
+    """Raise if a model that shows no output layer has none; one that says it can generate keeps it somewhere else."""
+    can_generate = getattr(model, "can_generate", None)
+    if callable(can_generate) and not can_generate():
         raise InvalidTypeError(
             f"the model writes no tokens: expected one with a language-model head, got {type(model).__name__}. "
             "Load it with AutoModelForCausalLM or AutoModelForSeq2SeqLM."
@@ -61,12 +63,16 @@ def _check_writes(model: Any) -> None:
 
 def count_tokens(model: Any) -> int:
     """Return how many tokens a model both reads and writes; a resized model may have left one of its layers behind."""
-    return min(len(layer.weight) for layer in _embeddings(model))
+    return _n_rows(_layers(model))
 
 
-def _embeddings(model: Any) -> list[Any]:
-    layers = [getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")]
-    return [layer for layer in layers if hasattr(layer, "weight")]
+def _layers(model: Any) -> list[Any]:
+    """Return the layers of a model that read and write tokens, None for one that it does not show."""
+    return [getattr(model, name, lambda: None)() for name in ("get_input_embeddings", "get_output_embeddings")]
+
+
+def _n_rows(layers: list[Any]) -> int:
+    return min(len(layer.weight) for layer in layers if hasattr(layer, "weight"))
 
 
 def check_inputs(
