@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at
+from semid.trie.checks import check_at, check_integer
 from semid.trie.levels import IntArray, Levels
 from semid.trie.plain import plain_int64
 from semid.trie.restriction import Alive
@@ -35,6 +35,8 @@ def mask_inplace(
     nodes = check_at(nodes, depth, levels)
     check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
+    if lost_token is not None:
+        check_integer(lost_token, name="lost_token")
     if lost_token is not None and not 0 <= lost_token < scores.shape[1]:
         raise InvalidValueError(
             f"lost_token does not fit: expected a column below {scores.shape[1]}, got {lost_token}. "

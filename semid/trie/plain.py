@@ -5,11 +5,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import InvalidTypeError
+from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["plain", "plain_int64"]
+__all__ = ["as_array", "plain", "plain_int64"]
 
 INT64 = np.dtype(np.int64)
+
+
+def as_array(values: Any, *, name: str) -> npt.NDArray[Any]:
+    """Return values as an array; an error for lists of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} are no array: expected rows of one length, got others ({error}). "
+            "Pad them, or see Trie.from_sequences."
+        ) from error
 
 
 def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -24,7 +35,7 @@ def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 def plain_int64(values: Any, *, name: str, remedy: str) -> npt.NDArray[np.int64]:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
-    array = np.asarray(values)
+    array = as_array(values, name=name)
     if array.dtype == INT64:
         flags = array.flags
         return array if flags.c_contiguous and flags.aligned else plain(array, INT64)
