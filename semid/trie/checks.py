@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import Levels
-from semid.trie.plain import as_array, plain, plain_int64
+from semid.trie.plain import INT64, as_array, plain, plain_int64
 
 __all__ = [
     "FROM_WALK",
@@ -102,7 +102,7 @@ def check_depth(depth: int, *, n_levels: int) -> None:
 
 def check_integer(value: Any, *, name: str) -> None:
     """Raise an error unless a number is an integer."""
-    if not isinstance(value, int | np.integer):
+    if type(value) is not int and not isinstance(value, int | np.integer):
         raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Convert it explicitly.")
 
 
@@ -142,7 +142,7 @@ def check_prefixes(prefixes: Any, *, n_levels: int) -> tuple[IntArray, tuple[int
             f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
         )
     n_rows = int(np.prod(prefixes.shape[:-1], dtype=np.int64))
-    return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), np.int64), prefixes.shape[:-1]
+    return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), INT64), prefixes.shape[:-1]
 
 
 def check_ranks(ranks: Any, *, n_items: int) -> IntArray:

@@ -10,7 +10,7 @@ from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import FROM_WALK, are_nodes, check_integer
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import plain, plain_int64
+from semid.trie.plain import FLOAT32, plain, plain_int64
 from semid.trie.rank_lists import RankLists, check_n_lists
 from semid.trie.restriction import Alive
 
@@ -64,7 +64,7 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs, start = plain(log_probs, np.float32), plain(start, np.float32)
+    log_probs, start = plain(log_probs, FLOAT32), plain(start, FLOAT32)
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
         raise InvalidValueError(
