@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import semid
 from semid.cli import app
 from semid.cli.tries import trie_builder
-from semid.io.persistence import write_folder
+from semid.io.persistence import write_folder, write_tensors
 from semid.quantizers import RECIPES, Training
 
 HEAVY = {"torch", "transformers", "numba", "sklearn", "matplotlib"}
@@ -178,10 +178,19 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
         ("encode one no.npy --out c.npy", "expected a .npy file, got no.npy"),
         ("encode no S.npy --out c.npy", "no cannot be loaded: expected a folder with config.json"),
         ("encode one semantic=S.npy --out c.npz", "one takes other embeddings: expected one file, got semantic=FILE."),
-        ("report S.npy no.npy", "No such file or directory: 'no.npy'"),
-        ("report S.npy junk.npy", "junk.npy cannot be read: expected codes as .npy or .npz, got something else ("),
-        ("report S.npy empty.npy", "empty.npy cannot be read: expected codes as .npy or .npz, got something else ("),
-        ("report S.npy junk.npz", "junk.npz cannot be read: expected codes as .npy or .npz, got something else ("),
+        ("report S.npy no.npy", "no.npy cannot be read: expected a file of codes, got none. Check the path."),
+        (
+            "report S.npy junk.npy",
+            "junk.npy cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got ",
+        ),
+        (
+            "report S.npy empty.npy",
+            "empty.npy cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got ",
+        ),
+        (
+            "report S.npy junk.npz",
+            "junk.npz cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got ",
+        ),
         (
             "encode trie S.npy --out c.npy",
             "trie holds no quantizer: expected one of KMeans, ProductKMeans, ResidualKMeans, RQVAE, ",
@@ -266,7 +275,7 @@ def test_a_process_ends_with_the_code_and_without_a_traceback(tmp_path):
     program = "import sys, semid.cli; sys.argv = ['semid', 'report', 'no.npy', 'no.npy']; semid.cli.main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "semid: [Errno 2] No such file or directory: 'no.npy'\n"
+    assert done.stderr == "semid: no.npy cannot be read: expected a file of codes, got none. Check the path.\n"
 
 
 @pytest.mark.parametrize(
@@ -376,6 +385,49 @@ def test_a_trie_of_codes_that_collide_says_so(fitted, tmp_path):
     )
 
 
+def test_codes_of_parquet_and_safetensors_files(fitted, tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    codes = np.array([[1, 2], [0, 3], [300, 1]], np.uint16)
+    lists, names = arrow.array(codes.tolist()), arrow.array(["x", "y", "z"])
+    parquet.write_table(arrow.table({"item": names, "codes": lists}), tmp_path / "lists.parquet")
+    parquet.write_table(arrow.table({"codes": lists, "more": lists}), tmp_path / "two.parquet")
+    columns = {"item": names, "level_0": codes[:, 0], "level_1": codes[:, 1]}
+    parquet.write_table(arrow.table(columns), tmp_path / "columns.parquet")
+    write_tensors(tmp_path / "one.safetensors", {"codes": codes, "items": np.arange(3), "X": np.zeros((3, 4))})
+    write_tensors(tmp_path / "views.safetensors", {"a": codes, "b": codes[::-1]})
+    expected = semid.Trie.from_codes(codes)
+    sources = ("lists.parquet", "two.parquet::more", "columns.parquet", "one.safetensors", "views.safetensors --view b")
+    for source in sources:
+        assert fitted(f"trie {source} --out t --overwrite")[0] == 0
+        assert semid.Trie.load(tmp_path / "t") == expected
+    write_tensors(tmp_path / "none.safetensors", {"codes": np.zeros((3, 2), np.float32)})
+    parquet.write_table(arrow.table({"item": names}), tmp_path / "none.parquet")
+    parquet.write_table(arrow.table({"level_0": arrow.array([1, None])}), tmp_path / "gaps.parquet")
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    (tmp_path / "codes.txt").write_text("1 2")
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    for source, message in {
+        "none.safetensors": "none.safetensors holds no codes: expected a matrix of integers, got codes.",
+        "none.parquet": "holds no codes: expected a column of lists, or one of integers per level, got item.",
+        "two.parquet": "needs a column of lists: expected one of 'codes', 'more', got 'no name'.",
+        "gaps.parquet": "has gaps: expected integers, got null in 'level_0'. Drop such rows.",
+        "junk.parquet": "junk.parquet cannot be read: expected a parquet file, got ",
+        "no.parquet::codes": "no.parquet cannot be read: expected a file of codes, got none.",
+        "codes.txt": "expected codes as .npy, .npz, .parquet or .safetensors, got something else. Check the path.",
+        "objects.npy": "expected codes as .npy, .npz, .parquet or .safetensors, got something else. Check the path.",
+    }.items():
+        code, out, err = fitted(f"trie {source} --out u")
+        assert (code, out) == (1, "") and message in err and "pickle" not in err and not (tmp_path / "u").exists()
+
+
+def test_every_command_makes_the_folders_above_its_output(fitted, tmp_path):
+    assert fitted("encode one S.npy --out a/b/codes.npy")[0] == 0
+    assert fitted("resolve one S.npy --out c/d/codes.npy")[0] == 0
+    assert fitted("trie c/d/codes.npy --out e/f/t")[0] == 0
+    assert fitted("fit S.npy --out g/h --levels 2 --codebook-size 8")[0] == 0
+    assert semid.Trie.load(tmp_path / "e" / "f" / "t").n_items == 60
+
+
 def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
     codes = {"a": np.array([[0, 1], [1, 0]]), "b": np.array([[2, 1], [1, 2]])}
     np.savez(tmp_path / "codes.npz", **codes)
@@ -387,7 +439,7 @@ def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
     for line, message in (
         ("trie codes.npz --out u", "--view is unknown: expected one of a, b, got None. A trie has the codes of one"),
         ("trie catalogue --out u", "view is unknown: expected one of ('a', 'b'), got None."),
-        ("trie no.npy --out u", "No such file or directory: 'no.npy'"),
+        ("trie no.npy --out u", "no.npy cannot be read: expected a file of codes, got none. Check the path."),
     ):
         code, out, err = run(line)
         assert (code, out) == (1, "") and message in err and not (tmp_path / "u").exists()

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 import semid
+from semid.cli.codes import load_codes
 from semid.cli.files import (
     check_codes_file,
     code_facts,
-    load_codes,
     load_quantizer,
     print_facts,
     save_codes,

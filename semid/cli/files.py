@@ -23,7 +23,6 @@ __all__ = [
     "check_codes_file",
     "check_free",
     "code_facts",
-    "load_codes",
     "load_labels",
     "load_quantizer",
     "print_facts",
@@ -66,20 +65,6 @@ def load_quantizer(folder: Path, X: Sources | None = None) -> Any:
             f"{folder} takes other embeddings: expected {expected}, got {one_or_several(X)}. Give those."
         )
     return quantizer
-
-
-def load_codes(path: Path) -> "Codes":
-    """Return the codes of a ``.npy`` file, or view -> codes of a ``.npz`` file."""
-    import numpy as np
-
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(
-            f"{path} cannot be read: expected codes as .npy or .npz, got something else ({error}). Check the path."
-        ) from error
 
 
 def load_labels(path: Path) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 import semid
-from semid.cli.files import load_codes, load_labels, load_quantizer, print_facts
+from semid.cli.codes import load_codes
+from semid.cli.files import load_labels, load_quantizer, print_facts
 from semid.cli.options import Embeddings, Json, View, parse_sources
 
 __all__ = ["info", "report"]

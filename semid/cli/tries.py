@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 import semid
-from semid.cli.files import check_free, load_codes, load_quantizer, print_facts
+from semid.cli.codes import load_codes
+from semid.cli.files import check_free, load_quantizer, print_facts
 from semid.cli.options import Json, Overwrite
 from semid.errors import InvalidValueError
 
@@ -17,7 +18,11 @@ __all__ = ["load_trie", "trie", "trie_builder"]
 
 def trie(
     source: Annotated[
-        Path, typer.Argument(metavar="CODES", help="What resolve or encode wrote, or the folder of a catalogue.")
+        Path,
+        typer.Argument(
+            metavar="CODES",
+            help="Codes: .npy, .npz, .parquet, .safetensors; or a catalogue's folder.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, for semid.Trie.load.")],
     view: Annotated[

@@ -1,6 +1,8 @@
 """Saved objects: safetensors plus config.json, written whole or not at all, never a pickle."""
 
 import json
+import math
+import operator
 import os
 import shutil
 import tempfile
@@ -100,19 +102,26 @@ def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[d
         try:
             header = json.loads(file.read(header_size))
             metadata = header.pop("__metadata__", {})
+            if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+                raise _damaged(path, "metadata that are not texts")
             begin = 8 + header_size
             arrays: dict[str, Array] = {}
             for name, entry in header.items():
-                first, last = entry["data_offsets"]
-                dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
-                if begin + last > size or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+                first, last = map(operator.index, entry["data_offsets"])
+                dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(map(operator.index, entry["shape"]))
+                if (
+                    first < 0
+                    or min(shape, default=0) < 0
+                    or begin + last > size
+                    or last - first != dtype.itemsize * math.prod(shape)
+                ):
                     raise _damaged(path, f"{size} bytes where {name!r} ends at {begin + last}")
-                if mmap and last > first:
+                if mmap and last > first and (begin + first) % dtype.itemsize == 0:  # as every writer aligns them
                     arrays[name] = np.memmap(path, dtype, mode="r", offset=begin + first, shape=shape)
                 else:
                     file.seek(begin + first)
                     arrays[name] = np.frombuffer(file.read(last - first), dtype).reshape(shape).copy()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, FormatError):
                 raise
             raise _damaged(path, f"an unreadable header ({type(error).__name__}: {error})") from error

@@ -8,10 +8,11 @@ import numpy as np
 
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at, check_depth, check_nodes, check_prefixes, check_ranks
+from semid.trie.checks import check_at, check_depth, check_integer, check_nodes, check_prefixes, check_ranks
 from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.plain import as_array
 from semid.trie.reading import codes_of, first_codes
-from semid.trie.restriction import Alive
+from semid.trie.restriction import EVERYTHING, Alive
 
 __all__ = ["Questions"]
 
@@ -54,14 +55,17 @@ class Questions(ABC):
         nodes : ndarray of shape (...), dtype int64
             -1 where no item starts with the prefix. At full depth a node is the rank of the item.
         """
-        rows = check_prefixes(prefixes, n_levels=self.n_levels)
+        return self._walk(prefixes, self._alive)
+
+    def _walk(self, prefixes: Any, alive: Alive) -> IntArray:
+        rows, shape = check_prefixes(prefixes, n_levels=self.n_levels)
         out = np.empty(len(rows), np.int64)
-        kernel("walk")(*self._levels, *self._alive, rows, out)
-        return out.reshape(np.shape(prefixes)[:-1])
+        kernel("walk")(*self._levels, *alive, rows, out)
+        return out.reshape(shape)
 
     def rank(self, codes: Any) -> Any:
         """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
-        codes = np.asarray(codes)
+        codes = as_array(codes, name="codes")
         if codes.ndim == 0 or codes.shape[-1] != self.n_levels:
             raise InvalidValueError(
                 f"codes have a wrong length: expected {self.n_levels} levels, got shape {codes.shape}. "
@@ -92,7 +96,7 @@ class Questions(ABC):
             At most `n_levels` codes; one that no item starts with has an empty range.
         """
         prefix = _prefix(prefix)
-        low, high = self.node_ranges(self.walk(prefix[None]), depth=len(prefix))[0].tolist()
+        low, high = self.node_ranges(self._walk(prefix[None], EVERYTHING), depth=len(prefix))[0].tolist()
         return range(low, high)
 
     def node_ranges(self, nodes: Any, *, depth: int) -> IntArray:
@@ -104,6 +108,7 @@ class Questions(ABC):
         depth : int
             ``0 <= depth <= n_levels``.
         """
+        check_integer(depth, name="depth")
         if depth != self.n_levels:
             check_depth(depth, n_levels=self.n_levels)
         nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
@@ -154,4 +159,10 @@ class Questions(ABC):
 
 def _prefix(codes: Any) -> IntArray:
     """Return one prefix as an array; an empty list has the dtype float64, and is a prefix nevertheless."""
-    return np.atleast_1d(np.asarray(codes, np.int64 if len(codes) == 0 else None))
+    prefix = as_array(codes, name="prefix")
+    if prefix.ndim != 1:
+        raise InvalidValueError(
+            f"prefix has a wrong shape: expected a sequence of codes, got {codes!r}. Write (0,) for the code 0; "
+            "walk and allowed take many prefixes."
+        )
+    return prefix if prefix.size else prefix.astype(np.int64)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import Levels
-from semid.trie.plain import plain, plain_int64
+from semid.trie.plain import INT64, as_array, plain, plain_int64
 
 __all__ = [
     "FROM_WALK",
@@ -18,6 +18,7 @@ __all__ = [
     "check_at",
     "check_code_rows",
     "check_depth",
+    "check_integer",
     "check_nodes",
     "check_prefixes",
     "check_ranks",
@@ -31,7 +32,7 @@ FROM_WALK = "Take them from walk or select."
 
 def check_code_rows(codes: Any, *, name: str = "codes") -> IntArray:
     """Return codes as a 2-d integer array, or raise an error that says what is wrong."""
-    codes = np.asarray(codes)
+    codes = as_array(codes, name=name)
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise InvalidValueError(
             f"{name} has a wrong shape: expected (n_items, n_levels), got {codes.shape}. "
@@ -93,10 +94,17 @@ def _sizes(codebook_sizes: int | Sequence[int], *, n_levels: int) -> tuple[int, 
 
 def check_depth(depth: int, *, n_levels: int) -> None:
     """Raise an error unless nodes at `depth` can have children."""
+    check_integer(depth, name="depth")
     if not 0 <= depth < n_levels:
         raise InvalidValueError(
             f"depth out of range: expected 0 .. {n_levels - 1}, got {depth}. Leaves have no children."
         )
+
+
+def check_integer(value: Any, *, name: str) -> None:
+    """Raise an error unless a number is an integer."""
+    if type(value) is not int and not isinstance(value, int | np.integer):
+        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Convert it explicitly.")
 
 
 def are_nodes(nodes: IntArray, n_nodes: int) -> bool:
@@ -122,9 +130,9 @@ def check_at(nodes: Any, depth: int, levels: Levels) -> IntArray:
     return check_nodes(nodes, depth=depth, n_nodes=levels.n_nodes(depth))
 
 
-def check_prefixes(prefixes: Any, *, n_levels: int) -> IntArray:
-    """Return prefixes as an int64 array of shape (rows, depth), or raise an error."""
-    prefixes = np.asarray(prefixes)
+def check_prefixes(prefixes: Any, *, n_levels: int) -> tuple[IntArray, tuple[int, ...]]:
+    """Return prefixes as an int64 array of shape (rows, depth) and the shape of one code of each, or raise an error."""
+    prefixes = as_array(prefixes, name="prefixes")
     if prefixes.ndim == 0 or prefixes.shape[-1] > n_levels:
         raise InvalidValueError(
             f"prefixes have a wrong shape: expected (..., at most {n_levels}), got {prefixes.shape}. "
@@ -135,12 +143,12 @@ def check_prefixes(prefixes: Any, *, n_levels: int) -> IntArray:
             f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
         )
     n_rows = math.prod(prefixes.shape[:-1])
-    return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), np.int64)
+    return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), INT64), prefixes.shape[:-1]
 
 
 def check_ranks(ranks: Any, *, n_items: int) -> IntArray:
     """Return ranks as an integer array, or raise an error."""
-    ranks = np.asarray(ranks)
+    ranks = as_array(ranks, name="ranks")
     if ranks.size and not np.issubdtype(ranks.dtype, np.integer):
         raise InvalidTypeError(f"ranks have a wrong dtype: expected integers, got {ranks.dtype}. Convert them.")
     if ranks.size and (ranks.min() < 0 or ranks.max() >= n_items):

@@ -24,9 +24,9 @@ class Mark(NamedTuple):
 
     @classmethod
     def of_head(cls, head: Mapping[str, str]) -> Self:
-        """Read the mark from a file's header."""
-        generation = head.get("generation", "")
-        return cls(head.get("fingerprint"), int(generation) if generation.isdecimal() else None)
+        """Read the mark from a file's header, whose generation is a number."""
+        generation = head.get("generation")
+        return cls(head.get("fingerprint"), None if generation is None else int(generation))
 
 
 UNMARKED = Mark()

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at
+from semid.trie.checks import check_at, check_integer
 from semid.trie.levels import IntArray, Levels
 from semid.trie.plain import plain_int64
 from semid.trie.restriction import Alive
@@ -35,11 +35,13 @@ def mask_inplace(
     nodes = check_at(nodes, depth, levels)
     check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
-    if lost_token is not None and not 0 <= lost_token < scores.shape[1]:
-        raise InvalidValueError(
-            f"lost_token does not fit: expected a column below {scores.shape[1]}, got {lost_token}. "
-            "Has the model been resized for the vocabulary?"
-        )
+    if lost_token is not None:
+        check_integer(lost_token, name="lost_token")
+        if not 0 <= lost_token < scores.shape[1]:
+            raise InvalidValueError(
+                f"lost_token does not fit: expected a column below {scores.shape[1]}, got {lost_token}. "
+                "Has the model been resized for the vocabulary?"
+            )
     return mask_rows(levels, alive, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token, neg_inf=neg_inf)
 
 
@@ -81,17 +83,8 @@ def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, dept
 
 def check_scores(scores: Any, *, n_rows: int, neg_inf: Any) -> None:
     """Raise unless scores can be overwritten with `neg_inf` as one matrix with a row per node."""
-    dtype = scores.dtype if isinstance(scores, np.ndarray) else None
-    if dtype is None or dtype.kind not in "fiu" or dtype.itemsize > 8:
-        raise InvalidTypeError(
-            f"scores have a wrong dtype: expected an array of float16, float32, float64 or their bits as integers, got "
-            f"{dtype or type(scores).__name__}. Convert them, and the result back."
-        )
-    if dtype.kind != "f" and not _fits(dtype, neg_inf):
-        raise InvalidValueError(
-            f"neg_inf does not fit the scores: expected an integer that {dtype} holds, got {neg_inf}. Pass the bits of "
-            "minus infinity, such as 0xFF80 for bfloat16 as uint16."
-        )
+    if not isinstance(scores, np.ndarray) or scores.dtype.char not in "efd":  # float16, float32, float64
+        _check_bits(scores, neg_inf)
     if scores.ndim != 2 or len(scores) != n_rows:
         raise InvalidValueError(
             f"scores have a wrong shape: expected ({n_rows}, vocabulary), got {scores.shape}. "
@@ -105,8 +98,19 @@ def check_scores(scores: Any, *, n_rows: int, neg_inf: Any) -> None:
         )
 
 
-def _fits(dtype: np.dtype[Any], value: Any) -> bool:
-    return isinstance(value, int | np.integer) and np.iinfo(dtype).min <= int(value) <= np.iinfo(dtype).max
+def _check_bits(scores: Any, neg_inf: Any) -> None:
+    """Raise unless scores are an array of integers, and minus infinity one of them."""
+    dtype = scores.dtype if isinstance(scores, np.ndarray) else None
+    if dtype is None or dtype.kind not in "iu":
+        raise InvalidTypeError(
+            f"scores have a wrong dtype: expected an array of float16, float32, float64 or their bits as integers, got "
+            f"{dtype or type(scores).__name__}. Convert them, and the result back."
+        )
+    if not (isinstance(neg_inf, int | np.integer) and np.iinfo(dtype).min <= int(neg_inf) <= np.iinfo(dtype).max):
+        raise InvalidValueError(
+            f"neg_inf does not fit the scores: expected an integer that {dtype} holds, got {neg_inf}. Pass the bits of "
+            "minus infinity, such as 0xFF80 for bfloat16 as uint16."
+        )
 
 
 def check_bitmask(bitmask: Any, *, n_rows: int) -> None:

@@ -73,7 +73,7 @@ def _carried(trie: "Trie", levels: Levels, came: IntArray, stays: npt.NDArray[np
 def _rows(codes: Any, trie: "Trie", name: str) -> IntArray:
     """Return checked rows in the dtype of the trie's codes; none at all is fine."""
     dtype = trie._levels.child_codes.dtype
-    if codes is None or len(codes) == 0:
+    if codes is None or (hasattr(codes, "__len__") and len(codes) == 0):
         return np.empty((0, trie.n_levels), dtype)
     rows = check_code_rows(codes, name=name)
     if rows.shape[1] != trie.n_levels:

@@ -5,11 +5,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import InvalidTypeError
+from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["plain", "plain_int64"]
+__all__ = ["FLOAT32", "INT64", "as_array", "plain", "plain_int64"]
 
-INT64 = np.dtype(np.int64)
+INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
+
+
+def as_array(values: Any, *, name: str) -> npt.NDArray[Any]:
+    """Return values as an array; an error for lists of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} are no array: expected rows of one length, got others ({error}). "
+            "Pad them, or see Trie.from_sequences."
+        ) from error
 
 
 def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -24,10 +35,9 @@ def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 def plain_int64(values: Any, *, name: str, remedy: str) -> npt.NDArray[np.int64]:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
-    array = np.asarray(values)
-    if array.dtype == INT64:
-        flags = array.flags
-        return array if flags.c_contiguous and flags.aligned else plain(array, INT64)
-    if array.dtype.kind not in "iu" and array.size:  # an empty list has the dtype float64
-        raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {array.dtype}. {remedy}")
-    return plain(array, INT64)
+    if type(values) is not np.ndarray or values.dtype is not INT64:  # every step of a search comes by
+        values = as_array(values, name=name)
+        if values.dtype.kind not in "iu" and values.size:  # an empty list has the dtype float64
+            raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {values.dtype}. {remedy}")
+    rows: npt.NDArray[np.int64] = np.ascontiguousarray(values, INT64)
+    return rows if rows.flags.aligned else rows.copy()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import IntArray
 
-__all__ = ["RankLists"]
+__all__ = ["RankLists", "check_n_lists"]
 
 
 class RankLists(NamedTuple):
@@ -76,11 +76,7 @@ class RankLists(NamedTuple):
         """Return lists of the right length, made from whatever a caller may pass; None is no lists."""
         if lists is None:
             return _no_lists(batch, n_items)
-        if len(lists.given if isinstance(lists, RankLists) else lists) != batch:
-            raise InvalidValueError(
-                f"{name} has a wrong length: expected {batch} lists of ranks, got "
-                f"{len(lists.given if isinstance(lists, RankLists) else lists)}. Give one list per request."
-            )
+        check_n_lists(lists, batch=batch, name=name)
         if not isinstance(lists, RankLists):
             return cls.of(lists, n_items=n_items, name=name)
         if lists.n_items != n_items:
@@ -98,6 +94,22 @@ class RankLists(NamedTuple):
         return RankLists(joined, starts, self.given[rows], self.n_items)
 
 
+def check_n_lists(lists: Any, *, batch: int, name: str) -> None:
+    """Raise unless there is one list per request, or None instead of all."""
+    if lists is None:
+        return
+    if not hasattr(lists, "__len__"):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected one list of ranks per request, got {type(lists).__name__}. "
+            "Write [[4, 1], [2]]."
+        )
+    n_lists = len(lists.given if isinstance(lists, RankLists) else lists)
+    if n_lists != batch:
+        raise InvalidValueError(
+            f"{name} has a wrong length: expected {batch} lists of ranks, got {n_lists}. Give one list per request."
+        )
+
+
 @functools.lru_cache(maxsize=64)  # the same batch comes at every step
 def _no_lists(batch: int, n_items: int) -> RankLists:
     lists = RankLists(np.empty(0, np.int64), np.zeros(batch + 1, np.int64), np.zeros(batch, np.uint8), n_items)
@@ -109,6 +121,11 @@ def _no_lists(batch: int, n_items: int) -> RankLists:
 def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
     if ranks is None:
         return np.empty(0, np.int64)
+    if not isinstance(ranks, Iterable) or getattr(ranks, "ndim", 1) == 0:
+        raise InvalidTypeError(
+            f"{name} holds something else: expected one list of ranks per request, got {ranks!r} for one. "
+            "Write [[4, 1], [2]]."
+        )
     array = np.asarray(ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks))
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InvalidTypeError(

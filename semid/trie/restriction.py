@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import IntArray
+from semid.trie.plain import as_array
 
 __all__ = ["EVERYTHING", "Alive", "alive_from", "alive_from_words", "check_restriction", "intersect"]
 
@@ -71,7 +72,7 @@ def intersect(one: Alive, other: Alive) -> Alive:
 
 def check_restriction(mask_or_ranks: Any, *, n_items: int) -> npt.NDArray[np.bool_]:
     """Return a mask by rank from a mask or from ranks in any order."""
-    given = np.asarray(mask_or_ranks)
+    given = as_array(mask_or_ranks, name="ranks")
     if given.ndim != 1:
         raise InvalidValueError(
             f"restriction has a wrong shape: expected ({n_items},) booleans or a list of ranks, got {given.shape}."

@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import FROM_WALK
+from semid.trie.checks import FROM_WALK, check_integer
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import plain, plain_int64
-from semid.trie.rank_lists import RankLists
+from semid.trie.plain import FLOAT32, plain, plain_int64
+from semid.trie.rank_lists import RankLists, check_n_lists
 from semid.trie.restriction import Alive
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs, start = plain(log_probs, F4), plain(start, F4)
+    log_probs, start = plain(log_probs, FLOAT32), plain(start, FLOAT32)
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
         raise InvalidValueError(
@@ -76,6 +76,7 @@ def select(
         raise InvalidValueError(
             f"start has a wrong shape: expected {nodes.shape}, got {start.shape}. Give one score per beam."
         )
+    check_integer(k, name="k")
     if k < 1:
         raise InvalidValueError(f"k is too small: expected at least 1, got {k}.")
     batch, n_items = len(log_probs), levels.n_items
@@ -102,8 +103,8 @@ def select_rows(
     *,
     depth: int,
     k: int,
-    exclude: Sequence[Iterable[int] | None] | None = None,
-    candidates: Sequence[Iterable[int] | None] | None = None,
+    exclude: Ranks = None,
+    candidates: Ranks = None,
 ) -> Selection:
     """Do one step of a beam search where each request has a trie of its own, as search and recommendation have.
 
@@ -131,11 +132,7 @@ def select_rows(
                 "Give one row per trie."
             )
     for name, lists in (("exclude", exclude), ("candidates", candidates)):
-        if lists is not None and len(lists) != batch:
-            raise InvalidValueError(
-                f"{name} has a wrong length: expected {batch} lists of ranks, got {len(lists)}. "
-                "Give one list per request."
-            )
+        check_n_lists(lists, batch=batch, name=name)
     groups: dict[int, list[int]] = {}
     for row, trie in enumerate(tries):
         groups.setdefault(id(trie), []).append(row)
@@ -154,9 +151,16 @@ def select_rows(
             nodes[rows],
             depth=depth,
             k=k,
-            exclude=None if exclude is None else [exclude[row] for row in rows],
-            candidates=None if candidates is None else [candidates[row] for row in rows],
+            exclude=_lists_of(exclude, rows),
+            candidates=_lists_of(candidates, rows),
         )
         for whole, piece in zip(out, part, strict=True):
             whole[rows] = piece
     return out
+
+
+def _lists_of(lists: Ranks, rows: list[int]) -> Ranks:
+    """Return the lists of some requests."""
+    if lists is None:
+        return None
+    return lists.take(np.array(rows)) if isinstance(lists, RankLists) else [lists[row] for row in rows]

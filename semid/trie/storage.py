@@ -8,7 +8,7 @@ from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
 from semid.trie.levels import IntArray, Levels
 from semid.trie.mark import Mark
-from semid.trie.verifying import check_checksum, check_contents, check_shapes, checksum
+from semid.trie.verifying import check_checksum, check_contents, check_shapes, checksum, damaged
 
 __all__ = ["TRIE_FORMAT", "read_trie", "write_trie"]
 
@@ -44,9 +44,15 @@ def read_trie(
         )
     try:
         levels = Levels(*(arrays[name] for name in Levels._fields))
-        sizes = tuple(int(size) for size in arrays["codebook_sizes"])
+        sizes_array = arrays["codebook_sizes"]
     except KeyError as error:
         raise FormatError(f"{path} is damaged: expected an array {error}, got none. Save the trie again.") from error
+    if sizes_array.ndim != 1 or sizes_array.dtype.kind not in "iu" or not len(sizes_array):
+        raise damaged(path, "a row of codebook sizes", f"{sizes_array.dtype} of shape {sizes_array.shape}")
+    sizes = tuple(sizes_array.tolist())
+    generation = head.get("generation", "0")
+    if not (generation.isdecimal() and len(generation) < 19):
+        raise damaged(path, "a number as generation", repr(generation[:20]))
     alive = arrays.get("alive", np.empty(0, np.uint64))
     check_shapes(path, levels, sizes, alive)
     if verify:

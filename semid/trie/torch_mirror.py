@@ -192,6 +192,12 @@ class TorchTrie(torch.nn.Module):
             float32 and int64; -inf and -1 in empty slots.
         """
         depth = self._checked(depth)
+        size = self.codebook_sizes[depth]
+        if log_probs.ndim != 3 or log_probs.shape[2] < size or nodes.shape != log_probs.shape[:2]:
+            raise InvalidValueError(
+                f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
+                f"{tuple(log_probs.shape)} and {tuple(nodes.shape)}. log_probs holds the {size} codes of level {depth}."
+            )
         edges, exist = self._children(nodes, depth)
         codes = self.get_buffer(f"codes_{depth}")[edges].long()
         values = log_probs.float().gather(2, codes) + start.float()[..., None]
@@ -266,15 +272,26 @@ class TorchTrie(torch.nn.Module):
         nodes : torch.Tensor of shape (rows,), int64
         depth : int
         tokens : torch.Tensor of shape (codebook_size,), int64
-            Column of `scores` for each code of the level.
+            Column of `scores` for each code of the level. They are checked where no device has to be waited for.
         """
         depth = self._checked(depth)
+        self._check_tokens(tokens, self.codebook_sizes[depth], scores.shape[1])
         edges, exist = self._children(nodes, depth)
         n_columns = scores.shape[1]
         columns = torch.where(exist, tokens[self.get_buffer(f"codes_{depth}")[edges].long()], n_columns)
         allowed = torch.zeros((scores.shape[0], n_columns + 1), dtype=torch.bool, device=scores.device)
         allowed = allowed.scatter(1, columns, True)[:, :n_columns]
         return scores.masked_fill(~allowed, -torch.inf)
+
+    def _check_tokens(self, tokens: torch.Tensor, size: int, n_columns: int) -> None:
+        fit = tokens.shape == (size,)
+        if fit and tokens.is_cpu and not torch.compiler.is_compiling():
+            fit = 0 <= int(tokens.min()) and int(tokens.max()) < n_columns
+        if not fit:
+            raise InvalidValueError(
+                f"tokens do not fit: expected {size} columns below {n_columns}, got shape {tuple(tokens.shape)} or "
+                "others. Has the model been resized for the vocabulary?"
+            )
 
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """Do `select`, so that the module can be called and compiled."""

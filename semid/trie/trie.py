@@ -96,6 +96,11 @@ class Trie(Questions):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Trie is immutable: {name!r} cannot be set. Build another one with Trie.from_codes.")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(
+            f"a Trie is immutable: {name!r} cannot be deleted. Build another one with Trie.from_codes."
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (tuple(self._levels), self.codebook_sizes, self._alive.alive, tuple(self._mark))
 
@@ -356,7 +361,8 @@ class Trie(Questions):
         Parameters
         ----------
         log_probs : array-like of shape (batch, beams, codebook_size), dtype float32
-            Score of each code of level `depth`; only those of children count.
+            Score of each code of level `depth`; only those of children count. A child whose score is minus infinity or
+            not a number is never kept.
         start : array-like of shape (batch, beams), dtype float32
             Running scores.
         nodes : array-like of shape (batch, beams), integers

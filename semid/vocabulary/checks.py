@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,10 @@ def check_sizes(codebook_sizes: Sequence[int]) -> tuple[int, ...]:
 
 def check_prefixes(prefix: str | Sequence[str], n_levels: int) -> tuple[str, ...]:
     """Return one prefix per level."""
+    if not isinstance(prefix, Iterable):
+        raise InvalidTypeError(
+            f'prefix has a wrong type: expected one name, or one per level, got {prefix!r}. Write "sid".'
+        )
     prefixes = (prefix,) * n_levels if isinstance(prefix, str) else tuple(prefix)
     if len(prefixes) != n_levels:
         raise InvalidValueError(

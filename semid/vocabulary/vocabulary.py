@@ -327,6 +327,11 @@ class SidVocabulary:
                 "the tokens have no names: expected a vocabulary with a prefix, got one made of token ids. "
                 "Its tokens are in the model already: extend is not needed."
             )
+        if not hasattr(tokenizer, "convert_tokens_to_ids"):
+            raise InvalidTypeError(
+                f"tokenizer cannot take tokens: expected a transformers tokenizer, got {type(tokenizer).__name__}. "
+                "Pass the tokenizer of the model."
+            )
         if codebooks is not None:
             if model is None:
                 raise InvalidTypeError(

@@ -99,6 +99,19 @@ def test_bad_questions():
     for call, message in cases:
         with pytest.raises(InvalidValueError, match=message):
             call()
+    with pytest.raises(
+        InvalidValueError, match=r"prefix has a wrong shape: expected a sequence of codes, got 0\. Write \(0,"
+    ):
+        trie.children(0)
+    for call in (trie.walk, trie.rank, trie.children, trie.codes_of, trie.restrict, semid.Trie.from_codes):
+        with pytest.raises(
+            InvalidValueError, match=r"are no array: expected rows of one length, got others .*\. Pad them"
+        ):
+            call([[0, 1], [2]])
+    with pytest.raises(InvalidTypeError, match=r"depth has a wrong type: expected an integer, got 3\.0"):
+        trie.node_ranges([0], depth=3.0)
+    with pytest.raises(InvalidValueError, match=r"added has a wrong shape: expected \(n_items, n_levels\), got \(\)"):
+        trie.update(added=3)
     for call in (trie.allowed, trie.first_codes, trie.node_ranges):
         with pytest.raises(InvalidTypeError, match="nodes have a wrong dtype: expected integers, got float64"):
             call([0.7], depth=1)

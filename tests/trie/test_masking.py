@@ -110,5 +110,7 @@ def test_bad_masks():
         trie.mask_inplace([[0.0] * 9], [0], depth=1, tokens=tokens)
     with pytest.raises(InvalidTypeError, match="tokens have a wrong dtype: expected integers, got float64"):
         trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=[0.5, 1, 2, 3])
+    with pytest.raises(InvalidTypeError, match=r"lost_token has a wrong type: expected an integer, got 1\.5"):
+        trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=tokens, lost_token=1.5)
     with pytest.raises(InvalidTypeError, match="expected an int32 array, got int64"):
         trie.fill_bitmask(np.zeros((1, 1), np.int64), [0], depth=1, tokens=tokens)

@@ -23,6 +23,7 @@ def test_a_view_offers_only_what_leads_to_an_item(backend, data, catalogue):
     assert (view.n_items, view.n_ranks, len(view)) == (len(alive), len(codes), len(alive))
     assert view.ranks().tolist() == sorted(alive)
     for prefix in prefixes_of(codes):
+        assert view.prefix_range(prefix) == whole.prefix_range(prefix)  # also where nothing below can be reached
         assert view.children(prefix).tolist() == sorted(alive_children_oracle(codes, alive, prefix))
         low, high = prefix_range_oracle(codes, prefix)
         reached = view.walk(np.array(prefix, np.int64)[None])[0]
@@ -67,6 +68,12 @@ def test_nothing_left_is_an_empty_result(backend):
     assert len(view) == 0 and list(view) == [] and view.children(()).tolist() == [] and view.rank(CODES[0]) == -1
     out = view.select(np.zeros((1, 1, 2)), [[0]], [[0]], depth=0, k=2)
     assert (out.nodes == -1).all() and (out.scores == -np.inf).all()
+
+
+def test_a_range_has_those_that_a_restriction_removes(backend):
+    view = semid.Trie.from_codes(CODES).restrict([3])
+    assert view.prefix_range([0]) == range(2) and view.prefix_range([0, 3, 0]) == range(1, 2)
+    assert view.prefix_range([7]) == range(0)
 
 
 def test_ranks_may_repeat_where_they_are_no_mask(backend):

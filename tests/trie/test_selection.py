@@ -191,3 +191,43 @@ def test_bad_steps():
             InvalidTypeError, match=r"nodes have a wrong dtype: expected integers, got float64\. Take them"
         ):
             call(one, zeros, [[0.7]], depth=0, k=1)
+    cases = [
+        (
+            lambda: trie.select(one, zeros, [[0]], depth=1.0, k=1),
+            r"depth has a wrong type: expected an integer, got 1\.0",
+        ),
+        (
+            lambda: trie.select(one, zeros, [[0]], depth="0", k=1),
+            "depth has a wrong type: expected an integer, got '0'",
+        ),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=2.5), r"k has a wrong type: expected an integer, got 2\.5"),
+        (
+            lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[1]),
+            r"exclude holds something else: expected one list of ranks per request, got 1 for one\. Write \[\[4, 1\]",
+        ),
+        (
+            lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=np.array([1])),
+            r"exclude holds .*, got .* for one",
+        ),
+        (
+            lambda: trie.select(one, zeros, [[0]], depth=0, k=1, candidates=5),
+            "candidates has a wrong type: .*, got int",
+        ),
+    ]
+    for call, message in cases:
+        with pytest.raises(InvalidTypeError, match=message):
+            call()
+
+
+def test_rows_take_rank_lists_as_select_does(backend, rng):
+    trie = semid.Trie.from_codes(CODES)
+    view = trie.restrict([0, 1, 2])
+    lists, log_probs = [[0], None, [1, 3]], rng.standard_normal((3, 1, 2)).astype(np.float32)
+    zeros = np.zeros((3, 1), int)
+    for both in ([trie] * 3, [trie, view, trie]):
+        for name in ("exclude", "candidates"):
+            one = select_rows(both, log_probs, zeros, zeros, depth=0, k=2, **{name: lists})
+            two = select_rows(both, log_probs, zeros, zeros, depth=0, k=2, **{name: trie.rank_lists(lists)})
+            assert all((a == b).all() for a, b in zip(one, two, strict=True))
+        with pytest.raises(InvalidValueError, match="exclude has a wrong length: expected 3 lists of ranks, got 2"):
+            select_rows(both, log_probs, zeros, zeros, depth=0, k=2, exclude=trie.rank_lists([[0], [1]]))

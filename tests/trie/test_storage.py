@@ -1,5 +1,7 @@
 """Files: what comes back, what is touched, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,62 @@ def test_arrays_that_do_not_fit_together(tmp_path, name, change, message, mmap):
     write_tensors(path, arrays, metadata=head)
     with pytest.raises(FormatError, match=message):
         semid.Trie.load(path, mmap=mmap)
+
+
+def with_header(path, change):
+    """Write a file again with another header."""
+    whole = path.read_bytes()
+    n_header = int.from_bytes(whole[:8], "little")
+    header = change(json.loads(whole[8 : 8 + n_header]))
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + n_header :])
+
+
+def deep(entry, *path, to):
+    """Return a header with one entry replaced."""
+    for name in path[:-1]:
+        entry = entry[name]
+    entry[path[-1]] = to
+
+
+HEADERS = {
+    "deep": (lambda head: b'{"a":' + b"[" * 200_000, "an unreadable header"),
+    "shape": (("starts", "shape", [2**70]), "bytes where 'starts' ends at"),
+    "negative": (("firsts", "shape", [-1, -2]), "bytes where 'firsts' ends at"),
+    "fraction": (("firsts", "shape", [2.0]), r"an unreadable header \(TypeError"),
+    "offsets": (("firsts", "data_offsets", [-8, 0]), "bytes where 'firsts' ends at"),
+    "metadata": (("__metadata__", ["Trie"]), "metadata that are not texts"),
+    "null": (("__metadata__", "generation", None), "metadata that are not texts"),
+    "word": (("__metadata__", "generation", "abc"), "expected a number as generation, got 'abc'"),
+    "long": (("__metadata__", "generation", "9" * 5000), "expected a number as generation, got '999"),
+    "2-d": (("codebook_sizes", "shape", [3, 1]), r"expected a row of codebook sizes, got int64 of shape \(3, 1\)"),
+    "list": (lambda head: [head], "an unreadable header"),
+}
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_made_by_hand(tmp_path, name, mmap):
+    path = tmp_path / "trie.safetensors"
+    semid.Trie.from_codes(CODES).save(path)
+    change, message = HEADERS[name]
+
+    def changed(head):
+        if callable(change):
+            return change(head)
+        deep(head, *change[:-1], to=change[-1])
+        return head
+
+    with_header(path, changed)
+    with pytest.raises(FormatError, match=message):
+        semid.Trie.load(path, mmap=mmap)
+
+
+def test_arrays_out_of_line_are_read_instead_of_mapped(tmp_path, backend):
+    path = tmp_path / "trie.safetensors"
+    trie = semid.Trie.from_codes(CODES)
+    trie.save(path)
+    for length in range(2000, 2008):
+        with_header(path, lambda head, length=length: json.dumps(head).encode().ljust(length))
+        other = semid.Trie.load(path, mmap=True)
+        assert all(array.flags.aligned for array in other._levels) and other == trie

@@ -177,3 +177,11 @@ def test_wrong_arguments():
         mirror.rank_lists([[2]])
     with pytest.raises(InvalidTypeError, match="expected integer ranks, got float64"):
         mirror.rank_lists([[0.5]])
+    message = r"expected \(batch, beams, 2\) and \(batch, beams\), got \(1, 1, 1\) and \(1, 1\)"
+    with pytest.raises(InvalidValueError, match=message):
+        mirror.select(torch.zeros(1, 1, 1), *args[1:], depth=0, k=1)
+    for tokens in ([0, 9], [-1, 0], [0]):
+        with pytest.raises(
+            InvalidValueError, match=r"tokens do not fit: expected 2 columns below 9, got shape .* or others"
+        ):
+            mirror.mask(torch.zeros(1, 9), torch.zeros(1, dtype=torch.int64), depth=0, tokens=torch.tensor(tokens))

@@ -28,6 +28,8 @@ def test_a_trie_does_not_change():
     trie = semid.Trie.from_codes(CODES)
     with pytest.raises(AttributeError, match="a Trie is immutable: 'n_items' cannot be set"):
         trie.n_items = 5
+    with pytest.raises(AttributeError, match="a Trie is immutable: 'n_items' cannot be deleted"):
+        del trie.n_items
     for array in (*trie._levels, *trie.restrict([0])._alive):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1

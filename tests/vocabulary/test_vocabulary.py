@@ -136,6 +136,7 @@ def test_wrong_token_ids(levels, error, message):
         (dict(codebook_sizes=3), InvalidTypeError, "expected one integer per level, got 3"),
         (dict(codebook_sizes=[3], prefix="a b"), InvalidValueError, "prefix is wrong: expected letters, .* got 'a b'"),
         (dict(codebook_sizes=[3], prefix=""), InvalidValueError, "got ''. Spaces and <> would split tokens"),
+        (dict(codebook_sizes=[3], prefix=3), InvalidTypeError, "prefix has a wrong type: expected one name, .* got 3"),
         (dict(codebook_sizes=[3], prefix=["a", "b"]), InvalidValueError, "wrong length: expected 1 names, got 2"),
     ],
 )
@@ -157,6 +158,13 @@ def test_repr(vocab):
     assert repr(vocab) == "SidVocabulary(codebook_sizes=(3, 2, 4), prefixes=None, tokens 5 and up, eos_token_id=1)"
     expected = "SidVocabulary(codebook_sizes=(2,), prefixes=['sid'], not extended, eos_token_id=None)"
     assert repr(semid.SidVocabulary([2])) == expected
+
+
+def test_extend_without_a_tokenizer():
+    with pytest.raises(
+        InvalidTypeError, match=r"tokenizer cannot take tokens: .* transformers tokenizer, got NoneType"
+    ):
+        semid.SidVocabulary([2]).extend(None)
 
 
 def test_views_share_their_first_levels():

@@ -1,0 +1,100 @@
+"""Codes that commands read: what ``encode`` and ``resolve`` wrote, and parquet and safetensors files of others."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semid.errors import FormatError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    CodeArray = npt.NDArray[np.integer[Any]]
+    Codes = CodeArray | Mapping[str, CodeArray]
+
+__all__ = ["load_codes"]
+
+
+def load_codes(path: Path) -> "Codes":
+    """Return the codes of a file, or view -> codes where it has several tables.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy``; ``.npz`` with an array per view; ``.safetensors`` with a matrix of integers, or one per view; or
+        ``.parquet`` with a column of lists, named as in ``items.parquet::codes`` where there are several, or else with
+        a column of integers per level.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, or holds something else.
+    """
+    from semid.io.parquet import is_parquet
+
+    file = Path(str(path).partition("::")[0]) if is_parquet(path) else path
+    if not file.is_file():
+        got = "a folder" if file.is_dir() else "none"
+        raise FormatError(f"{file} cannot be read: expected a file of codes, got {got}. Check the path.")
+    if is_parquet(path):
+        return _parquet(path, file)
+    if path.suffix in {".safetensors", ".st"}:
+        return _safetensors(path)
+    return _numpy(path)
+
+
+def _numpy(path: Path) -> "Codes":
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FormatError(
+            f"{path} cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got something else. "
+            "Check the path."
+        ) from error
+
+
+def _safetensors(path: Path) -> "Codes":
+    from semid.io.persistence import read_tensors
+
+    arrays, _ = read_tensors(path)
+    tables = {name: array for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "iu"}
+    if not tables:
+        raise FormatError(
+            f"{path} holds no codes: expected a matrix of integers, got {', '.join(arrays) or 'nothing'}. "
+            "Check the path."
+        )
+    return next(iter(tables.values())) if len(tables) == 1 else tables
+
+
+def _parquet(path: Path, file: Path) -> "CodeArray":
+    import numpy as np
+
+    from semid._optional import require
+    from semid.io.parquet import read_parquet
+
+    parquet = require("pyarrow.parquet", extra="data")
+    arrow = require("pyarrow", extra="data")
+    try:
+        schema = parquet.read_schema(file)
+    except (arrow.ArrowException, OSError) as error:
+        raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
+    if path != file or any(hasattr(field.type, "value_type") for field in schema):
+        batches = list(read_parquet(path, name=str(path)))
+        return np.concatenate(batches) if batches else np.empty((0, 1), np.int64)
+    levels = [field.name for field in schema if arrow.types.is_integer(field.type)]
+    if not levels:
+        raise FormatError(
+            f"{path} holds no codes: expected a column of lists, or one of integers per level, got "
+            f"{', '.join(schema.names) or 'nothing'}. Name the columns' types."
+        )
+    table = parquet.read_table(file, columns=levels)
+    gaps = [name for name in levels if table[name].null_count]
+    if gaps:
+        raise FormatError(f"{path} has gaps: expected integers, got null in {gaps[0]!r}. Drop such rows.")
+    return np.stack([table[name].to_numpy() for name in levels], axis=1)
