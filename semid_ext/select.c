@@ -17,6 +17,8 @@ enum { FETCHED = 4 };
 enum { CROWDNESS = 2 };
 /* Words of bits that are taken at a time. */
 enum { MOST_WORDS = 128 };
+/* Excluded ranks of a request that are fetched ahead. */
+enum { MOST_FETCHED = 2048 };
 
 typedef struct {
     Trie trie;
@@ -170,6 +172,8 @@ INLINED void
 find_children(Step *step, const void *codes, int code_size)
 {
     const int some_are_dead = step->trie.alive && step->depth >= step->trie.n_explicit;
+    for (int64_t at = 0; at < step->n_excluded && at < MOST_FETCHED; at += 8) /* a line's; winners will ask */
+        PREFETCH(step->excluded + at);
     for (int64_t beam = 0; beam < step->n_beams; beam++) {
         int64_t first = 0, last = 0;
         if (step->nodes[beam] >= 0)
