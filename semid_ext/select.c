@@ -17,6 +17,8 @@ enum { FETCHED = 4 };
 enum { CROWDNESS = 2 };
 /* Words of bits that are taken at a time. */
 enum { MOST_WORDS = 128 };
+/* Excluded ranks of a request that are fetched ahead. */
+enum { MOST_FETCHED = 2048 };
 
 typedef struct {
     Trie trie;
@@ -29,10 +31,10 @@ typedef struct {
     int is_limited, is_filtered;
     float *scores;
     int64_t *rows, *codes, *children; /* k each */
-    /* Room for one request: where the children of each beam are and how many, the beams of dense nodes, the first
-     * excluded rank at or behind each beam's first (-1 while nobody asked), the scores of all other children with their
+    /* Room for one request: where the children of each beam are and how many, the beams of dense nodes, which
+     * excluded ranks are below each beam's node (-1 while nobody asked), the scores of all other children with their
      * places, lanes. */
-    int64_t *firsts, *lasts, *counts, *dense, *first_excluded;
+    int64_t *firsts, *lasts, *counts, *dense, *first_excluded, *last_excluded;
     float *values, *lanes;
     uint32_t *places;
     int64_t n_dense, n_values, n_children, values_room, lanes_room, most_wanted;
@@ -56,18 +58,17 @@ find_child(const Step *step, const void *codes, int64_t beam, uint32_t code, int
     return at < last && code_at(codes, at, code_size) == code ? at : -1;
 }
 
-/* Tell whether each of the ranks low .. high - 1 is not alive or excluded. */
+/* Tell whether each of the ranks low .. high - 1 is not alive or among some of the excluded. */
 INLINED int
-is_dead(const Step *step, int64_t low, int64_t high)
+is_dead(const Step *step, int64_t low, int64_t high, const int64_t *excluded, int64_t n_excluded)
 {
     int64_t left = alive_below(&step->trie, low, high);
     if (left == 0)
         return 1;
-    if (left > step->n_excluded)
+    if (left > n_excluded)
         return 0;
-    for (int64_t at = count_ranks_below(step->excluded, step->n_excluded, low);
-         at < step->n_excluded && step->excluded[at] < high; at++)
-        left -= alive_below(&step->trie, step->excluded[at], step->excluded[at] + 1);
+    for (int64_t at = count_ranks_below(excluded, n_excluded, low); at < n_excluded && excluded[at] < high; at++)
+        left -= alive_below(&step->trie, excluded[at], excluded[at] + 1);
     return left == 0;
 }
 
@@ -140,7 +141,7 @@ score_candidates(Step *step, const void *codes, int64_t beam, int code_size)
         const int64_t rank = step->candidates[at];
         if (rank >= high)
             break;
-        if (is_dead(step, rank, rank + 1))
+        if (is_dead(step, rank, rank + 1, step->excluded, step->n_excluded))
             continue;
         int64_t child;
         if (step->depth < trie->n_explicit) { /* the last edge that begins at the rank or before it */
@@ -171,6 +172,8 @@ INLINED void
 find_children(Step *step, const void *codes, int code_size)
 {
     const int some_are_dead = step->trie.alive && step->depth >= step->trie.n_explicit;
+    for (int64_t at = 0; at < step->n_excluded && at < MOST_FETCHED; at += 8) /* a line's; winners will ask */
+        PREFETCH(step->excluded + at);
     for (int64_t beam = 0; beam < step->n_beams; beam++) {
         int64_t first = 0, last = 0;
         if (step->nodes[beam] >= 0)
@@ -314,10 +317,18 @@ push_rows(Step *step, const Rows *rows, int are_dense, const void *codes, int co
             make_room(best);
             for (; bits; bits &= bits - 1) {
                 const uint32_t place = first + (uint32_t)lowest_bit(bits);
-                if (!are_dense)
+                if (!are_dense) {
                     best->keys[best->n++] = key_of(step->values[place], step->places[place]);
-                else if (is_full || find_child(step, codes, beam, place - beam * (uint32_t)step->size, code_size) >= 0)
-                    best->keys[best->n++] = key_of(step->start[beam] + step->log_probs[place], place);
+                    continue;
+                }
+                const uint32_t code = place - beam * (uint32_t)step->size;
+                const int64_t child
+                    = is_full ? step->firsts[beam] + code : find_child(step, codes, beam, code, code_size);
+                if (child < 0)
+                    continue;
+                if (step->is_filtered) /* whether it is dead will be asked when it has won */
+                    fetch_pointers(&step->trie, step->depth + 1, child);
+                best->keys[best->n++] = key_of(step->start[beam] + step->log_probs[place], place);
             }
         }
     }
@@ -332,20 +343,35 @@ push_reaching(Step *step, const void *codes, int code_size)
     push_rows(step, &values, 0, codes, code_size);
 }
 
+/* Find which of the excluded ranks are below a beam's node. */
+INLINED void
+find_excluded(const Step *step, int64_t beam)
+{
+    int64_t low = step->firsts[beam], high = step->lasts[beam];
+    if (step->depth < step->trie.n_explicit)
+        node_range(&step->trie, step->depth, step->nodes[beam], &low, &high);
+    const int64_t first = count_ranks_below(step->excluded, step->n_excluded, low);
+    int64_t last = first;
+    while (last < step->n_excluded && last < first + FEW && step->excluded[last] < high)
+        last++;
+    if (last == first + FEW)
+        last += count_ranks_below(step->excluded + last, step->n_excluded - last, high);
+    step->first_excluded[beam] = first;
+    step->last_excluded[beam] = last;
+}
+
 /* Tell whether a request may reach no item below a child of a beam. */
 INLINED int
 is_child_dead(const Step *step, int64_t beam, int64_t child)
 {
+    if (step->first_excluded[beam] < 0) /* winners often are siblings */
+        find_excluded(step, beam);
+    const int64_t first = step->first_excluded[beam], n_excluded = step->last_excluded[beam] - first;
+    if (!n_excluded && (!step->trie.alive || step->depth >= step->trie.n_explicit))
+        return 0; /* nothing below its parent is excluded, and those that are not alive were not scored */
     int64_t low, high;
-    if (step->depth >= step->trie.n_explicit) { /* the dead ones were not scored */
-        int64_t *at = &step->first_excluded[beam]; /* winners often are siblings */
-        if (*at < 0)
-            *at = count_ranks_below(step->excluded, step->n_excluded, step->firsts[beam]);
-        if (*at == step->n_excluded || step->excluded[*at] >= step->lasts[beam])
-            return 0; /* nothing below its parent is excluded */
-    }
     node_range(&step->trie, step->depth + 1, child, &low, &high);
-    return is_dead(step, low, high);
+    return is_dead(step, low, high, step->excluded + first, n_excluded);
 }
 
 /* Write the winners from the sorted keys on; returns how many slots were filled. */
@@ -404,7 +430,7 @@ select_of_request(Step *step, int code_size)
     const void *codes = codes_of_level(&step->trie, step->depth, code_size);
     if (score_request(step, codes, code_size) < 0)
         return -1;
-    int64_t wanted = step->is_filtered ? step->k + step->k / 4 + 1 : step->k, n = 0; /* few winners are dead */
+    int64_t wanted = step->is_filtered ? step->k + step->k / 8 + 1 : step->k, n = 0; /* few winners are dead */
     for (;; wanted *= 4) { /* again with more where too many were dead, or codes without a child */
         wanted = wanted < step->n_children ? wanted : step->n_children + 1;
         if (make_room_for_keys(step, wanted) < 0)
@@ -453,12 +479,13 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
 
     int failed = 0;
     Py_BEGIN_ALLOW_THREADS
-    step.firsts = malloc((size_t)(5 * step.n_beams + 1) * sizeof(int64_t));
+    step.firsts = malloc((size_t)(6 * step.n_beams + 1) * sizeof(int64_t));
     failed = !step.firsts;
     step.lasts = step.firsts + step.n_beams;
     step.counts = step.lasts + step.n_beams;
     step.dense = step.counts + step.n_beams;
     step.first_excluded = step.dense + step.n_beams;
+    step.last_excluded = step.first_excluded + step.n_beams;
     for (int64_t request = 0; request < n_requests && !failed; request++) {
         const int64_t *exclude_starts = ARRAY(int64_t, EXCLUDE_STARTS) + request;
         const int64_t *candidate_starts = ARRAY(int64_t, CANDIDATE_STARTS) + request;

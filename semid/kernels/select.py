@@ -293,7 +293,7 @@ def select(
         n_children += n_values
 
         # 3. Again with more wanted where too many were dead, or codes of dense nodes without a child.
-        wanted, slots = np.int64(k + k // 4 + 1 if is_filtered else k), np.int64(0)
+        wanted, slots = np.int64(k + k // 8 + 1 if is_filtered else k), np.int64(0)
         while True:
             wanted = min(wanted, n_children + 1)
 
