@@ -3,6 +3,7 @@
 import gc
 import time
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -183,6 +184,12 @@ def test_bench_select(benchmark, million, shape, depth):
         return live.select(log_probs, start, nodes, depth=depth, k=beams, exclude=seen)
 
     calls = {"semid": plain, "padded gather (torch)": lambda: padded.select(*tensors, depth, beams)}
+    if not benchmark.disabled:  # half a minute of a C++ compiler each
+        compiled = torch.compile(padded.select, dynamic=False, fullgraph=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's compiler warns of itself
+            compiled(*tensors, depth, beams)
+        calls |= {"padded gather (torch, compiled)": lambda: compiled(*tensors, depth, beams)}
     calls |= {"semid, 1000 seen items each and half of the items dead": filtered}
     calls |= {"semid (numba)": on("numba", plain), "semid (numba), seen and dead items": on("numba", filtered)}
     if (nodes >= 0).all():
