@@ -98,7 +98,15 @@ def test_the_best_weights_are_kept(trained, recipe, tmp_path):
         torch.testing.assert_close(tensor, state.best_weights[name], rtol=0, atol=0)
 
 
-def test_a_second_ctrl_c_ends_at_once(trained, recipe, tmp_path):
+@pytest.fixture
+def ctrl_c_raises():
+    """As at a terminal; a job in the background is started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_ends_at_once(trained, recipe, tmp_path, ctrl_c_raises):
     def validate():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

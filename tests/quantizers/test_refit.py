@@ -87,7 +87,7 @@ def test_files_streams_and_blocks_give_the_same(tmp_path, monkeypatch, rng):
     fitted.save_pretrained(tmp_path / "q")
     codes = rng.integers(0, 8, (900, 2))
     expected = fitted.refit(X, codes).codebooks
-    monkeypatch.setattr("semid.quantizers.family.BLOCK_ROWS", 128)
+    monkeypatch.setattr("semid.io.batches.BLOCK_ROWS", 128)
     for source in (X, tmp_path / "X.npy", [X[:500], X[500:]], np.load(tmp_path / "X.npy", mmap_mode="r")):
         found = semid.ResidualKMeans.from_pretrained(tmp_path / "q").refit(source, codes).codebooks
         for one, other in zip(expected, found, strict=True):
