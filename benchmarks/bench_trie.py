@@ -163,39 +163,63 @@ def searched(trie, batch, beams, seed=0):
         scores, _, _, nodes = trie.select(log_probs, scores, nodes, depth=depth, k=beams)
 
 
+def step_of(million, batch, beams, depth):
+    """Return a trie, a padded one, the arguments of a step on the first, and those on the second, as tensors."""
+    trie, padded = semid.Trie.from_codes(million, codebook_sizes=SIZES), PaddedTrie(million, SIZES[0])
+    _, log_probs, start, nodes = next(step for step in searched(trie, batch, beams) if step[0] == depth)
+    # The padded trie counts the nodes of a level; a trie's node is the number of its prefix or its first rank.
+    order = np.unique(trie.walk(million[:, :depth]))
+    tensors = [torch.from_numpy(a) for a in (log_probs, start, np.searchsorted(order, nodes))]
+    return trie, padded, (log_probs, start, nodes), tensors
+
+
 @pytest.mark.benchmark(group="trie: select")
 @pytest.mark.parametrize("shape", [(16, 20), (32, 50)], ids=["320 rows", "1600 rows"])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_bench_select(benchmark, million, shape, depth):
     """Best beams of one step, call and allocations included, and the same with seen items and half a catalogue dead."""
     (batch, beams), rng = shape, np.random.default_rng(1)
-    trie, padded = semid.Trie.from_codes(million, codebook_sizes=SIZES), PaddedTrie(million, SIZES[0])
+    trie, padded, arrays, tensors = step_of(million, batch, beams, depth)
     live = trie.restrict(rng.random(len(million)) < 0.5)
     seen = trie.rank_lists([rng.integers(0, len(million), 1000) for _ in range(batch)])
-    _, log_probs, start, nodes = next(step for step in searched(trie, batch, beams) if step[0] == depth)
-    # The padded trie counts the nodes of a level; a trie's node is the number of its prefix or its first rank.
-    order = np.unique(trie.walk(million[:, :depth]))
-    tensors = [torch.from_numpy(a) for a in (log_probs, start, np.searchsorted(order, nodes))]
 
     def plain():
-        return trie.select(log_probs, start, nodes, depth=depth, k=beams)
+        return trie.select(*arrays, depth=depth, k=beams)
 
     def filtered():
-        return live.select(log_probs, start, nodes, depth=depth, k=beams, exclude=seen)
+        return live.select(*arrays, depth=depth, k=beams, exclude=seen)
 
     calls = {"semid": plain, "padded gather (torch)": lambda: padded.select(*tensors, depth, beams)}
-    if not benchmark.disabled:  # half a minute of a C++ compiler each
-        compiled = torch.compile(padded.select, dynamic=False, fullgraph=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's compiler warns of itself
-            compiled(*tensors, depth, beams)
-        calls |= {"padded gather (torch, compiled)": lambda: compiled(*tensors, depth, beams)}
     calls |= {"semid, 1000 seen items each and half of the items dead": filtered}
     calls |= {"semid (numba)": on("numba", plain), "semid (numba), seen and dead items": on("numba", filtered)}
-    if (nodes >= 0).all():
+    if (arrays[2] >= 0).all():
         assert np.array_equal(calls["semid"]().scores, calls["padded gather (torch)"]()[0].numpy())
     rounds = 1 if benchmark.disabled else 61
     seconds = side_by_side(calls, rounds=rounds, clock=time.process_time)
+    benchmark.extra_info |= {"n_items": len(million), "clock": "CPU", "seconds": seconds}
+    benchmark(calls["semid"])
+
+
+@pytest.mark.benchmark(group="trie: select, compiled rival")
+@pytest.mark.parametrize("shape", [(16, 20), (32, 50)], ids=["320 rows", "1600 rows"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_bench_select_compiled(benchmark, million, shape, depth):
+    """The same beside the padded gather as torch compiles it: apart, since its code drives others out of the caches."""
+    if benchmark.disabled:
+        pytest.skip("compiling takes half a minute")
+    (batch, beams) = shape
+    trie, padded, arrays, tensors = step_of(million, batch, beams, depth)
+    compiled = torch.compile(padded.select, dynamic=False, fullgraph=True)
+    calls = {
+        "semid": lambda: trie.select(*arrays, depth=depth, k=beams),
+        "padded gather (torch, compiled)": lambda: compiled(*tensors, depth, beams),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's compiler warns of itself
+        compiled(*tensors, depth, beams)
+    if (arrays[2] >= 0).all():
+        np.testing.assert_allclose(calls["semid"]().scores, compiled(*tensors, depth, beams)[0].numpy(), rtol=1e-6)
+    seconds = side_by_side(calls, rounds=61, clock=time.process_time)
     benchmark.extra_info |= {"n_items": len(million), "clock": "CPU", "seconds": seconds}
     benchmark(calls["semid"])
 
