@@ -11,7 +11,7 @@ from semid.kernels import kernel
 from semid.trie.checks import check_at, check_depth, check_integer, check_nodes, check_prefixes, check_ranks
 from semid.trie.levels import CodeArray, IntArray, Levels
 from semid.trie.plain import as_array
-from semid.trie.reading import codes_of, first_codes
+from semid.trie.reading import codes_of
 from semid.trie.restriction import EVERYTHING, Alive
 
 __all__ = ["Questions"]
@@ -115,22 +115,6 @@ class Questions(ABC):
         out = np.empty((len(nodes), 2), np.int64)
         kernel("ranges")(*self._levels, *self._alive, depth, nodes, out)
         return out
-
-    def first_codes(self, nodes: Any, *, depth: int) -> CodeArray:
-        """Return the lowest code below each node, whether a restriction lets it be reached or not.
-
-        Parameters
-        ----------
-        nodes : array-like of shape (rows,), integers
-            Nodes at `depth`; not -1.
-        depth : int
-            ``0 <= depth < n_levels``.
-
-        Returns
-        -------
-        codes : ndarray of shape (rows,), unsigned
-        """
-        return first_codes(self._levels, check_at(nodes, depth, self._levels), depth)
 
     def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
         """Return the children of many nodes at once.

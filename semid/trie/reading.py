@@ -7,7 +7,7 @@ import numpy as np
 from semid.trie.levels import CodeArray, IntArray, Levels
 from semid.trie.restriction import Alive
 
-__all__ = ["all_codes", "codes_of", "first_codes", "pieces"]
+__all__ = ["all_codes", "codes_of", "pieces"]
 
 # IDs that are read at a time when a trie is iterated or compared.
 PIECE = 1 << 14
@@ -36,15 +36,6 @@ def all_codes(levels: Levels) -> CodeArray:
             edges = np.repeat(edges, np.diff(below))
         codes[:, level] = edges
     return codes
-
-
-def first_codes(levels: Levels, at: IntArray, depth: int) -> CodeArray:
-    """Return the lowest code below each checked node, shape (rows,)."""
-    if depth < levels.n_explicit:
-        at = levels.starts[levels.node_offsets[depth] + at]  # a node's first edge
-    elif depth == levels.n_explicit:
-        at = levels.firsts[levels.node_offsets[depth] + at]  # its first rank
-    return levels.child_codes[levels.code_offsets[depth] + at]  # type: ignore[no-any-return]
 
 
 def pieces(levels: Levels, alive: Alive) -> Iterator[CodeArray]:

@@ -112,26 +112,10 @@ def test_bad_questions():
         trie.node_ranges([0], depth=3.0)
     with pytest.raises(InvalidValueError, match=r"added has a wrong shape: expected \(n_items, n_levels\), got \(\)"):
         trie.update(added=3)
-    for call in (trie.allowed, trie.first_codes, trie.node_ranges):
+    for call in (trie.allowed, trie.node_ranges):
         with pytest.raises(InvalidTypeError, match="nodes have a wrong dtype: expected integers, got float64"):
             call([0.7], depth=1)
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.walk([[0.0]])
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.codes_of([0.5])
-
-
-@SHARED_FIXTURE
-@given(catalogue=tries(), dead=st.booleans())
-def test_first_codes_are_those_of_the_first_items(backend, catalogue, dead):
-    codes, sizes, build = catalogue
-    trie = build()
-    whole = trie
-    if dead:  # a restriction does not change them
-        trie = trie.restrict(np.arange(len(codes)) % 2 == 1)
-    ordered = sorted(map(tuple, codes.tolist()))
-    for depth in range(len(sizes)):
-        prefixes = sorted(nodes_oracle(codes, depth))
-        nodes = whole.walk(np.array(prefixes, np.int64).reshape(len(prefixes), depth))
-        expected = [next(row[depth] for row in ordered if row[:depth] == prefix) for prefix in prefixes]
-        assert trie.first_codes(nodes, depth=depth).tolist() == expected

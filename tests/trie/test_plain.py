@@ -60,7 +60,6 @@ def test_questions_in_any_form(backend, form, dtype):
     nodes = form(trie.walk([[300], [0]]).astype(dtype))
     assert trie.allowed(nodes, depth=1)[1].tolist() == [2, 2, 3]
     assert trie.node_ranges(nodes, depth=1).tolist() == [[4, 5], [0, 2]]
-    assert trie.first_codes(nodes, depth=1).tolist() == [2, 2]
 
 
 def test_steps_in_any_form(backend, form):
