@@ -10,7 +10,7 @@ from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import FROM_WALK, check_integer
 from semid.trie.levels import IntArray, Levels
-from semid.trie.plain import FLOAT32, plain, plain_int64
+from semid.trie.plain import FLOAT32, INT64, plain, plain_int64
 from semid.trie.rank_lists import RankLists, check_n_lists
 from semid.trie.restriction import Alive
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "select", "select_rows"]
 
 FloatArray = npt.NDArray[np.float32]
-F4, I8 = np.dtype(np.float32), np.dtype(np.int64)
 Ranks = Sequence[Iterable[int] | None] | RankLists | None
 
 
@@ -48,7 +47,7 @@ class Selection(NamedTuple):
     def empty(cls, batch: int, k: int) -> "Selection":
         """Return arrays without values."""
         shape = batch, k
-        return cls(np.empty(shape, F4), np.empty(shape, I8), np.empty(shape, I8), np.empty(shape, I8))
+        return cls(np.empty(shape, FLOAT32), np.empty(shape, INT64), np.empty(shape, INT64), np.empty(shape, INT64))
 
 
 def select(

@@ -192,6 +192,20 @@ def test_a_model_without_weights(call, model, make_inputs):
         call(copy.deepcopy(model).to("meta"), make_inputs(1))
 
 
+def test_a_model_that_returns_no_logits(call, make_inputs):
+    """One that says it can generate, such as one with a wrapper around it."""
+    model = copy.deepcopy(tiny_model("qwen2"))
+
+    def without_logits(module, arguments, output):
+        output.logits = None
+        return output
+
+    model.register_forward_hook(without_logits)
+    message = "expected one that returns logits, got Qwen2ForCausalLM. Pass the model with its language modelling head"
+    with pytest.raises(InvalidTypeError, match=re.escape(message)):
+        call(model, make_inputs(1))
+
+
 @pytest.mark.parametrize("name", ["exclude", "candidates"])
 def test_ranks_that_are_no_lists(model, trie, vocab, make_inputs, name):
     message = rf"{name} has a wrong type: expected 2 sequences of ranks, got 3\. Give one sequence per request"
