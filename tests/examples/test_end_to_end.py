@@ -128,6 +128,8 @@ def test_same_seed_same_table_also_after_ctrl_c(tiny, tmp_path, monkeypatch, cap
     assert not (tmp_path / "cut" / "results.json").exists()
     assert tiny("--resume", out="cut") == 0
     whole, cut = results_of(tmp_path / "whole"), results_of(tmp_path / "cut")
+    for results in (whole, cut):
+        assert results["training"].pop("cpu_seconds") > 0  # how long it took is no part of the result
     for key in ("metrics", "floors", "table", "training"):
         assert cut[key] == whole[key]
 
@@ -194,6 +196,10 @@ def test_wrong_usage_exits_with_two(capsys):
         main(["--steps", "0"])
     assert caught.value.code == 2
     assert "--steps is too small: expected at least 1, got 0." in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--patience", "0"])
+    assert caught.value.code == 2
+    assert "--patience is too small: expected at least 1, got 0." in capsys.readouterr().err
 
 
 def test_help_names_presets_and_backbones():
