@@ -71,6 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="optimizer steps of the training (default: the preset's)"
     )
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N validations without a gain (default: the preset's)"
+    )
     parser.add_argument("--schedule", choices=SCHEDULES, default="cosine", help="learning rate after the warm-up")
     parser.add_argument(
         "--label-smoothing", type=float, metavar="S", help="share of a target that is spread (default: the preset's)"
@@ -86,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--beams is too small: expected {LIST_LENGTH} or more, the length of a list, got {asked.beams}.")
     if asked.steps is not None and asked.steps < 1:
         parser.error(f"--steps is too small: expected at least 1, got {asked.steps}.")
+    if asked.patience is not None and asked.patience < 1:
+        parser.error(f"--patience is too small: expected at least 1, got {asked.patience}.")
     if asked.label_smoothing is not None and not 0 <= asked.label_smoothing < 1:
         parser.error(f"--label-smoothing is no share: expected 0 or more, below 1, got {asked.label_smoothing}.")
     if asked.seed < 0:
@@ -120,6 +125,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
         normalize=asked.normalize,
         n_steps=asked.steps or recipe.n_steps,
         schedule=asked.schedule,
+        patience=recipe.patience if asked.patience is None else asked.patience,
         label_smoothing=recipe.label_smoothing if asked.label_smoothing is None else asked.label_smoothing,
         average=0.0 if asked.trainer == "hf" else recipe.average,
         num_beams=recipe.num_beams if asked.beams is None else asked.beams,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from semid.errors import OptionalDependencyError
@@ -87,6 +87,7 @@ def train_hf(
         load_best_model_at_end=True,
         metric_for_best_model="ndcg",
         greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,  # how much patience is left
         logging_steps=1,
         # Each process draws for itself: batches differ in size, and could not be cut out of one.
         accelerator_config={"dispatch_batches": False},
@@ -175,6 +176,8 @@ class _Trainer(Trainer):
         # They would print every step.
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
+        if recipe.patience is not None:
+            self.add_callback(EarlyStoppingCallback(recipe.patience))
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -71,6 +71,9 @@ class Recipe:
         Share of the events with a query that are written as searches, drawn anew in every epoch.
     n_validations, n_valid_users : int
         How often the model is validated, and on how many users, to keep the best one.
+    patience : int or None
+        Stop early after so many validations in a row that were no better than the best; None: take all steps. Better
+        means a higher mean of the tasks' NDCG@10.
     tasks : {"both", "recommendation", "search"}
         What is trained and evaluated; see `only_tasks`.
     training_tasks : str
@@ -119,6 +122,7 @@ class Recipe:
     search_share: float = 0.35
     n_validations: int = 5
     n_valid_users: int = 250
+    patience: int | None = None
     tasks: str = "both"
     training_tasks: str = "two"
     history: str = "strict"
@@ -144,7 +148,7 @@ _PAPER: dict[str, Any] = {
     "n_shared": 2, "n_specific": 2, "codebook_size": 256, "hidden_size": 512, "n_layers": 6, "n_heads": 8,
     "mlp_size": 2048, "max_tokens": 512, "n_steps": 25_200, "tokens_per_step": 65_536, "learning_rate": 1e-3,
     "n_warmup": 252, "weight_decay": 1e-7, "search_share": 0.0965, "n_validations": 50, "n_valid_users": 2_000,
-    "num_beams": 30, "eval_batch": 32,
+    "patience": 10, "num_beams": 30, "eval_batch": 32,
 }  # fmt: skip
 
 # For minutes on two cores, and little data: 60,000 events are learnt by heart in ten epochs without strong dropout.

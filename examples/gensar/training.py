@@ -1,4 +1,4 @@
-"""The training loop: a fixed number of steps, validation on the way, the best model kept, Ctrl-C at any time."""
+"""The training loop: validation on the way, an end when it gains no more, the best model kept, Ctrl-C at any time."""
 
 import math
 import signal
@@ -19,7 +19,7 @@ from .dataset import History
 from .language import Language
 from .presets import Recipe
 
-__all__ = ["TrainingInterrupted", "learning_rate", "train"]
+__all__ = ["TrainingInterrupted", "learning_rate", "out_of_patience", "train"]
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -32,6 +32,12 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     if recipe.schedule == "constant":
         return peak
     return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * step / recipe.n_steps)))
+
+
+def out_of_patience(state: TrainingState, recipe: Recipe) -> bool:
+    """Tell whether the last `recipe.patience` validations were no better than the best, by their mean NDCG@10."""
+    since_best = sum(validation["step"] > state.best_step for validation in state.validations)
+    return recipe.patience is not None and since_best >= recipe.patience
 
 
 @contextmanager
@@ -92,10 +98,10 @@ def train(
     validation_steps = {round(recipe.n_steps * (i + 1) / recipe.n_validations) for i in range(recipe.n_validations)}
     bar = tqdm(total=recipe.n_steps, initial=state.step, desc="train", unit="step", disable=None)
     with bar, _ctrl_c_noted() as ctrl_c:
-        while state.step < recipe.n_steps:
+        while state.step < recipe.n_steps and not out_of_patience(state, recipe):
             rng = np.random.default_rng([seed, state.epoch])
             batches = backbone.epoch(histories, language, rng)
-            while state.batch < len(batches) and state.step < recipe.n_steps:
+            while state.batch < len(batches) and state.step < recipe.n_steps and not out_of_patience(state, recipe):
                 begin, cpu_begin = time.perf_counter(), time.process_time()
                 batch = backbone.collate(batches[state.batch], pad=language.tokenizer.pad_token_id)
                 state.losses.append(_step(backbone, model, optimizer, batch, rate=learning_rate(state.step, recipe)))

@@ -102,6 +102,24 @@ def test_the_best_model_of_both_tasks_is_kept(trained, recipe, tmp_path):
         torch.testing.assert_close(tensor, kept[1][name], rtol=0, atol=0)
 
 
+def test_training_ends_when_patience_is_over_also_when_it_was_stopped_meanwhile(trained, with_recipe, tmp_path):
+    """The best comes first, and the run is stopped when half of the patience is left."""
+    backbone = CausalBackbone(with_recipe(n_validations=6, patience=2))
+    told = iter([0.5, 0.4, KeyboardInterrupt, 0.3, 0.9])
+
+    def validate():
+        answer = next(told)
+        if answer is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return {"search": answer}
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(backbone, tmp_path, validate=validate)
+    _, state = trained(backbone, tmp_path, validate=validate)
+    assert (state.step, state.best_step) == (6, 2)
+    assert [entry["search"] for entry in state.validations] == [0.5, 0.4, 0.3]
+
+
 def test_two_processes_train_one_model(data, cached_embeddings, tmp_path):
     """The whole program by torch's launcher, on the CPU."""
     script = Path(__file__).parents[2] / "examples" / "gensar_end_to_end.py"

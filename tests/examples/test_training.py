@@ -125,6 +125,30 @@ def test_a_finished_checkpoint_trains_no_more(trained, recipe, tmp_path):
     assert (tmp_path / "c.pt").read_bytes() == before
 
 
+def test_training_ends_when_patience_is_over(trained, with_recipe, tmp_path):
+    """The mean of both tasks counts; an equal one is no gain, and a gain begins anew."""
+    backbone = CausalBackbone(with_recipe(n_validations=6, patience=2))
+    told = [(0.3, 0.1), (0.1, 0.3), (0.3, 0.3), (0.5, 0.0), (0.2, 0.2), (0.9, 0.9)]
+    seen = []
+
+    def validate():
+        seen.append(dict(zip(("recommendation", "search"), told[len(seen)], strict=True)))
+        return seen[-1]
+
+    _, state = trained(backbone, tmp_path / "c.pt", validate=validate)
+    assert len(seen) == 5
+    assert (state.step, state.best_step) == (10, 6)
+    _, again = trained(backbone, tmp_path / "c.pt", validate=validate)
+    assert (len(seen), again.step, again.losses) == (5, 10, state.losses)
+
+
+def test_without_patience_all_steps_are_taken(trained, with_recipe, tmp_path):
+    told = iter([0.9, 0.1, 0.1, 0.1, 0.1, 0.1])
+    backbone = CausalBackbone(with_recipe(n_validations=6))
+    _, state = trained(backbone, tmp_path / "c.pt", validate=lambda: {"search": next(told)})
+    assert (state.step, state.best_step) == (12, 2)
+
+
 def test_what_is_validated_and_kept_is_the_average(teach, toy, with_recipe, tmp_path, monkeypatch):
     """Against the sum of the weights of all steps, each times what the later decays left of it."""
     backbone = CausalBackbone(with_recipe(average=0.5, n_validations=1))
