@@ -25,6 +25,7 @@ from gensar.identifiers import IDENTIFIERS, POLICIES
 from gensar.options import BASELINES, EVALUATIONS, TRAINERS, Options
 from gensar.presets import (
     BACKBONES,
+    COLLABORATIVE,
     INPUTS,
     NORMALIZERS,
     PRESETS,
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder in the neutral format or with RecBole atomic files")
     parser.add_argument("--preset", choices=PRESETS, default="small")
     parser.add_argument("--backbone", choices=BACKBONES, default="causal")
+    parser.add_argument(
+        "--collaborative", choices=COLLABORATIVE, help="what the collaborative view is (default: the preset's)"
+    )
     parser.add_argument("--identifier", choices=IDENTIFIERS, help="how the IDs are made (default: the preset's)")
     parser.add_argument("--tasks", choices=TASKS, default="both", help="train and evaluate one task alone")
     parser.add_argument("--training-tasks", choices=TRAINING_TASKS, default="two", help="six: the paper's; t5 only")
@@ -117,6 +121,7 @@ def _recipe(asked: argparse.Namespace) -> Recipe:
     recipe = only_tasks(recipe_for(asked.preset, asked.backbone), asked.tasks)
     return replace(
         recipe,
+        collaborative=asked.collaborative or recipe.collaborative,
         identifier=asked.identifier or recipe.identifier,
         training_tasks=asked.training_tasks,
         policy=asked.policy,

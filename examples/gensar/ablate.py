@@ -37,6 +37,8 @@ KEPT = (
     "data", "preset", "backbone", "seed", "recipe", "metrics", "intervals", "floors", "training", "resolution",
     "parameters", "wall_seconds", "circumstances",
 )  # fmt: skip
+# All cells but those that turn this switch have the plainer collaborative view, which takes no training of its own.
+BASE = ("--collaborative", "ppmi")
 COLUMNS = (("recommendation", "HR@10"), ("recommendation", "NDCG@10"), ("search", "HR@10"), ("search", "NDCG@10"))
 
 SHORT = {"recommendation": "rec", "search": "search"}
@@ -70,13 +72,13 @@ def run_cell(cell: Cell, *, seed: int, data: Path | None, preset: str, results: 
     command = [sys.executable, str(EXAMPLES / "gensar_end_to_end.py"), "--preset", preset, "--seed", str(seed)]
     command += [] if data is None else ["--data", str(data)]
     status = subprocess.run(
-        [*command, *cell.switches(), "--out", str(room), "--resume"], stdout=subprocess.DEVNULL, check=False
+        [*command, *BASE, *cell.switches(), "--out", str(room), "--resume"], stdout=subprocess.DEVNULL, check=False
     ).returncode
     if status == 0:
         content = json.loads((room / "results.json").read_text(encoding="utf-8"))
         results.mkdir(parents=True, exist_ok=True)
         kept = {key: content[key] for key in KEPT}
-        write_json(results / f"{name}.json", {"cell": name, "switches": cell.switches(), **kept})
+        write_json(results / f"{name}.json", {"cell": name, "switches": [*BASE, *cell.switches()], **kept})
         shutil.rmtree(room)
     return status
 

@@ -15,9 +15,10 @@ from .encoder_decoder import T5Backbone
 from .identifiers import Identifiers, make_identifiers
 from .language import Language, make_tokenizer, query_token, teach_ids
 from .presets import BackboneName, Recipe
+from .sequential import SequentialItems, sequential_items
 from .soft import FloatArray, features_of, soften
 
-__all__ = ["BACKBONE_OF", "Reader", "identify", "make_reader", "views_of"]
+__all__ = ["BACKBONE_OF", "Reader", "Views", "identify", "make_reader", "views_of"]
 
 BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
 
@@ -30,12 +31,32 @@ class Reader(NamedTuple):
     language: Language
 
 
-def views_of(dataset: Dataset, *, seed: int) -> dict[str, FloatArray]:
-    """Return the two embeddings of each item, each of shape (n_items, dim), dtype float32."""
-    return {
-        "semantic": embed_texts(dataset.item_texts),
-        "collaborative": collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=seed),
-    }
+class Views(NamedTuple):
+    """The two embeddings of each item.
+
+    Attributes
+    ----------
+    embeddings : dict of view to ndarray of shape (n_items, dim), dtype float32
+    sequential : SequentialItems or None
+        SASRec's part of the collaborative view.
+    """
+
+    embeddings: dict[str, FloatArray]
+    sequential: SequentialItems | None
+
+
+def views_of(dataset: Dataset, *, recipe: Recipe, seed: int) -> Views:
+    """Return the semantic and the collaborative view of the items, as the recipe has them."""
+    semantic = embed_texts(dataset.item_texts)
+    parts, sequential = [], None
+    if recipe.collaborative != "sasrec":
+        parts.append(collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=seed))
+    if recipe.collaborative != "ppmi":
+        sequential = sequential_items(dataset, seed=seed)
+        parts.append(sequential.embeddings)
+    # Each part has unit length; so has what they make side by side.
+    collaborative = np.concatenate(parts, axis=1) / np.float32(len(parts) ** 0.5)
+    return Views({"semantic": semantic, "collaborative": collaborative}, sequential)
 
 
 def identify(dataset: Dataset, views: Mapping[str, FloatArray], *, recipe: Recipe, seed: int) -> Identifiers:

@@ -19,6 +19,7 @@ class Cell:
     """One combination of switches; None is the preset's own value, which the switch leaves as it is."""
 
     backbone: str | None = None
+    collaborative: str | None = None
     identifier: str | None = None
     tasks: str | None = None
     training_tasks: str | None = None
@@ -80,6 +81,19 @@ GROUPS = (
             "search by search alone": Cell(search_by="search"),
             "search in the whole catalogue": Cell(search_within="catalogue"),
             "label smoothing 0.1": Cell(label_smoothing=0.1),
+        },
+    ),
+    Group(
+        "collaborative",
+        "collaborative view, identifier",
+        {
+            "PPMI": Cell(),
+            "SASRec": Cell(collaborative="sasrec"),
+            "PPMI and SASRec": Cell(collaborative="both"),
+            **{
+                f"PPMI and SASRec, {identifier}": Cell(collaborative="both", identifier=identifier)
+                for identifier in ("rqvae", "shared-specific-kmeans", "semantic-kmeans", "collaborative-kmeans")
+            },
         },
     ),
     Group(

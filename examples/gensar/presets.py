@@ -5,6 +5,7 @@ from typing import Any, Literal, final
 
 __all__ = [
     "BACKBONES",
+    "COLLABORATIVE",
     "INPUTS",
     "NORMALIZERS",
     "PRESETS",
@@ -21,6 +22,7 @@ __all__ = [
 BackboneName = Literal["causal", "t5"]
 TASKS = ("both", "recommendation", "search")
 NORMALIZERS = ("full", "window", "allowed")
+COLLABORATIVE = ("ppmi", "sasrec", "both")
 INPUTS = ("soft", "tokens")
 SCOPES = ("query", "catalogue")
 SEARCH_BY = ("both", "search")
@@ -38,6 +40,8 @@ class Recipe:
         Keep the first users only; None: all.
     n_shared, n_specific : int
         Levels of an ID that both views share, and levels of each view's own.
+    collaborative : {"ppmi", "sasrec", "both"}
+        What the collaborative view is: see `gensar.collaborative` and `gensar.sequential`, or the two side by side.
     identifier : str
         One of `gensar.identifiers.IDENTIFIERS`.
     codebook_size : int
@@ -99,6 +103,7 @@ class Recipe:
     n_users: int | None = None
     n_shared: int = 1
     n_specific: int = 1
+    collaborative: str = "ppmi"
     identifier: str = "residual-kmeans"
     codebook_size: int = 64
     network_epochs: int | None = None
@@ -153,7 +158,7 @@ _PAPER: dict[str, Any] = {
 
 # For minutes on two cores, and little data: 60,000 events are learnt by heart in ten epochs without strong dropout.
 _SMALL: dict[str, Any] = {
-    "n_layers": 2, "dropout": 0.3, "row_dropout": 0.2, "n_steps": 1400, "search_share": 0.45,
+    "collaborative": "both", "n_layers": 2, "dropout": 0.3, "row_dropout": 0.2, "n_steps": 1400, "search_share": 0.45,
     "n_validations": 4, "n_valid_users": 500,
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from .output import RunFolder
 from .record import Stopwatch, circumstances, fingerprint, resolution_of
 from .rivals import Rivals
 from .sampled import rank_candidates
+from .sequential import SequentialItems
 
 __all__ = ["SHOWN", "first_users", "run"]
 
@@ -65,7 +66,7 @@ def run(options: Options) -> dict[str, Any]:
     candidates = None if options.evaluation == "full" else candidates_for(dataset, options.data)
 
     with watch("embed items"):
-        views = views_of(dataset, seed=options.seed)
+        views, sequential = views_of(dataset, recipe=recipe, seed=options.seed)
     with watch("make IDs"):
         identifiers = identify(dataset, views, recipe=recipe, seed=options.seed)
     print(identifiers.resolution)
@@ -113,6 +114,7 @@ def run(options: Options) -> dict[str, Any]:
         **asked,
         **found,
         **({} if rivals is None else {"als": rivals.als_options, "sasrec": rivals.sasrec_training}),
+        **({} if sequential is None else {"collaborative": _told(sequential)}),
         "query_note": dataset.query_note,
         "sizes": {"users": dataset.n_users, "items": dataset.n_items, "queries": dataset.n_queries},
         "training": {
@@ -131,6 +133,10 @@ def run(options: Options) -> dict[str, Any]:
     folder.save_results(results)
     print(f"wrote {folder.path}: IDs, model, pictures, results.json")
     return results
+
+
+def _told(sequential: SequentialItems) -> dict[str, float]:
+    return {"sasrec_epochs": sequential.n_epochs, "sasrec_cpu_seconds": sequential.cpu_seconds}
 
 
 def _use_threads() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from gensar.evaluation import Evaluator
+from gensar.soft import load_model
 from gensar_end_to_end import main
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -87,6 +88,19 @@ def test_both_protocols_stand_in_the_results(tiny, tmp_path, capsys):
         names = {f"{name}@{k}" for k in (1, 5, 10, 20) for name in ("HR", "NDCG")}
         assert names == set(ranked["metrics"][task]) == set(ranked["beams"][task])
         assert "drawn by the rules of the paper" in ranked["notes"][task]
+
+
+@pytest.mark.parametrize(("collaborative", "dims"), [("ppmi", 64), ("sasrec", 64), ("both", 128)])
+def test_the_collaborative_view_and_what_it_took(collaborative, dims, tiny, tmp_path):
+    assert tiny("--collaborative", collaborative, "--identifier", "collaborative-kmeans") == 0
+    results = results_of(tmp_path / "run")
+    assert results["recipe"]["collaborative"] == collaborative
+    assert ("collaborative" in results) == (collaborative != "ppmi")
+    weights = load_model(tmp_path / "run" / "model").get_input_embeddings().item_features
+    assert weights.shape == (N_ITEMS, 384 + dims)
+    if collaborative != "ppmi":
+        assert results["collaborative"]["sasrec_epochs"] >= 1
+        assert results["collaborative"]["sasrec_cpu_seconds"] > 0
 
 
 def test_candidates_alone(tiny, tmp_path):
