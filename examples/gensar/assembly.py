@@ -1,6 +1,6 @@
 """From a data set to what is trained: views, unique IDs, tokens for them, and a model that knows the tokens."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from .presets import BackboneName, Recipe
 from .sequential import SequentialItems, sequential_items
 from .soft import FloatArray, features_of, soften
 
-__all__ = ["BACKBONE_OF", "Reader", "Views", "identify", "make_reader", "views_of"]
+__all__ = ["BACKBONE_OF", "Reader", "Views", "identify", "make_reader", "side_by_side", "views_of"]
 
 BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
 
@@ -29,6 +29,11 @@ class Reader(NamedTuple):
     backbone: Backbone
     model: Any
     language: Language
+
+
+def side_by_side(parts: Sequence[FloatArray]) -> FloatArray:
+    """Return embeddings of unit length as one of unit length, shape (n_items, sum of the dims), dtype float32."""
+    return np.concatenate(parts, axis=1) / np.float32(len(parts) ** 0.5)
 
 
 class Views(NamedTuple):
@@ -54,9 +59,7 @@ def views_of(dataset: Dataset, *, recipe: Recipe, seed: int) -> Views:
     if recipe.collaborative != "ppmi":
         sequential = sequential_items(dataset, seed=seed)
         parts.append(sequential.embeddings)
-    # Each part has unit length; so has what they make side by side.
-    collaborative = np.concatenate(parts, axis=1) / np.float32(len(parts) ** 0.5)
-    return Views({"semantic": semantic, "collaborative": collaborative}, sequential)
+    return Views({"semantic": semantic, "collaborative": side_by_side(parts)}, sequential)
 
 
 def identify(dataset: Dataset, views: Mapping[str, FloatArray], *, recipe: Recipe, seed: int) -> Identifiers:

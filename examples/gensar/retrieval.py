@@ -19,6 +19,7 @@ import numpy.typing as npt
 import semid
 from semid.errors import SemidError
 
+from .assembly import side_by_side
 from .baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
 from .biencoder import fit_biencoder
 from .collaborative import collaborative_embeddings
@@ -27,6 +28,7 @@ from .embeddings import embed_texts
 from .identifiers import codebook_size_for, joined
 from .presets import recipe_for
 from .ranking import metrics, ranks_of
+from .sequential import sequential_items
 
 __all__ = ["find_alone", "main"]
 
@@ -102,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         dataset = load_dataset(asked.data)
         texts, queries = embed_texts(dataset.item_texts), embed_texts(dataset.query_texts)
         collaborative = collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=asked.seed)
+        sequential = sequential_items(dataset, seed=asked.seed).embeddings
         fused = fit_biencoder(dataset.histories, texts, collaborative, queries, seed=asked.seed)
         alone = fit_biencoder(dataset.histories, texts, collaborative[:, :0], queries, seed=asked.seed)
     except (SemidError, OSError) as error:
@@ -109,8 +112,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     spaces: dict[str, tuple[FloatArray, FloatArray | None]] = {
         "MiniLM": (texts, queries),
-        "collaborative": (collaborative, None),
-        "both, side by side": (joined({"semantic": texts, "collaborative": collaborative}), None),
+        "PPMI": (collaborative, None),
+        "SASRec's rows": (sequential, None),
+        "MiniLM and PPMI": (joined({"semantic": texts, "collaborative": collaborative}), None),
+        "MiniLM, PPMI and SASRec's rows": (
+            joined({"semantic": texts, "collaborative": side_by_side([collaborative, sequential])}),
+            None,
+        ),
         "bi-encoder on the texts alone": (alone.items, alone.queries),
         "bi-encoder": (fused.items, fused.queries),
     }

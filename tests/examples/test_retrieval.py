@@ -40,9 +40,10 @@ def test_the_program_prints_each_space_and_its_ids(data, cached_embeddings, monk
     monkeypatch.setattr(retrieval, "fit_biencoder", quick)
     assert main(["--data", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 15
     assert [line.split("  ")[0] for line in lines[1::2]] == [
-        "MiniLM", "collaborative", "both, side by side", "bi-encoder on the texts alone", "bi-encoder",
+        "MiniLM", "PPMI", "SASRec's rows", "MiniLM and PPMI", "MiniLM, PPMI and SASRec's rows",
+        "bi-encoder on the texts alone", "bi-encoder",
     ]  # fmt: skip
     assert all(line.startswith("  its IDs, ") for line in lines[2::2])
 
