@@ -420,6 +420,37 @@ def test_codes_of_parquet_and_safetensors_files(fitted, tmp_path):
         assert (code, out) == (1, "") and message in err and "pickle" not in err and not (tmp_path / "u").exists()
 
 
+def test_codes_in_the_table_of_a_catalogue(run, tmp_path):
+    pytest.importorskip("pyarrow")
+    codes = {"semantic": np.array([[0, 1], [2, 0], [1, 1]]), "look": np.array([[3, 1], [0, 2], [0, 1]])}
+    semid.SemanticIds([700, 500, 300], codes["semantic"]).to_parquet(tmp_path / "one.parquet")
+    semid.SemanticIds([700, 500, 300], codes).to_parquet(tmp_path / "two.parquet")
+    for source, view in (("one.parquet", "semantic"), ("two.parquet --view look", "look")):
+        assert run(f"trie {source} --out t --overwrite")[0] == 0
+        assert semid.Trie.load(tmp_path / "t") == semid.Trie.from_codes(codes[view])
+    code, _, err = run("trie two.parquet --out u")
+    assert code == 1 and "--view is unknown: expected one of semantic, look, got None." in err
+
+
+def test_columns_of_codes_are_read_in_the_order_of_their_numbers(run, tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    expected = semid.Trie.from_codes(np.array([[5, 0, 1], [4, 2, 3]]))
+    for stem in ("code_", "level"):
+        columns = {"price": [9, 8], f"{stem}2": [1, 3], f"{stem}0": [5, 4], f"{stem}1": [0, 2]}
+        parquet.write_table(arrow.table(columns), tmp_path / "codes.parquet")
+        assert run("trie codes.parquet --out t --overwrite")[0] == 0
+        assert semid.Trie.load(tmp_path / "t") == expected
+    for columns, message in (
+        ({"a": [1, 2], "b": [0, 1]}, "holds no codes: expected a column of lists, or one of integers per level, got a"),
+        ({"a_0": [1, 2], "b_0": [0, 1]}, "got a_0, b_0. Name the columns code_0, code_1 and so on."),
+        ({"code_0": [1, 2], "code_2": [0, 1]}, "has gaps: expected columns ['code_0', 'code_1'], got ['code_0', "),
+        ({"level_1": [1, 2]}, "has gaps: expected columns ['level_0'], got ['level_1']. Number all levels."),
+    ):
+        parquet.write_table(arrow.table(columns), tmp_path / "codes.parquet")
+        code, out, err = run("trie codes.parquet --out u")
+        assert (code, out) == (1, "") and message in err and not (tmp_path / "u").exists()
+
+
 def test_every_command_makes_the_folders_above_its_output(fitted, tmp_path):
     assert fitted("encode one S.npy --out a/b/codes.npy")[0] == 0
     assert fitted("resolve one S.npy --out c/d/codes.npy")[0] == 0

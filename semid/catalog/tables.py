@@ -4,21 +4,23 @@ import importlib
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from semid._optional import require
+from semid.catalog.columns import levels_of, numbered, stem_of, views_of
 from semid.errors import FormatError, OptionalDependencyError
 from semid.io.persistence import fresh_path
 
 if TYPE_CHECKING:
     from semid.catalog.semantic_ids import SemanticIds
 
-__all__ = ["read_table", "to_pandas", "write_table"]
+__all__ = ["read_codes", "read_columns", "read_schema", "read_table", "to_pandas", "write_table"]
 
-ITEM_ID, CODE = "item_id", "code_"
+ITEM_ID = "item_id"
 # Ids that are Python objects at one time.
 BLOCK_ROWS = 65_536
 ABOUT = b"semid"  # the entry of the file's metadata
@@ -64,50 +66,103 @@ def read_table(path: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     Raises
     ------
     FormatError
-        If the file is missing or no parquet file, has no column of ids or of codes, or one with nulls or other types.
+        If the file is missing or no parquet file, has no column of ids or of codes, one with nulls or other types, or
+        says in its metadata what `write_table` does not.
     """
+    schema = read_schema(path)
+    about = _about(schema, path)
+    columns = _code_columns(schema, about, path)
+    if ITEM_ID not in schema.names or not columns:
+        wanted = f"{stem_of(next(iter(about.get('views') or [None])))}0"
+        raise FormatError(
+            f"{path} has other columns: expected {ITEM_ID}, {wanted} and so on, got {schema.names}. Rename the columns."
+        )
+    arrow = require("pyarrow", extra="data")
+    of_ids = schema.field(ITEM_ID).type
+    ids = read_columns(path, [ITEM_ID])
+    item_ids = _integers(ids, ITEM_ID, path) if arrow.types.is_integer(of_ids) else ids.column(ITEM_ID).to_pylist()
+    return item_ids, _codes(columns, path), about.get("codebook_sizes")
+
+
+def read_codes(path: str | os.PathLike[str]) -> Any:
+    """Read the codes alone, with or without ids: an array, or one per view; None if no column is named as theirs.
+
+    Raises
+    ------
+    FormatError
+        As in `read_table`.
+    """
+    schema = read_schema(path)
+    columns = _code_columns(schema, _about(schema, path), path)
+    return _codes(columns, path) if columns else None
+
+
+def read_schema(path: str | os.PathLike[str]) -> Any:
+    """Return the schema of a parquet file; a FormatError if it is none."""
     arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
     if not Path(path).is_file():
         raise FormatError(f"{path} cannot be read: expected a parquet file, got none. Check the path.")
     try:
-        table = parquet.read_table(path, memory_map=True)
+        return parquet.read_schema(path)
     except (arrow.ArrowException, OSError) as error:
         raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
-    about = json.loads((table.schema.metadata or {}).get(ABOUT, b"{}"))
-    views = about.get("views") or [None]
-    names = {view: [name for name in table.column_names if _is_code(name, view)] for view in views}
-    if ITEM_ID not in table.column_names or not all(names.values()):
+
+
+def _about(schema: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `write_table` noted beside the columns; nothing of a table of other tools."""
+    noted = (schema.metadata or {}).get(ABOUT, b"{}")
+    try:
+        about = json.loads(noted)
+        views, sizes = about.get("views", []), about.get("codebook_sizes")
+        known = all(isinstance(view, str) for view in views)
+        if isinstance(sizes, Mapping):
+            known &= set(sizes) == set(views)
+        each = [] if sizes is None else list(sizes.values()) if isinstance(sizes, Mapping) else [sizes]
+        known &= all(isinstance(of_view, list) and all(type(size) is int for size in of_view) for of_view in each)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        known = False
+    if not known:
         raise FormatError(
-            f"{path} has other columns: expected {ITEM_ID}, {_name(views[0], 0)} and so on, got {table.column_names}. "
-            "Rename the columns."
+            f"{path} has a foreign entry {ABOUT.decode()!r} in its metadata: expected views and codebook sizes, got "
+            f"{noted[:80]!r}. Write the table without it, or with SemanticIds.to_parquet."
         )
-    codes = {}
-    for view in views:
-        # A table that other tools wrote may have its columns in any order.
-        ordered = [_name(view, level) for level in range(len(names[view]))]
-        if set(ordered) != set(names[view]):
-            raise FormatError(f"{path} has gaps: expected columns {ordered}, got {names[view]}. Number all levels.")
-        codes[view] = np.stack([_integers(table, name, path) for name in ordered], axis=1)
-    ids = table.column(ITEM_ID)
-    item_ids = _integers(table, ITEM_ID, path) if arrow.types.is_integer(ids.type) else ids.to_pylist()
-    return item_ids, codes if about.get("views") else codes[None], about.get("codebook_sizes")
+    return dict(about)
+
+
+def _code_columns(
+    schema: Any, about: Mapping[str, Any], path: str | os.PathLike[str]
+) -> dict[str | None, list[str]] | None:
+    """Return the columns of each view in order of their levels; None where a view has none."""
+    views = about.get("views") or views_of(schema.names)
+    stems = numbered(schema.names)
+    if not views or not all(stem_of(view) in stems for view in views):
+        return None
+    return {view: levels_of(schema.names, stem_of(view), path) for view in views}
+
+
+def _codes(columns: Mapping[str | None, list[str]], path: str | os.PathLike[str]) -> Any:
+    table = read_columns(path, [name for names in columns.values() for name in names])
+    codes = {
+        view: np.stack([_integers(table, name, path) for name in names], axis=1) for view, names in columns.items()
+    }
+    return codes.get(None, codes)
+
+
+def read_columns(path: str | os.PathLike[str], columns: list[str]) -> Any:
+    """Read some columns; others, such as embeddings, may be many times larger."""
+    arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
+    try:
+        return parquet.read_table(path, columns=columns, memory_map=True)
+    except (arrow.ArrowException, OSError) as error:
+        raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
 
 
 def _columns(sids: "SemanticIds") -> dict[str, Any]:
     return {
-        _name(view, level): column
+        f"{stem_of(view)}{level}": column
         for view in sids.views or (None,)
         for level, column in enumerate(sids.taken(view, retired=False).T)
     }
-
-
-def _name(view: str | None, level: int) -> str:
-    return f"{CODE}{level}" if view is None else f"{view}_{CODE}{level}"
-
-
-def _is_code(name: str, view: str | None) -> bool:
-    start = _name(view, 0)[:-1]
-    return name.startswith(start) and name[len(start) :].isdecimal()
 
 
 def _integers(table: Any, name: str, path: str | os.PathLike[str]) -> Any:

@@ -25,7 +25,7 @@ def load_codes(path: Path) -> "Codes":
     path : Path
         ``.npy``; ``.npz`` with an array per view; ``.safetensors`` with a matrix of integers, or one per view; or
         ``.parquet`` with a column of lists, named as in ``items.parquet::codes`` where there are several, or else with
-        a column of integers per level.
+        a column of integers per level, numbered from 0 as `SemanticIds.to_parquet` does; other columns are left out.
 
     Raises
     ------
@@ -72,29 +72,33 @@ def _safetensors(path: Path) -> "Codes":
     return next(iter(tables.values())) if len(tables) == 1 else tables
 
 
-def _parquet(path: Path, file: Path) -> "CodeArray":
+def _parquet(path: Path, file: Path) -> "Codes":
     import numpy as np
 
     from semid._optional import require
+    from semid.catalog.columns import levels_of, numbered
+    from semid.catalog.tables import read_codes, read_columns, read_schema
     from semid.io.parquet import read_parquet
 
-    parquet = require("pyarrow.parquet", extra="data")
-    arrow = require("pyarrow", extra="data")
-    try:
-        schema = parquet.read_schema(file)
-    except (arrow.ArrowException, OSError) as error:
-        raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
+    schema = read_schema(file)
     if path != file or any(hasattr(field.type, "value_type") for field in schema):
         batches = list(read_parquet(path, name=str(path)))
         return np.concatenate(batches) if batches else np.empty((0, 1), np.int64)
-    levels = [field.name for field in schema if arrow.types.is_integer(field.type)]
-    if not levels:
+    # A catalogue's own table, or one with its columns: item_id is no level, and every view is a table.
+    codes: Codes | None = read_codes(file)
+    if codes is not None:
+        return codes
+    is_integer = require("pyarrow", extra="data").types.is_integer
+    levels = numbered(field.name for field in schema if is_integer(field.type))
+    if len(levels) != 1:
         raise FormatError(
             f"{path} holds no codes: expected a column of lists, or one of integers per level, got "
-            f"{', '.join(schema.names) or 'nothing'}. Name the columns' types."
+            f"{', '.join(schema.names) or 'nothing'}. Name the columns code_0, code_1 and so on."
         )
-    table = parquet.read_table(file, columns=levels)
-    gaps = [name for name in levels if table[name].null_count]
+    (stem,) = levels
+    columns = levels_of(levels[stem], stem, path)
+    table = read_columns(file, columns)
+    gaps = [name for name in columns if table[name].null_count]
     if gaps:
         raise FormatError(f"{path} has gaps: expected integers, got null in {gaps[0]!r}. Drop such rows.")
-    return np.stack([table[name].to_numpy() for name in levels], axis=1)
+    return np.stack([table[name].to_numpy() for name in columns], axis=1)

@@ -66,6 +66,29 @@ def test_tables_of_other_tools(tmp_path):
         semid.SemanticIds.from_parquet(tmp_path / "none.parquet")
 
 
+def test_views_of_a_table_without_metadata(two_views, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "ids.parquet"
+    two_views.to_parquet(path)
+    table = parquet.read_table(path)
+    parquet.write_table(table.select(table.column_names[::-1]).replace_schema_metadata(None), path)
+    again = semid.SemanticIds.from_parquet(path, codebook_sizes=two_views.codebook_sizes)
+    assert again.fingerprint == two_views.fingerprint
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [b"junk", b"\xff", b"[]", b"3", b'{"views": 3}', b'{"views": [3]}', b'{"codebook_sizes": "ab"}',
+     b'{"codebook_sizes": [2, "x"]}', b'{"codebook_sizes": {"a": [2]}}'],
+)  # fmt: skip
+def test_metadata_of_others(tmp_path, noted):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"item_id": [7], "code_0": [1]}).replace_schema_metadata({b"semid": noted})
+    parquet.write_table(table, tmp_path / "theirs.parquet")
+    with pytest.raises(FormatError, match=r"foreign entry 'semid' in its metadata: expected views and codebook sizes"):
+        semid.SemanticIds.from_parquet(tmp_path / "theirs.parquet")
+
+
 def test_missing_packages(sids, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
