@@ -11,6 +11,7 @@ from semid.catalog.checks import by_view, compact, contained, lexicographic_orde
 from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
 from semid.catalog.messages import different_lengths, shown, title
 from semid.errors import InvalidValueError
+from semid.io.matrices import as_array
 from semid.trie import Trie
 from semid.trie.checks import check_code_rows, check_sizes
 
@@ -58,12 +59,14 @@ class Contents:
 
     def joined(self, item_ids: Any, codes: Any, *, reuse: bool) -> tuple[Self, dict[str | None, CodeArray]]:
         """Return contents with new items behind the others, and the codes of the new ones; for `SemanticIds.add`."""
-        keys = self.keys.joined(item_ids)
         given = by_view(codes)
         if set(given) != set(self.codes):
             raise InvalidValueError(
                 f"codes have other views: expected {list(self.codes)}, got {list(given)}. Give codes for each view."
             )
+        if len(item_ids) == 0:
+            return self, self._no_rows(given)
+        keys = self.keys.joined(item_ids)
         added = {}
         for view, sizes in self.codebook_sizes.items():
             rows = check_code_rows(given[view], name=title(view))
@@ -90,6 +93,13 @@ class Contents:
             last_reuse=generation if reused else self.last_reuse, tries={},
         )  # fmt: skip
         return contents, added
+
+    def _no_rows(self, given: Mapping[str | None, Any]) -> dict[str | None, CodeArray]:
+        """Return the codes of no items, if none are given."""
+        for view, rows in given.items():
+            if n_rows := len(np.atleast_1d(as_array(rows, title(view)))):
+                raise different_lengths(view, 0, n_rows)
+        return {view: rows[:0].copy() for view, rows in self.codes.items()}
 
     def without(self, positions: npt.NDArray[np.int64]) -> Self:
         """Return contents without the items at some positions, whose codes are retired."""

@@ -166,10 +166,16 @@ class StrKeys(ItemKeys):
 
 
 def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
-    """Return ids as an int64 array where that is possible, else as a list."""
-    if isinstance(item_ids, str):
+    """Return ids as an int64 array where that is possible, else as a list; an error unless they have an order."""
+    if isinstance(item_ids, str | bytes) or not np.iterable(item_ids):
+        got = f"the {type(item_ids).__name__} {item_ids!r}"
         raise InvalidTypeError(
-            f"item_ids have a wrong type: expected a sequence of ids, got the str {item_ids!r}. Write [{item_ids!r}]."
+            f"item_ids have a wrong type: expected a sequence of ids, got {got}. Write [{item_ids!r}]."
+        )
+    if isinstance(item_ids, set | frozenset):
+        raise InvalidTypeError(
+            f"item_ids have no order: expected a sequence of ids, one per row, got a {type(item_ids).__name__}. "
+            "Pass a list in the order of the rows."
         )
     if isinstance(item_ids, np.ndarray) and item_ids.ndim == 1 and item_ids.dtype.kind == "i":
         return item_ids.astype(np.int64)

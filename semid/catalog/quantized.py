@@ -1,13 +1,14 @@
 """The calls of a catalogue that need a quantizer: free IDs for new items, and drift of the published ones."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semid.catalog.checks import by_view
 from semid.catalog.drift import measure_drift
 from semid.collisions import resolve
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.io.arrays import open_embeddings
 
 if TYPE_CHECKING:
     from semid.catalog.semantic_ids import SemanticIds
@@ -20,6 +21,8 @@ def free_codes(
 ) -> Any:
     """Return codes that no item has, at the least distortion: an array, or one per view."""
     suffix = _check_quantizer(sids, quantizer)
+    if len(item_ids) == 0:
+        return _codes_of_nothing(sids, X)
     options: dict[str, Any] = {"policy": "suffix"} if suffix else {"policy": "nearest", "item_ids": item_ids}
     resolution = resolve(quantizer, X, taken=_taken(sids, reuse=reuse), weights=weights, **options)
     return resolution.codes
@@ -41,6 +44,16 @@ def drift_of(sids: "SemanticIds", item_ids: Any, quantizer: Any, X: Any, previou
     return views
 
 
+def _codes_of_nothing(sids: "SemanticIds", X: Any) -> Any:
+    """Return no codes, if there are no embeddings either; `resolve` takes at least one item."""
+    for embeddings in by_view(X).values():
+        if n_rows := len(open_embeddings(embeddings, min_items=0)):
+            raise InvalidValueError(
+                f"X and item_ids have different lengths: expected 0 rows, got {n_rows}. Give one row per id."
+            )
+    return {view: sids.taken(view)[:0] for view in sids.views} if sids.views else sids.taken()[:0]
+
+
 class _OneView:
     """Decodes one view of a quantizer of several."""
 
@@ -53,12 +66,17 @@ class _OneView:
 
 def _check_quantizer(sids: "SemanticIds", quantizer: Any) -> bool:
     """Raise if a quantizer cannot have made the codes; return whether they end in a suffix level."""
+    if not hasattr(quantizer, "encode") or not hasattr(quantizer, "decode"):
+        raise InvalidTypeError(
+            f"quantizer has a wrong type: expected a quantizer, got {type(quantizer).__name__}. "
+            "Pass the one that made the codes."
+        )
     views = tuple(getattr(quantizer, "views", ()))
     if set(views) != set(sids.views):
         raise InvalidValueError(
             f"the quantizer has other views: expected {sids.views}, got {views}. Pass the one that made the codes."
         )
-    expected = {tuple(sizes) for sizes in _by_view(sids.codebook_sizes).values()}
+    expected = {tuple(sizes) for sizes in by_view(sids.codebook_sizes).values()}
     sizes = tuple(quantizer.codebook_sizes)
     if {sizes} == expected:
         return False
@@ -87,7 +105,3 @@ def _taken(sids: "SemanticIds", *, reuse: bool) -> Any:
             "pass codes, or reuse=True."
         )
     return taken
-
-
-def _by_view(given: Any) -> dict[str | None, Any]:
-    return dict(given) if isinstance(given, Mapping) else {None: given}

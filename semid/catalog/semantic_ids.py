@@ -7,6 +7,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid.catalog import pairing, quantized, saving, tables
+from semid.catalog.checks import check_ranks
 from semid.catalog.contents import CodeArray, Contents, make_contents
 from semid.catalog.fingerprint import fingerprint
 from semid.catalog.item_keys import as_ids
@@ -70,6 +71,12 @@ class SemanticIds:
     def __init__(self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None) -> None:
         self._contents = make_contents(item_ids, codes, codebook_sizes)
         self._history = dict[int, str]()
+
+    def __copy__(self) -> Self:
+        """Return a catalogue of the same items that changes on its own; contents never change, so they are shared."""
+        twin = type(self).__new__(type(self))
+        twin._contents, twin._history = self._contents, dict(self._history)
+        return twin
 
     def __repr__(self) -> str:
         retired = max(map(len, self._contents.retired.values()))
@@ -218,6 +225,11 @@ class SemanticIds:
         -------
         item_ids : list
             Nested as `ranks` is, None for -1; one id for a single rank.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a rank is below -1, not below n_items, or no integer.
         """
         return self._items_at(self._contents, ranks, self._view(view))
 
@@ -245,7 +257,7 @@ class SemanticIds:
         weights: Any = None,
         reuse: bool = False,
     ) -> Any:
-        """Add items behind the others; nothing changes if one of them cannot be added.
+        """Add items behind the others; nothing changes if one of them cannot be added, or if there are none.
 
         Parameters
         ----------
@@ -257,7 +269,7 @@ class SemanticIds:
         X : ndarray of shape (n, dim), or mapping of view to such, optional
             Embeddings of the new items.
         weights : ndarray of shape (n,), optional
-            As in `semid.resolve`.
+            As in `semid.resolve`; with `quantizer` alone.
         reuse : bool, default=False
             Allow codes that removed items had. A model was trained on those, and may still mean the removed item.
 
@@ -277,6 +289,10 @@ class SemanticIds:
             raise InvalidValueError(
                 f"codes are needed once: expected either codes, or quantizer and X, got {got or 'neither'}. "
                 "Pass one of the two."
+            )
+        if weights is not None and quantizer is None:
+            raise InvalidValueError(
+                "weights are of no use: expected them with quantizer and X, got codes. Leave them out."
             )
         contents, new_ids = self._contents, as_ids(item_ids)
         known = np.flatnonzero(contents.keys.find(new_ids) >= 0)
@@ -299,9 +315,13 @@ class SemanticIds:
         ------
         InvalidValueError
             If an id is unknown, or no item would be left.
+        InvalidTypeError
+            If `item_ids` is a single id.
         """
         contents = self._contents
-        positions = np.unique(self._positions(contents, as_ids(item_ids), "raise"))
+        # A set is fine here: no other argument has a row for each id.
+        ids = as_ids(list(item_ids) if isinstance(item_ids, set | frozenset) else item_ids)
+        positions = np.unique(self._positions(contents, ids, "raise"))
         if len(positions) == 0:
             return
         if len(positions) == len(contents.keys):
@@ -336,8 +356,10 @@ class SemanticIds:
         ------
         InvalidValueError
             If an id is unknown, lengths differ, or the quantizer has other views or codebook sizes.
+        InvalidTypeError
+            If `item_ids` is a single id, which would be ``[item_id]``, or `quantizer` no quantizer.
         """
-        return quantized.drift_of(self, item_ids, quantizer, X, previous)
+        return quantized.drift_of(self, as_ids(item_ids), quantizer, X, previous)
 
     def sign(self, model: Any, *, vocab: Any = None) -> dict[str, Any]:
         """Write into a model's config that it is trained on this generation; the model's own saving keeps it.
@@ -459,12 +481,7 @@ class SemanticIds:
         return contents.tries[view]
 
     def _items_at(self, contents: Contents, ranks: Any, view: str | None) -> Any:
-        ranks, n_items = np.asarray(ranks, np.int64), len(contents.keys)
-        if ranks.size and (ranks.min() < -1 or ranks.max() >= n_items):
-            wrong = ranks[(ranks < -1) | (ranks >= n_items)].flat[0]
-            raise InvalidValueError(
-                f"rank out of range: expected -1 .. {n_items - 1}, got {wrong}. Is it from another catalogue?"
-            )
+        ranks = check_ranks(ranks, n_items=len(contents.keys))
         found = np.full(ranks.shape, None, object)
         valid = ranks >= 0
         found[valid] = contents.keys.at(contents.order[view][ranks[valid]])
@@ -483,7 +500,7 @@ class SemanticIds:
         return view
 
     def _positions(self, contents: Contents, item_ids: Any, errors: str) -> Any:
-        if errors not in {"raise", "ignore"}:
+        if errors not in ("raise", "ignore"):
             raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
         single = isinstance(item_ids, str) or not np.iterable(item_ids)
         ids = as_ids([item_ids] if single else item_ids)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 
 
 @pytest.fixture
@@ -30,6 +30,13 @@ def test_new_items_get_free_ids_and_published_ones_stay(X, options):
     np.testing.assert_array_equal(added, expected)
     np.testing.assert_array_equal(sids.codes_of(range(90, 120)), added)
     assert sids.taken()[:90].tobytes() == before and len(sids) == 120 and sids.generation == 1
+
+
+def test_to_add_nothing_by_embeddings(X):
+    quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
+    sids = catalogue(quantizer, X, 90)
+    assert sids.add([], quantizer=quantizer, X=X[:0]).shape == (0, 2)
+    assert (len(sids), sids.generation) == (90, 0)
 
 
 def test_retired_ids_are_reused_only_when_asked_for(X):
@@ -116,10 +123,20 @@ def test_wrong_quantizers_and_arguments(X, two_views):
             lambda: sids.update_embeddings([1], quantizer, X[:1], previous=X[:2]),
             "previous and item_ids have different lengths: expected 1 rows, got 2",
         ),
+        (lambda: sids.add([], quantizer=quantizer, X=X[:1]), "X and item_ids have different lengths: expected 0 rows"),
         (lambda: sids.update_embeddings([999], quantizer, X[:1]), "item ids are unknown"),
     ]
+    types = [
+        (lambda: sids.update_embeddings(3, quantizer, X[:1]), "expected a sequence of ids, got the int 3. Write [3]."),
+        (lambda: sids.add([90], quantizer=object(), X=X[:1]), "expected a quantizer, got object. Pass the one that"),
+        (
+            lambda: sids.update_embeddings([1], None, X[:1]),
+            "quantizer has a wrong type: expected a quantizer, got None",
+        ),
+    ]
     before = sids.fingerprint
-    for call, message in cases:
-        with pytest.raises(InvalidValueError, match=re.escape(message)):
-            call()
+    for calls, error in ((cases, InvalidValueError), (types, InvalidTypeError)):
+        for call, message in calls:
+            with pytest.raises(error, match=re.escape(message)):
+                call()
     assert sids.fingerprint == before and sids.generation == 0

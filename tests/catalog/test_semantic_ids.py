@@ -1,3 +1,4 @@
+import copy
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -145,6 +146,40 @@ def test_kinds_of_sequences():
         assert list(semid.SemanticIds(ids, codes)) == [3, 4]
 
 
+@pytest.mark.parametrize(
+    ("ranks", "error", "message"),
+    [
+        ([0.9, 1.2], InvalidTypeError, "ranks have a wrong dtype: expected integers, got float64. Convert them."),
+        ([np.nan], InvalidTypeError, "got float64"),
+        (["0"], InvalidTypeError, "got <U1"),
+        ([True, False], InvalidTypeError, "got bool"),
+        (None, InvalidTypeError, "got object"),
+        ([[0, 1], [2]], InvalidValueError, "ranks is ragged: expected rows of one length"),
+        (np.array([2**64 - 1], np.uint64), InvalidValueError, f"rank out of range: expected -1 .. 2, got {2**64 - 1}."),
+        ([2**63], InvalidValueError, f"expected -1 .. 2, got {2**63}."),
+        ([-2], InvalidValueError, "expected -1 .. 2, got -2. Is it from another catalogue?"),
+    ],
+)
+def test_wrong_ranks(sids, ranks, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        sids.items_at(ranks)
+
+
+def test_ids_that_are_no_sequence(sids):
+    for ids in ({"ring", "bell", "book"}, frozenset(["ring"])):
+        message = rf"item_ids have no order: expected a sequence of ids, one per row, got a {type(ids).__name__}\. Pass"
+        for call in (sids.codes_of, sids.ranks_of, lambda ids: semid.SemanticIds(ids, [[0]] * len(ids))):
+            with pytest.raises(InvalidTypeError, match=message):
+                call(ids)
+    for ids, got in ((3, r"the int 3\. Write \[3\]"), (None, "the NoneType None"), (b"ab", "the bytes b'ab'")):
+        with pytest.raises(
+            InvalidTypeError, match=f"item_ids have a wrong type: expected a sequence of ids, got {got}"
+        ):
+            semid.SemanticIds(ids, [[0], [1]])
+    with pytest.raises(InvalidValueError, match=r"errors is unknown: expected 'raise' or 'ignore', got \[\]"):
+        sids.codes_of(["ring"], errors=[])
+
+
 def test_views(two_views):
     assert two_views.views == ("semantic", "collaborative")
     assert two_views.n_levels == {"semantic": 2, "collaborative": 3}
@@ -238,6 +273,11 @@ def test_a_failed_add_changes_nothing(sids, ids, codes, error, message):
     assert state(sids) == before
 
 
+def test_weights_beside_codes(sids):
+    with pytest.raises(InvalidValueError, match="weights are of no use: expected them with quantizer and X, got codes"):
+        sids.add(["cup"], [[0, 0]], weights=[1.0])
+
+
 def test_a_failed_add_to_the_second_view_changes_nothing(two_views):
     before = state(two_views)
     with pytest.raises(InvalidValueError, match="codes of view 'collaborative' collide"):
@@ -254,6 +294,37 @@ def test_remove(sids):
     assert list(sids) == ["book"] and sids.generation == 2
 
 
+def test_sets_may_be_removed(sids):
+    sids.remove({"ring", "bell"})
+    assert list(sids) == ["book"]
+
+
+def test_to_add_and_to_remove_nothing_changes_nothing(sids, two_views):
+    for catalogue in (sids, two_views):
+        before = state(catalogue)
+        nothing = {view: [] for view in catalogue.views} if catalogue.views else []
+        added = catalogue.add([], nothing)
+        for view, sizes in (catalogue.n_levels if catalogue.views else {None: catalogue.n_levels}).items():
+            assert (added if view is None else added[view]).shape == (0, sizes)
+        catalogue.remove([])
+        assert state(catalogue) == before
+    with pytest.raises(InvalidValueError, match="codes and item_ids have different lengths: expected 0 rows, got 1"):
+        sids.add([], [[0, 0]])
+
+
+def test_copies_change_on_their_own(sids):
+    sids.trie()
+    for duplicate in (copy.copy, copy.deepcopy):
+        one, other = duplicate(sids), duplicate(sids)
+        assert one.history == sids.history == {0: sids.fingerprint}
+        one.add(["cup"], [[0, 0]])
+        assert one.fingerprint != sids.fingerprint
+        other.add(["jar"], [[0, 1]])
+        assert one.fingerprint != other.fingerprint and sids.history == {0: sids.fingerprint}
+        with pytest.raises(InvalidValueError, match="the trie is of another catalogue"):
+            other.check_pair(trie=one.trie())
+
+
 def test_a_failed_remove_changes_nothing(sids):
     before = state(sids)
     with pytest.raises(InvalidValueError, match=r"item ids are unknown: expected ids of the catalogue, got \['cup'\]"):
@@ -262,6 +333,8 @@ def test_a_failed_remove_changes_nothing(sids):
         sids.remove(["ring", "bell", "book"])
     with pytest.raises(InvalidTypeError, match="got the str 'ring'"):
         sids.remove("ring")
+    with pytest.raises(InvalidTypeError, match=r"expected a sequence of ids, got the int 10\. Write \[10\]"):
+        sids.remove(10)
     assert state(sids) == before
 
 
