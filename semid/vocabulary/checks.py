@@ -2,15 +2,28 @@
 
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.io.matrices import as_array
 
-__all__ = ["check_codes", "check_eos", "check_prefixes", "check_rows", "check_sizes", "check_token_ids", "shown"]
+__all__ = [
+    "check_codes",
+    "check_eos",
+    "check_errors",
+    "check_prefixes",
+    "check_rows",
+    "check_seed",
+    "check_sizes",
+    "check_token_ids",
+    "check_views",
+    "levels_in",
+    "shown",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -31,7 +44,7 @@ def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> npt.NDArray[Any]
 
 def check_rows(given: Any, n_levels: int, *, name: str) -> npt.NDArray[Any]:
     """Return an integer array of shape (..., depth) with at most `n_levels` columns."""
-    rows: npt.NDArray[Any] = np.asarray(given)
+    rows = as_array(given, name)
     if rows.ndim == 0 or rows.shape[-1] > n_levels:
         raise InvalidValueError(
             f"{name} have a wrong shape: expected (..., at most {n_levels}), got {rows.shape}. "
@@ -82,9 +95,59 @@ def check_prefixes(prefix: str | Sequence[str], n_levels: int) -> tuple[str, ...
     return prefixes
 
 
+def check_views(views: Any, n_shared: Any, n_levels: int) -> tuple[tuple[str, ...], int]:
+    """Return the names of views, and how many of their levels are shared."""
+    try:
+        shared = operator.index(n_shared)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"n_shared has a wrong type: expected an integer, got {n_shared!r}. It counts leading levels."
+        ) from error
+    if not 0 <= shared <= n_levels:
+        raise InvalidValueError(
+            f"n_shared is out of range: expected 0 .. {n_levels}, got {shared}. It counts leading levels."
+        )
+    names = () if isinstance(views, str) or not isinstance(views, Iterable) else tuple(views)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise InvalidValueError(f"views are wrong: expected distinct names, got {views!r}. Name each view once.")
+    return names, shared
+
+
+def levels_in(given: Any, *, name: str, each: str, remedy: str) -> list[Any]:
+    """Return what is given per level; an error for anything that is no sequence, such as the levels of several views.
+
+    Parameters
+    ----------
+    given : object
+    name, each, remedy : str
+        What messages call `given` and its parts, and what they advise.
+    """
+    if isinstance(given, str | bytes | Mapping) or not np.iterable(given):
+        got = repr(given) if given is None or isinstance(given, str) else type(given).__name__
+        raise InvalidTypeError(f"{name} have a wrong type: expected {each} per level, got {got}. {remedy}")
+    return list(given)
+
+
+def check_errors(errors: Any) -> None:
+    """Raise unless it is said what to do with an unknown token."""
+    if errors not in ("raise", "ignore"):
+        raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed that torch takes; None is none, since rows are meant to be made again."""
+    try:
+        number = operator.index(seed)
+    except TypeError as error:
+        raise InvalidTypeError(f"seed has a wrong type: expected an integer, got {seed!r}. Pass one, as 0.") from error
+    if not 0 <= number < 2**64:
+        raise InvalidValueError(f"seed is out of range: expected 0 .. {2**64 - 1}, got {number}. Pass one, as 0.")
+    return number
+
+
 def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> IntArray:
     """Return the token ids of a level as a new int64 array of distinct ids."""
-    ids = np.array(token_ids)
+    ids = as_array(token_ids, f"token_ids of level {level}")
     if ids.ndim != 1 or len(ids) == 0 or (size is not None and len(ids) != size):
         raise InvalidValueError(
             f"token_ids of level {level} have a wrong shape: expected ({size or 'codebook_size'},), got {ids.shape}. "

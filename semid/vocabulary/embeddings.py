@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.io.matrices import as_array
+from semid.vocabulary.checks import levels_in
 
 __all__ = ["check_codebooks", "check_model", "grow", "initialise"]
 
@@ -15,17 +17,23 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
-def check_codebooks(codebooks: Sequence[Any], codebook_sizes: Sequence[int]) -> list[FloatArray]:
+def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[FloatArray]:
     """Return the codebooks as float32 arrays of shape (codebook_size, dim), or raise an error that names the level."""
-    if len(codebooks) != len(codebook_sizes):
+    given = levels_in(codebooks, name="codebooks", each="one array", remedy="Pass quantizer.codebooks, of one view.")
+    if len(given) != len(codebook_sizes):
         raise InvalidValueError(
-            f"codebooks disagree with the vocabulary: expected {len(codebook_sizes)} levels, got {len(codebooks)}. "
+            f"codebooks disagree with the vocabulary: expected {len(codebook_sizes)} levels, got {len(given)}. "
             "Give one codebook per level."
         )
     checked = []
-    for level, (codebook, size) in enumerate(zip(codebooks, codebook_sizes, strict=True)):
-        centroids = codebook.detach().cpu().float() if isinstance(codebook, torch.Tensor) else codebook
-        array = np.asarray(centroids, np.float32)
+    for level, (codebook, size) in enumerate(zip(given, codebook_sizes, strict=True)):
+        array = as_array(codebook, f"codebook of level {level}")
+        if array.dtype.kind not in "iuf":
+            raise InvalidTypeError(
+                f"codebook of level {level} has a wrong dtype: expected numbers, got {array.dtype}. "
+                "Pass the codebooks of the quantizer that made the codes."
+            )
+        array = np.asarray(array, np.float32)
         if array.ndim != 2 or len(array) != size or array.shape[1] == 0:
             raise InvalidValueError(
                 f"codebook of level {level} has a wrong shape: expected ({size}, dim), got {array.shape}. "

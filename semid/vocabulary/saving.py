@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
-from semid.vocabulary.checks import check_eos, check_sizes, check_token_ids
+from semid.vocabulary.checks import check_eos, check_prefixes, check_sizes, check_token_ids, shown
 
 __all__ = ["Saved", "read_vocabulary", "write_vocabulary"]
 
@@ -40,16 +40,25 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Saved:
     """Read a vocabulary, or raise FormatError if the folder is missing, damaged, or holds something else."""
     config, arrays = read_folder(folder, class_name="SidVocabulary")
     try:
-        sizes = check_sizes(arrays.pop("codebook_sizes").tolist())
-        levels = enumerate(sizes) if arrays else ()
-        tokens = tuple(check_token_ids(arrays[f"level_{level}"], level, size) for level, size in levels)
-        return Saved(
-            sizes, tuple(config["prefixes"]), tokens, check_eos(config["eos_token_id"], tokens),
-            # Folders of earlier versions do not have them.
-            config.get("catalogue"), config.get("generation"),
-        )  # fmt: skip
+        return _restore(config, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(
             f"{folder} is damaged: expected the levels of a vocabulary, got {type(error).__name__}: {error}. "
             "Save it again."
         ) from error
+
+
+def _restore(config: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Saved:
+    sizes = check_sizes(arrays.pop("codebook_sizes").tolist())
+    levels = enumerate(sizes) if arrays else ()
+    tokens = tuple(check_token_ids(arrays.pop(f"level_{level}"), level, size) for level, size in levels)
+    prefixes, eos_token_id = config.pop("prefixes"), check_eos(config.pop("eos_token_id"), tokens)
+    # Folders of earlier versions do not have them.
+    catalogue, generation = config.pop("catalogue", None), config.pop("generation", None)
+    if config or arrays:
+        raise ValueError(f"unknown entries {shown([*config, *arrays])}")
+    # Tokens that were given by their ids have no names.
+    names = check_prefixes(prefixes, len(sizes)) if prefixes or not tokens else ()
+    if not isinstance(catalogue, str | None) or not isinstance(generation, int | None):
+        raise TypeError(f"a tie to catalogue {catalogue!r} of generation {generation!r}")
+    return Saved(sizes, names, tokens, eos_token_id, catalogue, generation)

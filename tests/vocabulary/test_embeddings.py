@@ -1,4 +1,5 @@
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -112,6 +113,48 @@ def test_a_table_that_does_not_grow(words, llama_model, monkeypatch):
     monkeypatch.setattr(model, "resize_token_embeddings", lambda *args, **kwargs: None)
     with pytest.raises(InvalidValueError, match=r"got 3 after resizing. Resize the input and output embeddings"):
         semid.SidVocabulary([4]).extend(words, model)
+    assert len(words) == 3
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "message"),
+    [
+        ("x", InvalidTypeError, "seed has a wrong type: expected an integer, got 'x'. Pass one, as 0."),
+        (None, InvalidTypeError, "seed has a wrong type: expected an integer, got None"),
+        (-1, InvalidValueError, f"seed is out of range: expected 0 .. {2**64 - 1}, got -1. Pass one, as 0."),
+    ],
+)
+def test_a_failed_extend_changes_nothing(words, llama_model, seed, error, message):
+    model, given, vocab = llama_model(len(words)), codebooks(4), semid.SidVocabulary([4])
+    fresh, untouched = copy.deepcopy(words), copy.deepcopy(model)
+    with pytest.raises(error, match=re.escape(message)):
+        vocab.extend(words, model, codebooks=given, seed=seed)
+    assert len(words) == len(fresh) == model.get_input_embeddings().weight.shape[0]
+    assert repr(vocab) == repr(semid.SidVocabulary([4]))
+    # A second attempt fills the rows, as if it were the first.
+    vocab.extend(words, model, codebooks=given)
+    semid.SidVocabulary([4]).extend(fresh, untouched, codebooks=given)
+    assert torch.equal(model.get_input_embeddings().weight, untouched.get_input_embeddings().weight)
+
+
+def test_a_tokenizer_that_splits_ids_stays_as_it_is(words, llama_model, monkeypatch):
+    def split(tokenizer, text, token_ids):
+        raise InvalidValueError("the tokenizer does not keep semantic IDs whole")
+
+    monkeypatch.setattr("semid.vocabulary.tokens.check_encoding", split)
+    size, model = len(words), llama_model(len(words))
+    with pytest.raises(InvalidValueError, match="keep semantic IDs whole"):
+        semid.SidVocabulary([4]).extend(words, model)
+    assert len(words) == size == model.get_input_embeddings().weight.shape[0]
+
+
+def test_codebooks_that_are_not_used_are_told(words, llama_model):
+    model = llama_model(len(words) + 40)  # rows to spare
+    before = model.get_input_embeddings().weight.clone()
+    vocab = semid.SidVocabulary([4]).extend(words)
+    with pytest.warns(UserWarning, match=r"codebooks are not used: expected .* got both with them\. Their rows stay"):
+        vocab.extend(words, model, codebooks=codebooks(4))
+    assert torch.equal(model.get_input_embeddings().weight, before)
 
 
 def test_no_model(words):
@@ -130,11 +173,19 @@ def test_no_model(words):
         (codebooks(4, 6), r"codebook of level 1 has a wrong shape: expected \(5, dim\), got \(6, 6\)"),
         ([np.zeros(4), np.zeros(5)], r"codebook of level 0 has a wrong shape: expected \(4, dim\), got \(4,\)"),
         ([np.zeros((4, 2)), np.full((5, 2), np.nan)], "codebook of level 1 is not finite: expected numbers"),
+        ([[[1.0], [1.0, 2.0]], np.zeros((5, 2))], "codebook of level 0 is ragged: expected rows of one length"),
+        ([np.full((4, 2), "a"), np.zeros((5, 2))], "codebook of level 0 has a wrong dtype: expected numbers, got <U1"),
+        ("ab", r"codebooks have a wrong type: expected one array per level, got 'ab'\. Pass quantizer\.codebooks"),
+        (
+            {"semantic": codebooks(4, 5)},
+            "expected one array per level, got dict. Pass quantizer.codebooks, of one view",
+        ),
+        (semid.KMeans(4), "expected one array per level, got KMeans"),
     ],
 )
 def test_wrong_codebooks(words, llama_model, wrong, message):
     size = len(words)
-    with pytest.raises(InvalidValueError, match=message):
+    with pytest.raises((InvalidValueError, InvalidTypeError), match=message):
         semid.SidVocabulary([4, 5]).extend(words, llama_model(size), codebooks=wrong)
     assert len(words) == size
 

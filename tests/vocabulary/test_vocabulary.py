@@ -1,3 +1,4 @@
+import json
 import pickle
 import subprocess
 import sys
@@ -68,11 +69,15 @@ def test_unknown_tokens_are_named(vocab):
         vocab.to_codes(np.arange(8)[:, None])
     with pytest.raises(InvalidValueError, match="errors is unknown: expected 'raise' or 'ignore', got 'drop'"):
         vocab.to_codes([30], errors="drop")
+    with pytest.raises(InvalidValueError, match=r"errors is unknown: expected 'raise' or 'ignore', got \[\]"):
+        vocab.to_codes([30], errors=[])
 
 
 def test_torch_tensors_are_taken(vocab):
     assert vocab.to_codes(torch.tensor([[10, 5, 99]])).tolist() == [[1, 1, 0]]
     assert vocab.to_tokens(torch.tensor([[1, 1, 0]])).tolist() == [[10, 5, 99]]
+    for levels in (torch.tensor([[4, 5], [6, 7]]), [torch.tensor([4, 5]), torch.tensor([6, 7])]):
+        assert semid.SidVocabulary.from_token_ids(levels).to_tokens([1, 0]).tolist() == [5, 6]
 
 
 def test_wrong_codes(vocab):
@@ -92,6 +97,11 @@ def test_wrong_codes(vocab):
         vocab.to_codes(3)
     with pytest.raises(InvalidTypeError, match="codes have a wrong dtype: expected integers, got float64"):
         vocab.to_tokens([0.0])
+    with pytest.raises(InvalidValueError, match="token_ids is ragged: expected rows of one length"):
+        vocab.to_codes([[30, 7], [10]])
+    for call in (vocab.to_tokens, semid.SidVocabulary([2, 2]).to_text):
+        with pytest.raises(InvalidValueError, match="codes is ragged: expected rows of one length, got list"):
+            call([[0, 1], [0]])
 
 
 def test_token_ids_are_read_only(vocab):
@@ -119,6 +129,9 @@ def test_token_ids_are_read_only(vocab):
             InvalidValueError,
             r"level 0 are wrong: expected distinct ids from 0 on, got \[3\] negative or twice",
         ),
+        ([[1, [2]]], InvalidValueError, "token_ids of level 0 is ragged: expected rows of one length"),
+        (None, InvalidTypeError, "token_ids have a wrong type: expected one array per level, got None. Write"),
+        ({"a": [[1]]}, InvalidTypeError, "expected one array per level, got dict"),
         ([[3, -4]], InvalidValueError, r"got \[-4\] negative or twice\. Two codes cannot be one token"),
     ],
 )
@@ -177,6 +190,13 @@ def test_views_share_their_first_levels():
         semid.SidVocabulary.for_views([4], n_shared=0, views=["a", "a"])
     with pytest.raises(InvalidValueError, match="views are wrong: expected distinct names, got 'ab'"):
         semid.SidVocabulary.for_views([4], n_shared=0, views="ab")
+    for views in (None, [["a"], ["b"]], []):
+        with pytest.raises(InvalidValueError, match="views are wrong: expected distinct names, got "):
+            semid.SidVocabulary.for_views([4], n_shared=0, views=views)
+    with pytest.raises(InvalidTypeError, match=r"n_shared has a wrong type: expected an integer, got 1\.0"):
+        semid.SidVocabulary.for_views([4], n_shared=1.0, views=["a"])
+    with pytest.raises(InvalidTypeError, match="codebook_sizes are wrong: expected one integer per level, got 256"):
+        semid.SidVocabulary.for_views(256, n_shared=0, views=["a"])
 
 
 @pytest.mark.parametrize(
@@ -232,6 +252,26 @@ def test_damaged_folder(vocab, tmp_path, broken):
         semid.SidVocabulary.from_pretrained(tmp_path / "vocab")
 
 
+@pytest.mark.parametrize(
+    ("changes", "got"),
+    [
+        ({"prefixes": ["x"]}, "prefix has a wrong length: expected 2 names, got 1"),
+        ({"prefixes": []}, "prefix has a wrong length: expected 2 names, got 0"),
+        ({"prefixes": [3, 4]}, "prefix is wrong: expected letters"),
+        ({"prefixes": None}, "prefix has a wrong type"),
+        ({"suffixes": ["a", "b"]}, r"unknown entries \['suffixes'\]"),
+        ({"catalogue": 3}, "a tie to catalogue 3 of generation None"),
+        ({"generation": "new"}, "of generation 'new'"),
+    ],
+)
+def test_damaged_config(tmp_path, changes, got):
+    semid.SidVocabulary([2, 3], prefix=["a", "b"]).save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(FormatError, match=f"is damaged: expected the levels of a vocabulary, got .*{got}"):
+        semid.SidVocabulary.from_pretrained(tmp_path)
+
+
 def test_the_fingerprint_tells_tokens_apart(tmp_path):
     vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7]])
     others = [
@@ -259,3 +299,5 @@ def test_a_tie_to_a_catalogue_travels_and_leaves_the_vocabulary_alone(tmp_path):
         assert (other.catalogue, other.generation) == (one.catalogue, one.generation)
     with pytest.raises(InvalidValueError, match=r"fit the codes: expected codebook sizes of at least \(2, 4\)"):
         semid.SidVocabulary([2, 3]).tied_to(sids)
+    with pytest.raises(InvalidTypeError, match=r"sids has a wrong type: expected a SemanticIds, got NoneType\. Pass"):
+        vocab.tied_to(None)
