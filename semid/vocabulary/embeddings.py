@@ -1,6 +1,6 @@
 """Rows for new tokens: grow a model's embeddings and fill them from codebooks or from the rows they join."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.matrices import as_array
 from semid.vocabulary.checks import levels_in
 
-__all__ = ["check_codebooks", "check_model", "grow", "initialise"]
+__all__ = ["are_initial", "check_codebooks", "check_model", "grow", "initialise"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -96,6 +96,22 @@ def initialise(
     """
     if not rows:
         return
+    for part, at, values in _first_values(model, rows, codebooks, n_old=n_old, seed=seed):
+        part[at] = values
+
+
+@torch.no_grad()
+def are_initial(model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray], *, seed: int) -> bool:
+    """Tell whether rows are as `initialise` fills them, because it just did: two views may share all their tokens."""
+    n_old = int(model.get_input_embeddings().weight.shape[0])
+    first = _first_values(model, rows, codebooks, n_old=n_old, seed=seed)
+    return all(torch.equal(part[at], values) for part, at, values in first)
+
+
+def _first_values(
+    model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray] | None, *, n_old: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield weights or biases, the rows of a level in them, and the values to begin with."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     weights = [embedding.weight]
     if head is not None and head.weight.data_ptr() != embedding.weight.data_ptr():
@@ -116,11 +132,12 @@ def initialise(
                 length = turned.square().sum(1).mean().sqrt()
                 if length > 0:  # a codebook of equal centroids tells nothing: it keeps the noise
                     deviation = turned * (std.square().sum().sqrt() / length)
-            weight[torch.tensor(token_ids, device=weight.device)] = (mean + deviation).to(weight)
+            yield weight, torch.tensor(token_ids, device=weight.device), (mean + deviation).to(weight)
     bias = getattr(head, "bias", None)
     if bias is not None:
         for token_ids in rows:
-            bias[torch.tensor(token_ids, device=bias.device)] = bias[:n_old].mean()
+            at = torch.tensor(token_ids, device=bias.device)
+            yield bias, at, bias[:n_old].mean().expand(len(at))
 
 
 def _mean_and_std(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

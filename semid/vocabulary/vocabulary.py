@@ -302,7 +302,7 @@ class SidVocabulary:
         model : transformers model, optional
             Changed in place: its embeddings grow when they have fewer rows than the tokenizer has tokens.
         codebooks : sequence of array-like of shape (codebook_size, dim), optional
-            Centroids, one array per level. A UserWarning says so if none of them is used.
+            Centroids, one array per level. A UserWarning says so if no row gets its values from them.
         resize : bool, default=True
             Allow the model's embeddings to grow.
         seed : int, default=0
@@ -321,7 +321,7 @@ class SidVocabulary:
         InvalidTypeError
             If `model` is not a transformers model, codebooks come without one or are none, or the seed is no integer.
         """
-        from semid.vocabulary.embeddings import check_codebooks, check_model, grow, initialise
+        from semid.vocabulary.embeddings import are_initial, check_codebooks, check_model, grow, initialise
         from semid.vocabulary.tokens import add_tokens, check_encoding, missing_levels
 
         if not self.prefixes:
@@ -358,7 +358,7 @@ class SidVocabulary:
         if model is not None:
             n_old = grow(model, max(len(extended), 1 + max(int(tokens.max()) for tokens in level_tokens)))
             new = [level for level, tokens in enumerate(level_tokens) if level in missing or tokens.max() >= n_old]
-            if codebooks is not None and not new:
+            if codebooks is not None and not new and not are_initial(model, level_tokens, codebooks, seed=seed):
                 warnings.warn(
                     "codebooks are not used: expected a tokenizer or a model without the tokens, got both with them. "
                     "Their rows stay, as they may be trained; extend tokenizer and model in one call to fill them.",

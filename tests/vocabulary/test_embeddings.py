@@ -157,6 +157,12 @@ def test_codebooks_that_are_not_used_are_told(words, llama_model):
     assert torch.equal(model.get_input_embeddings().weight, before)
 
 
+def test_views_that_share_all_tokens_use_the_same_codebooks(words, make_model):
+    model, given = make_model(len(words)), codebooks(4, 4)
+    for vocab in semid.SidVocabulary.for_views([4, 4], n_shared=2, views=["semantic", "collaborative"]).values():
+        vocab.extend(words, model, codebooks=given)  # a warning would be an error
+
+
 def test_no_model(words):
     with pytest.raises(
         InvalidTypeError, match="model cannot take new tokens: expected a transformers model, got Linear"
