@@ -1,3 +1,4 @@
+import builtins
 import itertools
 import json
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import semid
+from semid.__main__ import main
 from semid.cli import app
 from semid.cli.tries import trie_builder
 from semid.io.persistence import write_folder, write_tensors
@@ -107,6 +109,11 @@ def test_resolve_by_suffix_from_given_codes(fitted, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "long.npy")[:, :2], codes)
 
 
+def test_numbers_that_are_unknown_are_null_in_json(fitted):
+    out = fitted("resolve one S.npy --out repaired.npy --policy sinkhorn --json")[1]
+    assert '"optimality_gap": null' in out and "NaN" not in out
+
+
 def test_report(fitted, tmp_path):
     fitted("encode one S.npy --out codes.npy")
     X, codes = np.load(tmp_path / "S.npy"), np.load(tmp_path / "codes.npy")
@@ -163,6 +170,24 @@ def test_overwrite_never_removes_a_folder(fitted, tmp_path):
     assert (tmp_path / "mine" / "work").read_text() == "mine"
 
 
+@pytest.mark.parametrize("config", [None, "{}", "junk"])
+def test_fit_refuses_a_folder_of_others_before_the_work(run, tmp_path, monkeypatch, config):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ("work" if config is None else "config.json")).write_text(config or "mine")
+    monkeypatch.setattr(semid.ResidualKMeans, "fit", lambda *_, **__: pytest.fail("fitted in vain"))
+    code, out, err = run("fit S.npy --out mine --codebook-size 4 --overwrite")
+    assert (code, out) == (1, "")
+    assert err == (
+        "semid: mine would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
+        "Choose another name.\n"
+    )
+
+
+def test_fit_takes_an_empty_folder(run, tmp_path):
+    (tmp_path / "one").mkdir()
+    assert run("fit S.npy --out one --codebook-size 4 --overwrite")[0] == 0
+
+
 def test_a_failed_command_leaves_nothing(fitted, tmp_path):
     before = sorted(tmp_path.iterdir())
     np.save(tmp_path / "bad.npy", np.full((60, 6), np.nan))
@@ -209,6 +234,23 @@ def test_errors_are_one_line_and_exit_with_1(fitted, tmp_path, line, message):
     assert err.count("\n") == 1
 
 
+def test_codes_of_the_other_kind(fitted_views, tmp_path):
+    views, codes = "semantic=S.npy collaborative=C.npy", np.zeros((60, 2), np.uint8)
+    np.save(tmp_path / "one.npy", codes)
+    np.savez(tmp_path / "two.npz", semantic=codes, collaborative=codes)
+    np.savez(tmp_path / "none.npz")
+    for line, message in (
+        ("report S.npy two.npz", "two.npz holds codes of other embeddings: expected one table without a view, got "
+         "views semantic, collaborative. Give those."),
+        (f"resolve two {views} --codes one.npy --out u.npz", "one.npy holds codes of other embeddings: expected views "
+         "semantic, collaborative, got one table without a view. Give those."),
+        (f"resolve two {views} --taken one.npy --out u.npz", "one.npy holds codes of other embeddings: expected views"),
+        ("trie none.npz --out t", "none.npz holds no codes: expected an array per view, got none. Check the path."),
+    ):  # fmt: skip
+        code, out, err = fitted_views(line)
+        assert (code, out) == (1, "") and message in err
+
+
 def test_embeddings_of_the_other_kind(fitted_views):
     message = "two takes other embeddings: expected semantic=FILE collaborative=FILE, got one file. Give those."
     assert message in fitted_views("encode two S.npy --out c.npy")[2]
@@ -248,6 +290,9 @@ def test_embeddings_of_the_other_kind(fitted_views):
         ("encode one a=S.npy --out c.npy", "--out has a wrong ending: expected .npz for several views, got c.npy."),
         ("resolve one S.npy --out c.npy --policy best", "Invalid value for '--policy'"),
         ("bench --n-items 60 --levels 1 --codebook-size 64", "--n-items is too large: expected at most half of the 64"),
+        ("fit S.npy --out m --seed -1", "Invalid value for '--seed'"),
+        ("report S.npy c.npy --seed -1", "Invalid value for '--seed'"),
+        ("bench --seed -1", "Invalid value for '--seed'"),
         ("trie --out t", "Missing argument"),
         ("report", "Missing argument"),
         ("report S.npy", "embeddings are missing"),
@@ -550,6 +595,26 @@ def test_an_interrupt_exits_with_130_and_leaves_nothing(run, tmp_path, monkeypat
     assert not (tmp_path / "one").exists()
 
 
+def test_an_interrupt_while_the_commands_are_imported(monkeypatch, capsys):
+    def interrupted(name, *rest):
+        if name == "semid.cli":
+            raise KeyboardInterrupt
+        return importing(name, *rest)
+
+    importing = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main()
+    monkeypatch.undo()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "semid: interrupted\n"
+
+
+def test_the_module_runs(tmp_path):
+    command = [sys.executable, "-m", "semid", "--version"]
+    assert subprocess.check_output(command, text=True, cwd=tmp_path) == f"semid {semid.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -557,7 +622,6 @@ def test_an_interrupt_exits_with_130_and_leaves_nothing(run, tmp_path, monkeypat
         ("--codebook-size 0", "codebook_size is too small: expected 1 or more, got 0."),
         ("--codebook-size 4,4", "codebook_size has a wrong length: expected one size for each of 3 levels, got 2."),
         ("--codebook-size 4 --levels 0", "n_levels is too small: expected 1 or more, got 0."),
-        ("--codebook-size 4 --seed -1", "seed is too small: expected 0 or more, got -1."),
         ("--codebook-size 8 --algorithm rqvae --epochs 0", "epochs is too small: expected 1 or more, got 0."),
     ],
 )

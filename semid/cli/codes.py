@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semid.errors import FormatError
+from semid.cli.options import Sources
+from semid.errors import FormatError, InvalidTypeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["load_codes"]
 
 
-def load_codes(path: Path) -> "Codes":
+def load_codes(path: Path, X: Sources | None = None) -> "Codes":
     """Return the codes of a file, or view -> codes where it has several tables.
 
     Parameters
@@ -26,12 +27,25 @@ def load_codes(path: Path) -> "Codes":
         ``.npy``; ``.npz`` with an array per view; ``.safetensors`` with a matrix of integers, or one per view; or
         ``.parquet`` with a column of lists, named as in ``items.parquet::codes`` where there are several, or else with
         a column of integers per level, numbered from 0 as `SemanticIds.to_parquet` does; other columns are left out.
+    X : str or mapping of view to str, optional
+        The embeddings that the codes belong to.
 
     Raises
     ------
     FormatError
         If the file is missing, or holds something else.
+    InvalidTypeError
+        If the codes have views and `X` has none, or the other way round.
     """
+    codes = _load(path)
+    if X is not None and isinstance(codes, Mapping) != isinstance(X, Mapping):
+        expected, got = (f"views {', '.join(given)}" if isinstance(given, Mapping) else "one table without a view"
+                         for given in (X, codes))  # fmt: skip
+        raise InvalidTypeError(f"{path} holds codes of other embeddings: expected {expected}, got {got}. Give those.")
+    return codes
+
+
+def _load(path: Path) -> "Codes":
     from semid.io.parquet import is_parquet
 
     file = Path(str(path).partition("::")[0]) if is_parquet(path) else path
@@ -51,12 +65,15 @@ def _numpy(path: Path) -> "Codes":
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+            codes = loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(
             f"{path} cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got something else. "
             "Check the path."
         ) from error
+    if isinstance(codes, dict) and not codes:
+        raise FormatError(f"{path} holds no codes: expected an array per view, got none. Check the path.")
+    return codes
 
 
 def _safetensors(path: Path) -> "Codes":

@@ -65,7 +65,7 @@ def resolve(
     """Write codes that no two items share."""
     X = parse_sources(embeddings, view)
     check_codes_file(out, X, overwrite=overwrite)
-    start, published = (None if path is None else load_codes(path) for path in (codes, taken))
+    start, published = (None if path is None else load_codes(path, X) for path in (codes, taken))
     result = semid.resolve(
         load_quantizer(model, X), X, start, policy=policy.value, taken=published, max_level_moved=max_level_moved
     )

@@ -1,6 +1,7 @@
 """What commands read and write: quantizers, codes, labels, and the facts that they print."""
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_codes_file",
+    "check_folder",
     "check_free",
     "code_facts",
     "load_labels",
@@ -37,6 +39,22 @@ def check_free(out: Path, *, overwrite: bool) -> None:
     """Raise if something exists that must not be replaced."""
     if out.exists() and not overwrite:
         raise InvalidValueError(f"{out} exists: expected a new name. Choose another one or pass --overwrite.")
+
+
+def check_folder(out: Path, *, overwrite: bool) -> None:
+    """Raise, before the work, unless an object can be saved to `out`: no folder of others is replaced."""
+    from semid.io.persistence import saved_class
+
+    check_free(out, overwrite=overwrite)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        saved_class(out)
+    except FormatError as error:
+        raise InvalidValueError(
+            f"{out} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
+            "Choose another name."
+        ) from error
 
 
 def check_codes_file(out: Path, X: Sources, *, overwrite: bool) -> None:
@@ -103,4 +121,13 @@ def code_facts(codes: "Codes", out: Path) -> dict[str, Any]:
 
 def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print facts as JSON, or a text for people."""
-    typer.echo(json.dumps(facts) if as_json else text)
+    typer.echo(json.dumps(_finite(facts), allow_nan=False) if as_json else text)
+
+
+def _finite(fact: Any) -> Any:
+    """Return a fact with None for numbers that JSON cannot write: those that are unknown, or not finite."""
+    if isinstance(fact, dict):
+        return {name: _finite(value) for name, value in fact.items()}
+    if isinstance(fact, list | tuple):
+        return [_finite(value) for value in fact]
+    return None if isinstance(fact, float) and not math.isfinite(fact) else fact

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import semid
-from semid.cli.files import check_free, print_facts
+from semid.cli.files import check_folder, print_facts
 from semid.cli.options import Embeddings, Json, Overwrite, Sources, View, parse_sources
 
 __all__ = ["Algorithm", "fit"]
@@ -75,7 +75,7 @@ def fit(
     codebook_size: Annotated[
         str, typer.Option(help="Codes per level: one number, one per level as 64,256, or auto (k-means).")
     ] = "256",
-    seed: Annotated[int, typer.Option(help="Same seed, same codebooks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same codebooks.")] = 0,
     rotation: Annotated[Rotation | None, typer.Option(help="Of product-kmeans: none.")] = None,
     recipe: Annotated[
         RecipeName | None, typer.Option(help="Of shared-specific-rqvae: default (ours), or gensar as published.")
@@ -108,7 +108,7 @@ def fit(
         params["rotation"] = "opq"
     if isinstance(X, Mapping):
         params["views"] = tuple(X)
-    check_free(out, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     started = time.perf_counter()
     quantizer = _build(chosen, params, recipe=recipe, epochs=epochs, device=device)
     quantizer.fit(X) if checkpoint is None else quantizer.fit(X, checkpoint=checkpoint)

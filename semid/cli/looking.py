@@ -33,14 +33,14 @@ def report(
     ] = None,
     n_neighbors: Annotated[int, typer.Option(help="Depth of the neighbor recall.")] = 10,
     sample: Annotated[int, typer.Option(help="Items whose neighbors are compared.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 0,
     json_output: Json = False,
 ) -> None:
     """Print collisions, use of codebooks, distortion, recall and purity."""
     X = parse_sources(embeddings, view)
     measured = semid.report(
         X,
-        load_codes(codes),
+        load_codes(codes, X),
         None if model is None else load_quantizer(model, X),
         labels=None if labels is None else load_labels(labels),
         n_neighbors=n_neighbors,

@@ -32,7 +32,7 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
     num_beams: Annotated[int, typer.Option(min=1, help="Beams of each request.")] = 50,
     rounds: Annotated[int, typer.Option(min=1, help="Searches measured on each back end, in turns.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of random codes and scores.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random codes and scores.")] = 0,
     json_output: Json = False,
 ) -> None:
     """Measure how fast this machine builds a trie and searches it, on every back end that it has.
