@@ -494,7 +494,7 @@ class SemanticIds:
         codes = self._contents.codes
         if view is None and len(codes) == 1:
             return next(iter(codes))
-        if view not in codes:
+        if view not in tuple(codes):  # a list, say, has no hash
             expected = f"one of {self.views}" if self.views else "none, for these codes have no views"
             raise InvalidValueError(f"view is unknown: expected {expected}, got {view!r}. Correct the name.")
         return view

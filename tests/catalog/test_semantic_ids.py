@@ -196,6 +196,8 @@ def test_unknown_view(sids, two_views):
         two_views.codes_of(10, view="text")
     with pytest.raises(InvalidValueError, match=r"expected one of \('semantic', 'collaborative'\), got None"):
         two_views.trie()
+    with pytest.raises(InvalidValueError, match=r"expected none, for these codes have no views, got \[\]"):
+        sids.codes_of(["ring"], view=[])
     with pytest.raises(InvalidValueError, match="expected none, for these codes have no views, got 'semantic'"):
         sids.trie("semantic")
     assert semid.SemanticIds([1], {"only": [[0]]}).trie().n_items == 1
