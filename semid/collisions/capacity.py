@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
+from semid._checks import check_integer, check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["ROOM_EXPONENTS", "SizeSuggestion", "expected_collision_rate", "suggest_sizes"]
@@ -11,6 +13,10 @@ __all__ = ["ROOM_EXPONENTS", "SizeSuggestion", "expected_collision_rate", "sugge
 # Real codes collide as often as random ones would among ``n_ids ** exponent`` IDs: lowest, median and highest that
 # benchmarks/compare_collisions.py measured with three levels of ResidualKMeans on three shops' items.
 ROOM_EXPONENTS = (0.50, 0.64, 0.78)
+# No catalogue has more items, and none is counted beyond 64 bits.
+MOST_ITEMS = 2**63 - 1
+# Below this many items per ID, `1 - n_unique / n_items` has lost more digits than the two terms of its series lack.
+SPARSE = 1e-4
 
 
 class SizeSuggestion(NamedTuple):
@@ -41,7 +47,7 @@ class SizeSuggestion(NamedTuple):
 def expected_collision_rate(n_items: int, n_ids: float) -> float:
     """Return ``1 - E[n_unique] / n_items`` of items on random IDs, ``E[n_unique] = n_ids (1 - (1 - 1/n_ids)^n_items)``.
 
-    The birthday bound; about ``n_items / (2 n_ids)`` while that is small.
+    The birthday bound; about ``n_items / (2 n_ids)`` while that is small. `n_ids` may be infinite.
 
     Examples
     --------
@@ -50,6 +56,9 @@ def expected_collision_rate(n_items: int, n_ids: float) -> float:
     """
     if n_items == 1 or n_ids <= 1:
         return 1 - 1 / n_items
+    if n_items / n_ids < SPARSE:
+        first = (n_items - 1) / n_ids
+        return first / 2 - first * ((n_items - 2) / n_ids) / 6
     n_unique = -n_ids * math.expm1(n_items * math.log1p(-1 / n_ids))
     return max(0.0, 1 - n_unique / n_items)
 
@@ -69,7 +78,7 @@ def suggest_sizes(
     ----------
     n_items : int
         Items that the catalogue is to hold, growth included.
-    codebook_sizes : sequence of int
+    codebook_sizes : sequence of int, or array of an integer dtype
         Sizes to try; all levels get the same.
     max_rate : float, default=0.25
         Largest `typical_rate` to accept, before `semid.resolve` makes the IDs unique.
@@ -82,7 +91,8 @@ def suggest_sizes(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If `n_items` is no integer above 0, a codebook has fewer than 2 codes, or `max_rate` is not within 0 and 1.
+        If `n_items` is no integer above 0 of 64 bits, a codebook size is no integer above 1, or `max_rate` is no number
+        between 0 and 1.
 
     Examples
     --------
@@ -91,15 +101,21 @@ def suggest_sizes(
     (256, 256, 256, 256, 256) 1% (0% .. 36%)
     (2048, 2048, 2048) 19% (1% .. 91%)
     """
-    if isinstance(n_items, bool) or not isinstance(n_items, int):
-        raise InvalidTypeError(
-            f"n_items has a wrong type: expected an integer, got {type(n_items).__name__}. Pass a number of items."
-        )
+    n_items = check_integer(n_items, "n_items", remedy="Pass a number of items.")
     if n_items < 1:
         raise InvalidValueError(f"n_items is too small: expected at least 1, got {n_items}. Pass a number of items.")
+    if n_items > MOST_ITEMS:
+        raise InvalidValueError(
+            f"n_items is too large: expected at most {MOST_ITEMS}, got about 10^{math.log10(n_items):.0f}. "
+            "Pass a number of items."
+        )
+    if not isinstance(max_rate, Real):
+        raise InvalidTypeError(f"max_rate has a wrong type: expected a number, got {max_rate!r}. Pass a share.")
     if not 0 < max_rate < 1:
         raise InvalidValueError(f"max_rate is out of range: expected between 0 and 1, got {max_rate}. Pass a share.")
-    if len(codebook_sizes) == 0 or min(codebook_sizes) < 2:
+    # As ints of Python, whose products do not overflow.
+    codebook_sizes = check_sizes(codebook_sizes)
+    if not codebook_sizes or min(codebook_sizes) < 2:
         raise InvalidValueError(
             f"codebook_sizes are too small: expected at least 2 codes each, got {list(codebook_sizes)}. Enlarge them."
         )
@@ -117,5 +133,13 @@ def suggest_sizes(
 
 def _suggestion(n_items: int, sizes: tuple[int, ...]) -> SizeSuggestion:
     n_ids = math.prod(sizes)
-    high, typical, low = (expected_collision_rate(n_items, float(n_ids) ** exponent) for exponent in ROOM_EXPONENTS)
+    high, typical, low = (expected_collision_rate(n_items, _power(n_ids, exponent)) for exponent in ROOM_EXPONENTS)
     return SizeSuggestion(sizes, n_ids, n_items / n_ids, expected_collision_rate(n_items, n_ids), low, typical, high)
+
+
+def _power(n_ids: int, exponent: float) -> float:
+    """Return ``n_ids ** exponent``, infinite where a float ends; so a rate reaches 0 and every search has an end."""
+    try:
+        return math.exp(exponent * math.log(n_ids))
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,76 @@
+"""Checks of what several rooms are given: whole numbers, codebook sizes, and a quantizer where one belongs."""
+
+import inspect
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from semid.errors import InvalidTypeError, InvalidValueError
+
+__all__ = ["check_count", "check_integer", "check_quantizer", "check_sizes", "has_member"]
+
+
+def check_integer(value: Any, name: str, *, remedy: str) -> int:
+    """Return a whole number of any type, NumPy's too, as an int, or raise an InvalidTypeError; True is none."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected an integer, got {_described(value)}. {remedy}"
+        ) from error
+
+
+def check_count(value: Any, name: str, *, least: int = 1) -> int:
+    """Return a whole number that is not below `least` as an int, or say what is wrong with it."""
+    count = check_integer(value, name, remedy="Pass a whole number.")
+    if count < least:
+        raise InvalidValueError(f"{name} is too small: expected at least {least}, got {count}. Raise {name}.")
+    return count
+
+
+def check_sizes(sizes: Any, name: str = "codebook_sizes") -> tuple[int, ...]:
+    """Return whole numbers, one per level, as ints; their size is for the caller to judge."""
+    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a sequence of integers, got {_described(sizes)}. Write [256, 256, 256]."
+        )
+    return tuple(
+        check_integer(size, f"{name}[{level}]", remedy="Pass whole numbers.") for level, size in enumerate(sizes)
+    )
+
+
+def check_quantizer(quantizer: Any, needed: Sequence[str]) -> None:
+    """Raise an InvalidTypeError unless an object has the members that are needed; whether it is fitted it says itself.
+
+    Anybody's own quantizer will do, so that this asks for names and for no class.
+    """
+    if isinstance(quantizer, type):
+        raise InvalidTypeError(
+            f"quantizer has a wrong type: expected a fitted quantizer, got the class {quantizer.__name__}. "
+            f"Pass {quantizer.__name__}(..).fit(X)."
+        )
+    missing = [name for name in needed if not has_member(quantizer, name)]
+    if missing:
+        raise InvalidTypeError(
+            f"quantizer has a wrong type: expected a fitted quantizer, got {type(quantizer).__name__}, which has no "
+            f"{', '.join(missing)}. Pass one of semid's, such as ResidualKMeans, or one with the same methods."
+        )
+
+
+def has_member(value: Any, name: str) -> bool:
+    """Return whether an object has a member, also where asking for it raises.
+
+    `hasattr` says no where a quantizer is not fitted: scikit-learn's NotFittedError is an AttributeError.
+    """
+    try:
+        inspect.getattr_static(value, name)
+    except AttributeError:
+        return hasattr(value, name)  # through __getattr__, as wrappers do
+    return True
+
+
+def _described(value: Any) -> str:
+    """Return a short value, or its type, for a message."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
