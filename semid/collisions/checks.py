@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_integer
 from semid.collisions.counting import count_collisions
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableViews
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import check_codes
+from semid.io.matrices import as_array
 
 __all__ = [
     "POLICIES",
     "check_capacity",
     "check_codes_of_views",
     "check_fits",
-    "check_item_ids",
     "check_limit",
     "check_policy",
     "check_row_count",
@@ -30,6 +31,8 @@ __all__ = [
 
 POLICIES = ("nearest", "suffix", "sinkhorn")
 DUPLICATES = ("separate", "share")
+# Room for more items than there are, in 64 bits beside whatever is counted.
+MOST_CAPACITY = 2**62
 
 
 def check_policy(
@@ -44,7 +47,7 @@ def check_policy(
 ) -> None:
     """Raise if the policy is unknown, or does not know what to do with an option."""
     for name, value, known in (("policy", policy, POLICIES), ("duplicates", duplicates, DUPLICATES)):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             expected = " or ".join(repr(one) for one in known)
             raise InvalidValueError(f"{name} is unknown: expected {expected}, got {value!r}. Choose one of these.")
     if policy == "nearest":
@@ -85,75 +88,52 @@ def check_limit(max_level_moved: Any, *, n_levels: int) -> int | None:
     """Return how many levels, from the last, may change; None if all may."""
     if max_level_moved is None:
         return None
-    if isinstance(max_level_moved, bool | np.bool_) or not isinstance(max_level_moved, int | np.integer):
-        raise InvalidTypeError(
-            f"max_level_moved has a wrong type: expected an integer, got {max_level_moved!r}. "
-            "Pass how many levels may change."
-        )
-    if not 1 <= max_level_moved <= n_levels:
+    n_moved = check_integer(max_level_moved, "max_level_moved", remedy="Pass how many levels may change.")
+    if not 1 <= n_moved <= n_levels:
         raise InvalidValueError(
-            f"max_level_moved is out of range: expected 1 .. {n_levels} levels, got {max_level_moved}. "
+            f"max_level_moved is out of range: expected 1 .. {n_levels} levels, got {n_moved}. "
             "Leave it out to let all levels change."
         )
-    return int(max_level_moved)
+    return n_moved
 
 
-def check_item_ids(item_ids: Any, n_items: int) -> npt.NDArray[np.int64] | None:
-    """Return the rank of each id among all of them."""
-    if item_ids is None:
-        return None
-    ids = np.asarray(item_ids)
-    if ids.ndim != 1 or ids.dtype.kind not in "iuU":
-        raise InvalidTypeError(
-            f"item_ids have a wrong type: expected a sequence of int or str, got shape {ids.shape} of {ids.dtype}. "
-            "Pass one id per item."
-        )
-    if len(ids) != n_items:
-        raise InvalidValueError(
-            f"item_ids have a wrong length: expected {n_items}, got {len(ids)}. Pass one id per item."
-        )
-    known, ranks, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    if len(known) < len(ids):
-        raise InvalidValueError(
-            f"item_ids repeat: expected each id once, got {known[counts > 1][0].item()!r} {counts.max()} times. "
-            "Pass one id per item."
-        )
-    return ranks.astype(np.int64)
-
-
-def check_capacity(capacity: int) -> int:
-    """Return the capacity as an int."""
-    if isinstance(capacity, bool | np.bool_) or not isinstance(capacity, int | np.integer):
-        raise InvalidTypeError(
-            f"capacity has a wrong type: expected an integer, got {type(capacity).__name__}. "
-            "Pass how many items may share an ID."
-        )
-    if capacity < 1:
-        raise InvalidValueError(f"capacity is too small: expected at least 1, got {capacity}. Pass 1 for unique IDs.")
-    return int(capacity)
+def check_capacity(capacity: Any) -> int:
+    """Return the capacity as an int that arrays can count with."""
+    n_items = check_integer(capacity, "capacity", remedy="Pass how many items may share an ID.")
+    if n_items < 1:
+        raise InvalidValueError(f"capacity is too small: expected at least 1, got {n_items}. Pass 1 for unique IDs.")
+    return min(n_items, MOST_CAPACITY)
 
 
 def check_weights(weights: Any, n_items: int) -> npt.NDArray[np.float64] | None:
-    """Return weights as float64 of shape (n_items,), or None."""
+    """Return weights as float64 of shape (n_items,), the largest one in 0.5 .. 1, or None.
+
+    Only their ratios count, and so sums of costs are finite whatever the weights are. The factor is a power of two,
+    which changes no digit.
+    """
     if weights is None:
         return None
+    given = as_array(weights, "weights")
     try:
-        weights = np.asarray(weights, dtype=np.float64)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"dtype {given.dtype}")
+        factors = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidTypeError(
             f"weights are no numbers: expected {n_items} of them, got {error}. Pass one weight per item."
         ) from error
-    if weights.shape != (n_items,):
+    if factors.shape != (n_items,):
         raise InvalidValueError(
-            f"weights have a wrong shape: expected ({n_items},), got {weights.shape}. Pass one weight per item."
+            f"weights have a wrong shape: expected ({n_items},), got {factors.shape}. Pass one weight per item."
         )
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    wrong = np.flatnonzero(~(np.isfinite(factors) & (factors >= 0)))
     if len(wrong):
         raise InvalidValueError(
-            f"weights must be finite and not negative: expected at least 0, got {weights[wrong[0]]} for item "
+            f"weights must be finite and not negative: expected at least 0, got {factors[wrong[0]]} for item "
             f"{wrong[0]}. Pass 0 for items that may move freely."
         )
-    return np.ascontiguousarray(weights)
+    scaled: npt.NDArray[np.float64] = np.ldexp(factors, -np.frexp(factors.max(initial=0.0))[1])
+    return scaled
 
 
 def check_row_count(codes: npt.NDArray[Any], n_items: int) -> None:
@@ -175,13 +155,14 @@ def check_taken(
         If more than `capacity` rows are the same ID, or a code is out of range.
     """
     if suffix:
-        taken = np.asarray(taken)
+        taken = as_array(taken, name)
         if taken.ndim != 2 or taken.shape[1] != len(codebook_sizes) + 1:
             raise InvalidValueError(
                 f"{name} has a wrong shape: expected (n_taken, {len(codebook_sizes) + 1}), the quantizer's levels and "
                 f"the suffix, got {taken.shape}. Pass the codes that policy 'suffix' returned."
             )
-        codebook_sizes = (*codebook_sizes, int(taken[:, -1].max(initial=0)) + 1)
+        largest = int(taken[:, -1].max(initial=0)) if taken.dtype.kind in "iu" else 0
+        codebook_sizes = (*codebook_sizes, largest + 1)
     rows = check_codes(taken, codebook_sizes, name=name)
     if count_collisions(rows, codebook_sizes, capacity=capacity):
         numbers = RowNumbers(codebook_sizes).number(rows)

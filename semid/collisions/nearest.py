@@ -87,7 +87,8 @@ def place_nearest(
     problem = Problem(quantizer, X, capacity, taken, weights, order, groups, taken_groups, n_groups)
 
     counts = np.bincount(groups, minlength=n_groups)
-    places = capacity * n_ids - np.bincount(taken_groups, minlength=n_groups)
+    # Cut to what int64 holds: many levels have more IDs than that.
+    places = min(capacity * n_ids, 2**62) - np.bincount(taken_groups, minlength=n_groups)
     scarce = [group for group in np.flatnonzero(counts).tolist()
               if auction_is_worthwhile(int(counts[group]), int(places[group]), n_ids)]  # fmt: skip
     if n_items * n_ids <= COMPLETE_PAIRS or not scarce:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.checks import check_fits, check_item_ids, check_row_count, check_taken, check_weights
+from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
+from semid.collisions.item_ids import check_item_ids
 from semid.collisions.last_levels import place_in_last_levels
 from semid.collisions.nearest import place_nearest
 from semid.collisions.order import Items

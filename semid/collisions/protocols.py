@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ResolvableQuantizer", "ResolvableViews", "Views"]
+__all__ = ["ResolvableQuantizer", "ResolvableViews", "Views", "members_of"]
 
 Views = Mapping[str, npt.NDArray[Any]]
 
@@ -60,3 +60,8 @@ class ResolvableViews(Protocol):
 
     def encode(self, views: Any) -> Views:
         """Return codes per view, shape (n_items, n_levels)."""
+
+
+def members_of(protocol: type) -> list[str]:
+    """Return the names that a protocol asks for."""
+    return [name for name in vars(protocol) if not name.startswith("_")]

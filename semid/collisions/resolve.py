@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from semid._checks import check_quantizer, has_member
 from semid.collisions.checks import check_capacity, check_limit, check_policy, check_view_names
 from semid.collisions.one_view import resolve_one_view
+from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, members_of
 from semid.collisions.result import Resolution
 from semid.collisions.several_views import resolve_several_views
 from semid.errors import InvalidTypeError
@@ -103,6 +105,8 @@ def resolve(
     >>> len(np.unique(ids.codes, axis=0)), ids.n_collisions_after
     (500, 0)
     """
+    several = has_member(quantizer, "specific_quantizers")
+    check_quantizer(quantizer, members_of(ResolvableViews if several else ResolvableQuantizer))
     capacity = check_capacity(capacity)
     check_policy(
         policy, capacity=capacity, weights=weights, taken=taken, duplicates=duplicates, item_ids=item_ids,
@@ -113,7 +117,7 @@ def resolve(
         "max_level_moved": check_limit(max_level_moved, n_levels=len(quantizer.codebook_sizes)),
         "item_ids": item_ids,
     }  # fmt: skip
-    if hasattr(quantizer, "specific_quantizers"):
+    if several:
         return resolve_several_views(quantizer, check_view_names(X, quantizer.views, name="X"), codes, **options)
     if isinstance(X, Mapping):
         raise InvalidTypeError(

@@ -8,12 +8,12 @@ import numpy as np
 from semid.collisions.checks import (
     check_codes_of_views,
     check_fits,
-    check_item_ids,
     check_row_count,
     check_taken_of_views,
     check_weights,
 )
 from semid.collisions.counting import count_collisions
+from semid.collisions.item_ids import check_item_ids
 from semid.collisions.one_view import share
 from semid.collisions.order import Items
 from semid.collisions.protocols import ResolvableViews, Views

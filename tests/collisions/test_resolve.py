@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles import SumQuantizer, least_assignment_oracle
+from sklearn.exceptions import NotFittedError
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -236,8 +239,8 @@ def test_too_many_items_beside_published_ones(quantizer_2x2):
             r"policy is unknown: expected 'nearest' or 'suffix' or 'sinkhorn', got 'greedy'\. Choose one of these",
         ),
         ({"capacity": 0}, InvalidValueError, r"capacity is too small: expected at least 1, got 0\. Pass 1"),
-        ({"capacity": 1.5}, InvalidTypeError, r"capacity has a wrong type: expected an integer, got float\. Pass how"),
-        ({"capacity": True}, InvalidTypeError, r"expected an integer, got bool"),
+        ({"capacity": 1.5}, InvalidTypeError, r"capacity has a wrong type: expected an integer, got 1\.5\. Pass how"),
+        ({"capacity": True}, InvalidTypeError, r"expected an integer, got True"),
         ({"policy": "suffix", "capacity": 2}, InvalidValueError, r"expected capacity 1, got 2\. Leave capacity out"),
         ({"policy": "suffix", "weights": [1, 1]}, InvalidValueError, r"expected no weights, got some\. Leave weights"),
         (
@@ -264,6 +267,13 @@ def test_too_many_items_beside_published_ones(quantizer_2x2):
         ({"weights": [1, -2]}, InvalidValueError, r"expected at least 0, got -2\.0 for item 1\. Pass 0 for items"),
         ({"weights": [np.nan, 1]}, InvalidValueError, r"expected at least 0, got nan for item 0"),
         ({"weights": ["a", "b"]}, InvalidTypeError, r"weights are no numbers: expected 2 of them, got .*\. Pass one"),
+        ({"weights": [1, 2j]}, InvalidTypeError, r"weights are no numbers: expected 2 of them, got dtype complex128\."),
+        ({"weights": [[1], [1, 2]]}, InvalidValueError, r"weights is ragged: expected rows of one length"),
+        (
+            {"duplicates": np.array(["share", "share"])},
+            InvalidValueError,
+            r"duplicates is unknown: expected 'separate' or 'share', got array",
+        ),
         ({"codes": [[0, 1]]}, InvalidValueError, r"codes and X disagree: expected 2 rows of codes, got 1\. Pass one"),
         (
             {"codes": [[0, 2], [0, 0]]},
@@ -281,11 +291,78 @@ def test_too_many_items_beside_published_ones(quantizer_2x2):
             InvalidValueError,
             r"taken has a wrong shape: expected \(n_taken, 3\), the quantizer's levels and the suffix, got \(1, 2\)\.",
         ),
+        (
+            {"taken": [[0, 0, 0], [1]], "policy": "suffix"},
+            InvalidValueError,
+            r"taken is ragged: expected rows of one length",
+        ),
+        (
+            {"taken": [["a", "b", "c"]], "policy": "suffix"},
+            InvalidTypeError,
+            r"taken has a wrong dtype: expected integers",
+        ),
     ],
 )
 def test_wrong_options_are_named(quantizer_2x2, options, error, message):
     with pytest.raises(error, match=message):
         semid.resolve(quantizer_2x2, embeddings(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            embeddings(2),
+            r"expected a fitted quantizer, got ndarray, which has no codebooks, codebook_sizes, encode",
+        ),
+        (object(), r"quantizer has a wrong type: .*, got object, .*\. Pass one of semid's, such as ResidualKMeans, or"),
+        (None, r"got NoneType"),
+        (semid.ResidualKMeans, r"got the class ResidualKMeans\. Pass ResidualKMeans\(\.\.\)\.fit\(X\)\."),
+        (
+            SimpleNamespace(specific_quantizers={}),
+            r"got SimpleNamespace, which has no views, n_shared, ",
+        ),
+    ],
+    ids=["embeddings", "object", "None", "class", "views"],
+)
+def test_what_is_no_quantizer_is_named(wrong, message):
+    with pytest.raises(InvalidTypeError, match=message):
+        semid.resolve(wrong, embeddings(2))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "X"),
+    [
+        (semid.ResidualKMeans(2, 4), embeddings(2)),
+        (semid.SharedSpecificKMeans(views=("a", "b")), {"a": embeddings(2), "b": embeddings(2)}),
+    ],
+    ids=["one view", "views"],
+)
+def test_a_quantizer_without_a_fit_says_so(quantizer, X):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        semid.resolve(quantizer, X)
+
+
+def test_only_the_ratios_of_weights_count(make_quantizer):
+    quantizer, X, weights = make_quantizer((4, 4)), embeddings(14), np.arange(14.0)
+    expected = semid.resolve(quantizer, X, weights=weights)
+    for factor in (1e306, 1e-300):
+        result = semid.resolve(quantizer, X, weights=factor * weights)
+        assert (result.codes == expected.codes).all()
+        assert abs(result.optimality_gap) < 1e-9 and abs(result.gap_over_all_ids) < 1e-5
+
+
+@pytest.mark.parametrize("capacity", [2**62, 2**63, 10**30])
+def test_there_may_be_more_room_than_can_be_counted(quantizer_2x2, capacity):
+    X = embeddings(5)
+    result = semid.resolve(quantizer_2x2, X, capacity=capacity)
+    assert result.n_moved == 0 and (result.codes == semid.resolve(quantizer_2x2, X, capacity=5).codes).all()
+
+
+def test_there_may_be_more_ids_than_64_bits_count():
+    X = np.repeat(embeddings(40), 2, axis=0)
+    quantizer = semid.ResidualKMeans(n_levels=33, codebook_size=4).fit(X)
+    assert largest_group(semid.resolve(quantizer, X).codes) == 1
 
 
 def test_views_for_a_quantizer_of_one_view(quantizer_2x2):
@@ -325,6 +402,16 @@ def test_equal_items_share_an_id_when_asked_to(make_quantizer):
     assert result.n_collisions_after == 0
     one_by_one = semid.resolve(quantizer, X[::3], weights=np.arange(12).reshape(4, 3).sum(axis=1))
     assert (result.codes[::3] == one_by_one.codes).all()
+
+
+def test_items_that_float32_cannot_tell_apart_are_equal(quantizer_2x2):
+    X = np.ones((2, 3))
+    X[1] += 1e-9
+    codes = semid.resolve(quantizer_2x2, X, duplicates="share").codes
+    assert (X[0] != X[1]).all() and (codes[0] == codes[1]).all()
+    X[1] += 1e-6
+    codes = semid.resolve(quantizer_2x2, X, duplicates="share").codes
+    assert (codes[0] != codes[1]).any()
 
 
 def test_signed_zeros_are_equal(make_quantizer):
