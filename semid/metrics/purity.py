@@ -13,14 +13,20 @@ __all__ = ["check_labels", "prefix_purity"]
 
 
 def check_labels(labels: Any, *, n_items: int) -> npt.NDArray[np.str_]:
-    """Return labels as strings, shape (n_items,).
+    """Return labels as strings, shape (n_items,); a label that is a list is compared as a whole.
 
     Raises
     ------
     InvalidValueError
         If they are not one per item.
     """
-    names = np.asarray(labels, dtype=str)
+    try:
+        names = np.asarray(labels, dtype=str)
+        nested = names.ndim > 1 and not isinstance(labels, np.ndarray)
+    except ValueError:  # lists of several lengths
+        nested = True
+    if nested:
+        names = np.array([str(label) for label in labels])
     if names.ndim != 1:
         raise InvalidValueError(
             f"labels have a wrong shape: expected ({n_items},), got {names.shape}. Pass one label per item."

@@ -8,6 +8,7 @@ from typing import Any, final, overload
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_count, check_quantizer
 from semid.errors import InvalidValueError
 from semid.io.arrays import check_embeddings
 from semid.metrics.distortion import Decode, FloatArray, decoded_distortion, distortion_by_level, variance
@@ -70,7 +71,8 @@ def report(
     quantizer : fitted quantizer, optional
         Without it there is neither distortion nor recall, and each codebook is taken to end at its largest code.
     labels : array-like of shape (n_items,), optional
-        A category per item, compared as text: whether items that share a prefix share a label.
+        A category per item, compared as text, a list of categories as a whole: whether items that share a prefix share
+        a label.
     n_neighbors : int, default=10
         Depth of the neighbour recall; at most ``n_items - 1`` are used.
     sample : int, default=500
@@ -86,10 +88,10 @@ def report(
     Raises
     ------
     InvalidTypeError
-        If the codes are not integers.
+        If the codes or the numbers are not integers, or `quantizer` is not a quantizer.
     InvalidValueError
         If `X`, `codes` and `quantizer` are not of the same views, the numbers of items differ, also that of `labels`,
-        a code is out of range, or `n_neighbors` or `sample` is not positive.
+        a code is out of range, `n_neighbors` or `sample` is not positive, or `seed` is negative.
 
     Examples
     --------
@@ -100,11 +102,17 @@ def report(
         0      2     2  100.0%         2.0            1.00  0.00
         1      2     2  100.0%         1.8            0.81  0.25
     """
-    for name, value in (("n_neighbors", n_neighbors), ("sample", sample)):
-        if value < 1:
-            raise InvalidValueError(f"{name} is too small: expected at least 1, got {value}. Raise {name}.")
+    options = {
+        "labels": labels,
+        "n_neighbors": check_count(n_neighbors, "n_neighbors"),
+        "sample": check_count(sample, "sample"),
+        "seed": check_count(seed, "seed", least=0),
+    }
+    if quantizer is not None:
+        check_quantizer(quantizer, ["codebooks", "decode"])
     _check_kinds(X, codes, quantizer)
-    options = {"labels": labels, "n_neighbors": n_neighbors, "sample": sample, "seed": seed}
+    if quantizer is not None:
+        check_quantizer(quantizer, ["standardize" if isinstance(X, Mapping) else "dim"])
     if not isinstance(X, Mapping):
         X = check_embeddings(X, dim=None if quantizer is None else quantizer.dim)
         model = None if quantizer is None else _Model(tuple(quantizer.codebooks), quantizer.decode, lambda x: x)

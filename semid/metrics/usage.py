@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import check_codes
 
@@ -16,6 +17,8 @@ CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 
 # Keys of prefixes are packed into int64; beyond this many possible prefixes the keys are renumbered first.
 MAX_SPAN = 2**62
+# An array of counts per code has 0.5 GiB; tables with larger codes are mostly of something else, such as item ids.
+MAX_SIZE = 2**26
 
 
 def check_code_table(
@@ -42,7 +45,8 @@ def check_code_table(
     InvalidTypeError
         If the codes are not integers.
     InvalidValueError
-        If the shape is wrong, there is no item, or a code is negative or not below its codebook's size.
+        If the shape is wrong, there is no item, a code is negative or not below its codebook's size, or a codebook has
+        more than 2^26 codes.
     """
     try:
         table = np.asarray(codes)
@@ -62,7 +66,13 @@ def check_code_table(
         )
     if codebook_sizes is None:
         codebook_sizes = [max(int(column.max()), 0) + 1 for column in table.T]
-    sizes = tuple(int(size) for size in codebook_sizes)
+    sizes = check_sizes(codebook_sizes)
+    if max(sizes, default=0) > MAX_SIZE:
+        level = int(np.argmax(sizes))
+        raise InvalidValueError(
+            f"{name} are too large to count: expected at most {MAX_SIZE} codes per level, got {sizes[level]} at level "
+            f"{level}. Number the codes of each level from 0."
+        )
     return check_codes(table, sizes, name=name), sizes
 
 

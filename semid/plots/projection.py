@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_count
 from semid._optional import require
 from semid.errors import InvalidValueError
 from semid.io.arrays import float_block, open_embeddings
@@ -52,7 +53,7 @@ def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If the codes are not a table of integers, not one row per embedding, or `sample` is not positive.
+        If the codes are not a table of integers, not one row per embedding, or `sample` or `seed` is no count.
     OptionalDependencyError
         If matplotlib is not installed.
     """
@@ -63,10 +64,9 @@ def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "
             f"codes and embeddings disagree: expected {len(matrix)} rows of codes, got {len(table)}. "
             "Pass the codes of these items."
         )
-    if sample < 1:
-        raise InvalidValueError(f"sample is too small: expected at least 1, got {sample}. Raise sample.")
-    rng = np.random.default_rng(seed)
-    rows = np.sort(rng.choice(len(table), min(sample, len(table)), replace=False))
+    n_drawn = min(check_count(sample, "sample"), len(table))
+    rng = np.random.default_rng(check_count(seed, "seed", least=0))
+    rows = np.sort(rng.choice(len(table), n_drawn, replace=False))
     points, shares = _principal_plane(np.asarray(float_block(matrix, rows), dtype=np.float64))
     cells, cell_of_point = np.unique(table[rows, 0], return_inverse=True)
     middles = np.array([np.median(points[cell_of_point == cell], axis=0) for cell in range(len(cells))])

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_count
 from semid._optional import require
-from semid.errors import InvalidValueError
 from semid.metrics.purity import check_labels
 from semid.metrics.usage import CodeArray, check_code_table, group_sizes
 from semid.plots.style import (
@@ -107,16 +107,14 @@ def prefix_tree(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If the codes are not a table of integers, `labels` are not one per item, or `max_depth` is not positive.
+        If the codes are not a table of integers, `labels` are not one per item, or `max_depth` is no count.
     OptionalDependencyError
         If matplotlib is not installed.
     """
     table, sizes = check_code_table(codes)
     n_items, n_levels = table.shape
-    if max_depth is not None and max_depth < 1:
-        raise InvalidValueError(f"max_depth is too small: expected at least 1, got {max_depth}. Raise max_depth.")
+    depth = n_levels if max_depth is None else min(check_count(max_depth, "max_depth"), n_levels)
     categories = None if labels is None else _rank_labels(check_labels(labels, n_items=n_items))
-    depth = min(n_levels, max_depth or n_levels)
     ax = axes_or_new(ax, size=(9.0, 1.2 + 0.75 * depth + (0.0 if categories is None else 0.4)))
     ax.set_xlim(0, n_items)
     ax.set_ylim(depth, 0)

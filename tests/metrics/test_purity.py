@@ -32,10 +32,20 @@ def test_labels_are_compared_as_text(labels):
     assert names.dtype.kind == "U" and names[0] == names[1] != names[2]
 
 
+@pytest.mark.parametrize("last", [["c"], ["a", "c"]], ids=["ragged", "of one length"])
+def test_a_list_is_one_label(last):
+    labels = [["a", "b"], ["a", "b"], last]
+    as_objects = np.empty(3, dtype=object)
+    as_objects[:] = labels
+    for each in (labels, as_objects):
+        first, second, third = check_labels(each, n_items=3)
+        assert first == second != third
+
+
 def test_labels_are_checked():
     with pytest.raises(
         InvalidValueError, match=r"labels and codes disagree: expected 3 labels, got 2\. Pass one label"
     ):
         check_labels(["a", "b"], n_items=3)
     with pytest.raises(InvalidValueError, match=r"labels have a wrong shape: expected \(2,\), got \(2, 1\)\. Pass one"):
-        check_labels([["a"], ["b"]], n_items=2)
+        check_labels(np.array([["a"], ["b"]]), n_items=2)

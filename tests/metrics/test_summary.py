@@ -5,9 +5,10 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 from oracles import distortion_oracle, entropy_oracle, gini_oracle, neighbor_recall_oracle, prefix_purity_oracle
+from sklearn.exceptions import NotFittedError
 
 import semid
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 
 
 class SumOfCentroids:
@@ -260,6 +261,35 @@ def test_to_dict_is_json(X, codes, quantizer):
 def test_counts_must_be_positive(X, codes, name):
     with pytest.raises(InvalidValueError, match=rf"{name} is too small: expected at least 1, got 0\. Raise {name}\."):
         semid.report(X, codes, **{name: 0})
+
+
+@pytest.mark.parametrize("name", ["n_neighbors", "sample", "seed"])
+@pytest.mark.parametrize("value", [1.5, None])
+def test_counts_must_be_integers(X, codes, name, value):
+    message = rf"{name} has a wrong type: expected an integer, got {value}\. Pass a whole number\."
+    with pytest.raises(InvalidTypeError, match=message):
+        semid.report(X, codes, **{name: value})
+
+
+def test_seeds_are_not_negative(X, codes):
+    with pytest.raises(InvalidValueError, match=r"seed is too small: expected at least 0, got -1\."):
+        semid.report(X, codes, seed=-1)
+
+
+def test_counts_of_numpy_end_up_as_json(X, codes, quantizer):
+    measured = semid.report(X, codes, quantizer, sample=np.int32(10), n_neighbors=np.int64(2))
+    assert json.loads(json.dumps(measured.to_dict()))["n_queries"] == 10
+
+
+@pytest.mark.parametrize("wrong", [object(), semid.ResidualKMeans, np.eye(3)], ids=["object", "class", "array"])
+def test_what_is_no_quantizer_is_named(X, codes, wrong):
+    with pytest.raises(InvalidTypeError, match=r"quantizer has a wrong type: expected a fitted quantizer, got "):
+        semid.report(X, codes, wrong)
+
+
+def test_a_quantizer_without_a_fit_says_so(X, codes):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
+        semid.report(X, codes, semid.ResidualKMeans(2, 4))
 
 
 def test_other_number_of_items(X, codes):

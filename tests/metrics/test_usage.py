@@ -47,6 +47,15 @@ def test_code_beyond_its_codebook():
         check_code_table([[0, 3], [0, 4]], (4, 4))
 
 
+@pytest.mark.parametrize("code", [2**26, 2**40, 2**63])
+def test_codes_too_large_to_count(code):
+    message = rf"codes are too large to count: expected at most 67108864 codes per level, got {code + 1} at level 1\."
+    with pytest.raises(InvalidValueError, match=message):
+        check_code_table(np.array([[0, code]], dtype=np.uint64))
+    with pytest.raises(InvalidValueError, match=message):
+        check_code_table([[0, 0]], (1, code + 1))
+
+
 def test_counts_include_dead_codes():
     first, second = code_counts(*check_code_table([[0, 2], [0, 1], [2, 2]], (4, 3)))
     np.testing.assert_array_equal(first, [2, 0, 1, 0])

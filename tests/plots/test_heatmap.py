@@ -56,3 +56,7 @@ def test_codes_are_checked():
         usage_heatmap([[0.5]])
     with pytest.raises(InvalidValueError, match=r"expected 0 to 1 at level 0, got 2"):
         usage_heatmap([[2]], codebook_sizes=(2,))
+    with pytest.raises(
+        InvalidTypeError, match=r"codebook_sizes has a wrong type: expected a sequence of integers, got"
+    ):
+        usage_heatmap([[2]], codebook_sizes=16)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.plots import projection
 from semid.plots.style import PALETTE
 
@@ -88,3 +88,7 @@ def test_wrong_arguments():
         projection(np.eye(3), [[0], [1]])
     with pytest.raises(InvalidValueError, match=r"sample is too small: expected at least 1, got 0\. Raise sample\."):
         projection(np.eye(2), [[0], [1]], sample=0)
+    with pytest.raises(InvalidTypeError, match=r"sample has a wrong type: expected an integer, got 1\.5\."):
+        projection(np.eye(2), [[0], [1]], sample=1.5)
+    with pytest.raises(InvalidValueError, match=r"seed is too small: expected at least 0, got -1\."):
+        projection(np.eye(2), [[0], [1]], seed=-1)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.plots import prefix_tree
 from semid.plots.style import GREY, PALETTE, tint
 
@@ -156,5 +156,8 @@ def test_wrong_arguments():
         InvalidValueError, match=r"max_depth is too small: expected at least 1, got 0\. Raise max_depth"
     ):
         prefix_tree(CODES, max_depth=0)
+    for max_depth in (1.5, "1"):
+        with pytest.raises(InvalidTypeError, match=r"max_depth has a wrong type: expected an integer, got .*1"):
+            prefix_tree(CODES, max_depth=max_depth)
     with pytest.raises(InvalidValueError, match=r"codes have a wrong shape"):
         prefix_tree([1, 2])

@@ -67,6 +67,10 @@ def test_codes_are_checked():
         codebook_usage([[0.5]])
     with pytest.raises(InvalidValueError, match=r"expected 0 to 1 at level 0, got 2"):
         codebook_usage([[2]], codebook_sizes=(2,))
+    with pytest.raises(
+        InvalidTypeError, match=r"codebook_sizes has a wrong type: expected a sequence of integers, got"
+    ):
+        codebook_usage([[2]], codebook_sizes=16)
 
 
 def test_matplotlib_is_named_when_it_is_missing(monkeypatch):
