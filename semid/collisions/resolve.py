@@ -38,8 +38,11 @@ def resolve(
     auction of all IDs takes its place, which stops when it is proven to be within 0.1 % of the least cost. The result
     has no collisions whenever the items fit at all. Items are taken in an order that follows from their embeddings, so
     that the order of rows decides nothing but which of several equal items gets which of their IDs, and with `item_ids`
-    not even that. Items without a
-    collision move, too, where that search finds a nearer ID than the greedy one.
+    not even that.
+
+    It is the distortion that is least, not the number of moves: more items move than collide. Items without a collision
+    move, too, where that search finds a nearer ID than the greedy encode did, and where they make room for an item that
+    would lose more by going elsewhere.
 
     Policy "suffix" appends a level that counts the items of a collision group, 0 for the first; TIGER
     (arXiv:2305.05065), section 3.1. It changes no code, and the IDs of a group have nothing to do with distance.
@@ -64,16 +67,20 @@ def resolve(
         Published IDs. Each uses one place of its ID, and never moves. For policy "suffix" with the suffix, so of shape
         (n_taken, n_levels + 1): new items count on behind the published ones of their group.
     weights : ndarray of shape (n_items,), dtype float64, optional
-        Factors >= 0, for policy "nearest": of two items that want one ID, the heavy one is more likely to get it.
+        Factors >= 0, of which only the ratios count, for policy "nearest": of two items that want one ID, the heavy one
+        is more likely to get it.
     duplicates : {"separate", "share"}, default "separate"
-        With "share", items whose embeddings are exactly equal in all views get one ID together, on purpose. They use
-        one place, they count as one item wherever collisions are counted, and their weights add up. Duplicates of
-        published items are not known as such: `taken` has no embeddings.
+        With "share", items whose embeddings are equal get one ID together, on purpose: equal once they are rounded to
+        the float32 that quantizers work with, and with several views in all of these, as the quantizer standardises
+        them. Rows of float64 that differ by less than float32 can tell, about one part in 10^7, are equal. They use one
+        place, they count as one item wherever collisions are counted, and their weights add up. Duplicates of published
+        items are not known as such: `taken` has no embeddings.
     max_level_moved : int, optional
         How many levels, from the last, may change, for policy "nearest": with 1, an item keeps all its `codes` but the
         last. Default: all may change.
     item_ids : sequence of n_items int or str, each once, optional
-        Decide, for policy "nearest", which of several equal items gets which of their IDs. Default: the order of rows.
+        Decide, for policy "nearest", which of several equal items gets which of their IDs. Read as `SemanticIds` reads
+        them. Default: the order of rows.
 
     Returns
     -------
@@ -88,7 +95,8 @@ def resolve(
         value or shape, codes are out of range, `taken` collides with itself, or views disagree in their items or their
         shared codes.
     InvalidTypeError
-        If a dict is passed for a quantizer of one view or the other way round, or an option has a wrong type.
+        If `quantizer` is not a quantizer, a dict is passed for one of one view or the other way round, or an option has
+        a wrong type.
 
     Notes
     -----

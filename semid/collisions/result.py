@@ -23,6 +23,7 @@ class Resolution:
         Per level of `codes`.
     n_moved : int
         Items whose codes differ from the given ones, in any view; with policy "suffix" on the quantizer's own levels.
+        May exceed `n_collisions_before`: policy "nearest" makes the distortion least, not the number of moves.
     distortion_before, distortion_after : float
         Mean squared distance between embedding and decoded codes, without weights. For several views: in the
         standardised space, summed over the views.
