@@ -2,7 +2,7 @@
 
 import inspect
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -32,12 +32,16 @@ def check_count(value: Any, name: str, *, least: int = 1) -> int:
 
 def check_sizes(sizes: Any, name: str = "codebook_sizes") -> tuple[int, ...]:
     """Return whole numbers, one per level, as ints; their size is for the caller to judge."""
-    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
+    try:
+        if isinstance(sizes, str | bytes):
+            raise TypeError
+        each = list(sizes)
+    except TypeError as error:
         raise InvalidTypeError(
             f"{name} has a wrong type: expected a sequence of integers, got {_described(sizes)}. Write [256, 256, 256]."
-        )
+        ) from error
     return tuple(
-        check_integer(size, f"{name}[{level}]", remedy="Pass whole numbers.") for level, size in enumerate(sizes)
+        check_integer(size, f"{name}[{level}]", remedy="Pass whole numbers.") for level, size in enumerate(each)
     )
 
 

@@ -31,7 +31,7 @@ def test_numbers_below_the_least_are_too_small():
         check_count(-1, "seed", least=0)
 
 
-@pytest.mark.parametrize("sizes", [16, "ab", b"ab", None, np.int64(4)], ids=repr)
+@pytest.mark.parametrize("sizes", [16, "ab", b"ab", None, np.array(4)], ids=repr)
 def test_sizes_are_a_sequence(sizes):
     with pytest.raises(
         InvalidTypeError, match=r"codebook_sizes has a wrong type: expected a sequence of integers, got"

@@ -118,7 +118,7 @@ def check_weights(weights: Any, n_items: int) -> npt.NDArray[np.float64] | None:
         if given.dtype.kind not in "biufO":
             raise TypeError(f"dtype {given.dtype}")
         factors = given.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidTypeError(
             f"weights are no numbers: expected {n_items} of them, got {error}. Pass one weight per item."
         ) from error

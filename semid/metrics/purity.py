@@ -23,7 +23,7 @@ def check_labels(labels: Any, *, n_items: int) -> npt.NDArray[np.str_]:
     try:
         names = np.asarray(labels, dtype=str)
         nested = names.ndim > 1 and not isinstance(labels, np.ndarray)
-    except ValueError:  # lists of several lengths
+    except (TypeError, ValueError):  # lists of several lengths, records
         nested = True
     if nested:
         names = np.array([str(label) for label in labels])

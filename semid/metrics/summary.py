@@ -15,7 +15,7 @@ from semid.metrics.distortion import Decode, FloatArray, decoded_distortion, dis
 from semid.metrics.neighbors import neighbor_recall
 from semid.metrics.purity import check_labels, prefix_purity
 from semid.metrics.results import LevelReport, MultiViewReport, Report
-from semid.metrics.usage import CodeArray, check_code_table, code_counts, entropy_bits, gini, group_sizes
+from semid.metrics.usage import CodeArray, as_table, check_code_table, code_counts, entropy_bits, gini, group_sizes
 
 __all__ = ["report"]
 
@@ -217,12 +217,11 @@ def _report(
 def _check_codes(codes: Any, model: _Model | None, *, name: str) -> tuple[CodeArray, tuple[int, ...]]:
     if model is None:
         return check_code_table(codes, name=name)
-    sizes = [len(codebook) for codebook in model.codebooks]
-    if np.ndim(codes) == 2 and np.shape(codes)[1] == len(sizes) + 1:
+    table, sizes = as_table(codes, name=name), [len(codebook) for codebook in model.codebooks]
+    if table.shape[1] == len(sizes) + 1:
         # The suffix level: no codebook bounds its codes.
-        codes, observed = check_code_table(codes, name=name)
-        sizes.append(observed[-1])
-    return check_code_table(codes, sizes, name=name)
+        sizes.append(max(int(table[:, -1].max()), 0) + 1)
+    return check_code_table(table, sizes, name=name)
 
 
 def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: float, purity: float) -> LevelReport:

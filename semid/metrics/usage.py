@@ -10,7 +10,7 @@ from semid._checks import check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import check_codes
 
-__all__ = ["check_code_table", "code_counts", "entropy_bits", "gini", "group_sizes", "prefix_keys"]
+__all__ = ["as_table", "check_code_table", "code_counts", "entropy_bits", "gini", "group_sizes", "prefix_keys"]
 
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.unsignedinteger[Any]]
@@ -48,6 +48,21 @@ def check_code_table(
         If the shape is wrong, there is no item, a code is negative or not below its codebook's size, or a codebook has
         more than 2^26 codes.
     """
+    table = as_table(codes, name=name)
+    if codebook_sizes is None:
+        codebook_sizes = [max(int(column.max()), 0) + 1 for column in table.T]
+    sizes = check_sizes(codebook_sizes)
+    if max(sizes, default=0) > MAX_SIZE:
+        level = int(np.argmax(sizes))
+        raise InvalidValueError(
+            f"{name} are too large to count: expected at most {MAX_SIZE} codes per level, got {sizes[level]} at level "
+            f"{level}. Number the codes of each level from 0."
+        )
+    return check_codes(table, sizes, name=name), sizes
+
+
+def as_table(codes: Any, *, name: str) -> npt.NDArray[np.integer[Any]]:
+    """Return codes as integers of shape (n_items, n_levels), or say what is wrong; their values are not checked."""
     try:
         table = np.asarray(codes)
     except ValueError as error:
@@ -64,16 +79,7 @@ def check_code_table(
         raise InvalidTypeError(
             f"{name} have a wrong dtype: expected integers, got {table.dtype}. Pass what encode or resolve returned."
         )
-    if codebook_sizes is None:
-        codebook_sizes = [max(int(column.max()), 0) + 1 for column in table.T]
-    sizes = check_sizes(codebook_sizes)
-    if max(sizes, default=0) > MAX_SIZE:
-        level = int(np.argmax(sizes))
-        raise InvalidValueError(
-            f"{name} are too large to count: expected at most {MAX_SIZE} codes per level, got {sizes[level]} at level "
-            f"{level}. Number the codes of each level from 0."
-        )
-    return check_codes(table, sizes, name=name), sizes
+    return table
 
 
 def code_counts(codes: CodeArray, codebook_sizes: Sequence[int]) -> tuple[IntArray, ...]:

@@ -303,6 +303,11 @@ def test_other_dim(X, codes, quantizer):
         semid.report(X[:, :4], codes, quantizer)
 
 
+def test_ragged_codes(X, quantizer):
+    with pytest.raises(InvalidValueError, match=r"codes are ragged: expected rows of one length, got list"):
+        semid.report(X, [[1], [1, 2]], quantizer)
+
+
 def test_codes_of_another_quantizer(X, codes, quantizer):
     with pytest.raises(InvalidValueError, match=r"codes lies outside the codebook: expected 0 to 3 at level 1, got 4"):
         semid.report(X, codes[:, ::-1], quantizer)
