@@ -1,6 +1,5 @@
 """Resolving the codes of a quantizer of one view."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -8,22 +7,20 @@ import numpy.typing as npt
 
 from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
+from semid.collisions.distortion import distortion
 from semid.collisions.item_ids import check_item_ids
 from semid.collisions.last_levels import place_in_last_levels
 from semid.collisions.nearest import place_nearest
 from semid.collisions.order import Items
+from semid.collisions.proof import NO_DISTORTION_ADDED, NOTHING_PROVEN, proof_of
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
 from semid.io.arrays import check_codes
-from semid.io.mapped import drop_pages
 from semid.quantizers.base import code_dtype
 
-__all__ = ["resolve_one_view", "share"]
-
-# Rows decoded at a time when distortion is measured: at most 128 MiB of float64 up to 2,048 dimensions.
-BLOCK = 8192
+__all__ = ["resolve_one_view"]
 
 
 def resolve_one_view(
@@ -63,12 +60,9 @@ def resolve_one_view(
             n_moved=int((resolved != codes).any(axis=1).sum()),
             distortion_before=before,
             distortion_after=distortion(quantizer, X, resolved),
-            optimality_gap=math.nan,
-            gap_over_all_ids=math.nan,
             n_collisions_before=count_collisions(codes, sizes),
             n_collisions_after=count_collisions(resolved, sizes),
-            n_beyond_candidates=0,
-            n_widened=0,
+            **NOTHING_PROVEN._asdict(),
         )
 
     items = Items.of([X], weights, item_ids, share=duplicates == "share")
@@ -89,12 +83,9 @@ def resolve_one_view(
         n_moved=int((resolved != codes).any(axis=1).sum()),
         distortion_before=before,
         distortion_after=distortion(quantizer, X, resolved),
-        optimality_gap=share(placement.gap, placement.total),
-        gap_over_all_ids=share(placement.gap_over_all_ids, placement.total),
         n_collisions_before=count_collisions(items.keep(codes), sizes, capacity=capacity, taken=published),
         n_collisions_after=count_collisions(items.keep(resolved), sizes, capacity=capacity, taken=published),
-        n_beyond_candidates=placement.n_beyond_candidates,
-        n_widened=placement.n_widened,
+        **proof_of([placement])._asdict(),
     )
 
 
@@ -111,26 +102,7 @@ def resolve_by_suffix(
         n_moved=0,
         distortion_before=before,
         distortion_after=before,
-        optimality_gap=0.0,
-        gap_over_all_ids=0.0,
         n_collisions_before=count_collisions(codes, sizes, taken=None if published is None else published[:, :-1]),
         n_collisions_after=count_collisions(resolved, longer, taken=published),
-        n_beyond_candidates=0,
-        n_widened=0,
+        **NO_DISTORTION_ADDED._asdict(),
     )
-
-
-def distortion(quantizer: ResolvableQuantizer, X: npt.NDArray[Any], codes: npt.NDArray[Any]) -> float:
-    """Return the mean squared distance between embeddings and decoded codes, summed in float64."""
-    total = 0.0
-    for begin in range(0, len(X), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        offsets = X[block].astype(np.float64) - quantizer.decode(codes[block])
-        total += float(np.einsum("ij,ij->", offsets, offsets))
-        drop_pages(X)
-    return total / len(X)
-
-
-def share(gap: float, total: float) -> float:
-    """Return the gap as a share of the total cost; 0 where nothing costs anything."""
-    return gap / total if total > 0 else 0.0

@@ -1,6 +1,5 @@
 """Resolving the codes of a shared-specific quantizer: shared codes stay common, each view's IDs become unique."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ from semid.collisions.checks import (
     check_weights,
 )
 from semid.collisions.counting import count_collisions
+from semid.collisions.distortion import distortion_of_views
 from semid.collisions.item_ids import check_item_ids
-from semid.collisions.one_view import share
 from semid.collisions.order import Items
+from semid.collisions.proof import NO_DISTORTION_ADDED, NOTHING_PROVEN, proof_of
 from semid.collisions.protocols import ResolvableViews, Views
 from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
-from semid.collisions.stages import distortion_of_views, place_in_stages, subtract_shared
+from semid.collisions.stages import place_in_stages, subtract_shared
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
 from semid.quantizers.base import code_dtype
 
@@ -62,12 +62,9 @@ def resolve_several_views(
             n_moved=count_moved(resolved, codes),
             distortion_before=before,
             distortion_after=distortion_of_views(quantizer, X, resolved),
-            optimality_gap=math.nan,
-            gap_over_all_ids=math.nan,
             n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=None),
             n_collisions_after=count_in_views(resolved, sizes, capacity=1, taken=None),
-            n_beyond_candidates=0,
-            n_widened=0,
+            **NOTHING_PROVEN._asdict(),
         )
 
     items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, item_ids, share=duplicates == "share")
@@ -86,12 +83,9 @@ def resolve_several_views(
         n_moved=count_moved(resolved, codes),
         distortion_before=before,
         distortion_after=distortion_of_views(quantizer, X, resolved),
-        optimality_gap=max(share(placement.gap, placement.total) for placement in placements),
-        gap_over_all_ids=max(share(placement.gap_over_all_ids, placement.total) for placement in placements),
         n_collisions_before=count_in_views(each[0], sizes, capacity=capacity, taken=published),
         n_collisions_after=count_in_views(each[1], sizes, capacity=capacity, taken=published),
-        n_beyond_candidates=sum(placement.n_beyond_candidates for placement in placements),
-        n_widened=sum(placement.n_widened for placement in placements),
+        **proof_of(placements)._asdict(),
     )
 
 
@@ -109,12 +103,9 @@ def resolve_by_suffix(codes: Views, sizes: tuple[int, ...], published: Views | N
         n_moved=0,
         distortion_before=before,
         distortion_after=before,
-        optimality_gap=0.0,
-        gap_over_all_ids=0.0,
         n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=shorter),
         n_collisions_after=count_in_views(resolved, longer, capacity=1, taken=published),
-        n_beyond_candidates=0,
-        n_widened=0,
+        **NO_DISTORTION_ADDED._asdict(),
     )
 
 

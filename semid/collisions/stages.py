@@ -11,10 +11,7 @@ from semid.collisions.last_levels import place_in_last_levels
 from semid.collisions.nearest import Placement
 from semid.collisions.protocols import ResolvableViews, Views
 
-__all__ = ["distortion_of_views", "place_in_stages", "subtract_shared"]
-
-# Rows decoded at a time when distortion is measured: at most 128 MiB of float64 up to 2,048 dimensions.
-BLOCK = 8192
+__all__ = ["place_in_stages", "subtract_shared"]
 
 
 def place_in_stages(
@@ -90,24 +87,6 @@ def place_in_stages(
         placements.append(placement)
         placed[view] = placement.codes
     return placed, placements
-
-
-def distortion_of_views(quantizer: ResolvableViews, X: Views, codes: Views) -> float:
-    """Return the mean squared distance to the decoded codes in the standardised space, summed over views."""
-    views, n_shared = tuple(quantizer.views), quantizer.n_shared
-    n_items = len(X[views[0]])
-    total = 0.0
-    for begin in range(0, n_items, BLOCK):
-        block = slice(begin, begin + BLOCK)
-        part = {view: X[view][block] for view in views}
-        residuals = subtract_shared(quantizer, part, codes[views[0]][block, :n_shared])
-        for view in views:
-            offsets = residuals[view].astype(np.float64)
-            specific = quantizer.specific_quantizers[view] if len(quantizer.codebook_sizes) > n_shared else None
-            if specific is not None:
-                offsets -= specific.decode(codes[view][block, n_shared:])
-            total += float(np.einsum("ij,ij->", offsets, offsets))
-    return total / n_items
 
 
 def subtract_shared(quantizer: ResolvableViews, X: Views, shared: npt.NDArray[Any]) -> Views:
