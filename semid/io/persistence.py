@@ -5,6 +5,7 @@ import math
 import operator
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from semid.errors import FormatError, InvalidValueError
 from semid.io.exchange import put_in_place
+from semid.io.plain import to_json
 
 __all__ = [
     "FORMAT_VERSION",
@@ -39,9 +41,26 @@ DTYPES = {
 
 
 @contextmanager
-def fresh_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `target` and rename it to `target` when the block ends without an error."""
-    target = Path(target)
+def fresh_path(target: str | os.PathLike[str], *, folder: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `target` and rename it to `target` when the block ends without an error.
+
+    Parameters
+    ----------
+    target : path-like
+        What is written or replaced; of a link, what it points to.
+    folder : bool, default=False
+        Whether the block makes a folder or a file.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is a folder where a file is to be written, or a file in place of a folder.
+    """
+    # Links are followed, so that they stay; and an absolute path has a name where "." has none.
+    target = Path(os.path.realpath(target))
+    if target.exists() and target.is_dir() != folder:
+        expected, got = ("a folder", "a file") if folder else ("a file", "a folder")
+        raise InvalidValueError(f"{target} cannot be written: expected {expected}, got {got}. Choose another name.")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system.
     room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -64,11 +83,20 @@ def write_tensors(
     arrays : mapping of str to ndarray
     metadata : mapping of str to str, optional
         Kept in the file's header.
+
+    Raises
+    ------
+    InvalidValueError
+        If `path` is a folder.
     """
     from safetensors.numpy import save_file
 
     with fresh_path(path) as fresh:
+        # safetensors 0.8 lets nobody but the owner read its files; others get the mode of any new file.
+        fresh.touch()
+        mode = stat.S_IMODE(fresh.stat().st_mode)
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, fresh, dict(metadata or {}))
+        fresh.chmod(mode)
 
 
 def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
@@ -141,11 +169,11 @@ def write_folder(
     Parameters
     ----------
     folder : path-like
-        Replaced when it holds a saved object; any other folder that is not empty is left alone.
+        Replaced when it holds a saved object and nothing else; any other folder that is not empty is left alone.
     class_name : str
         What `read_folder` asks for.
     config : mapping
-        JSON values: the constructor's arguments.
+        The constructor's arguments: what `semid.io.plain.to_json` takes.
     arrays : mapping of str to ndarray
     card : str
         Text of README.md, for people.
@@ -153,21 +181,16 @@ def write_folder(
     Raises
     ------
     InvalidValueError
-        If `folder` exists and is something else.
+        If `folder` exists and is something else, or holds other files besides.
     """
     import semid
 
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG).is_file() or not any(folder.iterdir()))):
-        raise InvalidValueError(
-            f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
-            "Choose another name."
-        )
+    _check_replaceable(Path(folder))
     head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": semid.__version__}
-    with fresh_path(folder) as fresh:
+    with fresh_path(folder, folder=True) as fresh:
         fresh.mkdir()
         write_tensors(fresh / TENSORS, arrays)
-        (fresh / CONFIG).write_text(json.dumps(head | dict(config), indent=2) + "\n", encoding="utf-8")
+        (fresh / CONFIG).write_text(to_json(head | dict(config), indent=2) + "\n", encoding="utf-8")
         (fresh / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
 
@@ -209,6 +232,26 @@ def read_folder(
 
 
 _HEAD = ("class", "format_version", "semid_version")
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise unless nothing is lost when a folder is replaced: it is new, empty, or as `write_folder` left it."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_config(folder)
+    except FormatError as error:
+        raise InvalidValueError(
+            f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
+            "Choose another name."
+        ) from error
+    foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, TENSORS, CARD})
+    if foreign:
+        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        raise InvalidValueError(
+            f"{folder} would lose files: expected {CONFIG}, {TENSORS} and {CARD} alone, got "
+            f"{', '.join(foreign[:5])}{more} besides. Move them away, or choose another name."
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

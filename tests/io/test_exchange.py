@@ -3,9 +3,11 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from semid.errors import InvalidValueError
 from semid.io import exchange
 from semid.io.exchange import put_in_place
 from semid.io.persistence import fresh_path
@@ -48,7 +50,7 @@ def test_a_failed_second_rename_brings_the_old_one_back(tmp_path, monkeypatch):
 
 def test_an_interruption_leaves_the_old_one(tmp_path):
     old = folder(tmp_path / "old", "old")
-    with pytest.raises(KeyboardInterrupt), fresh_path(old) as fresh:
+    with pytest.raises(KeyboardInterrupt), fresh_path(old, folder=True) as fresh:
         folder(fresh, "half")
         raise KeyboardInterrupt
     assert (old / "file").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["old"]
@@ -59,10 +61,63 @@ def test_a_killed_process_leaves_the_old_one(tmp_path):
     program = f"""
         import os, pathlib, signal
         from semid.io.persistence import fresh_path
-        with fresh_path({str(old)!r}) as fresh:
+        with fresh_path({str(old)!r}, folder=True) as fresh:
             fresh.mkdir()
             (fresh / "file").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False).returncode != 0
     assert (old / "file").read_text() == "old"
+
+
+def test_a_file_never_takes_the_place_of_a_folder_nor_a_folder_that_of_a_file(tmp_path):
+    old = folder(tmp_path / "old", "old")
+    with pytest.raises(
+        InvalidValueError, match=r"old cannot be written: expected a file, got a folder\. Choose another"
+    ):
+        with fresh_path(old):
+            raise AssertionError("nothing is written before the check")
+    assert (old / "file").read_text() == "old"
+    with pytest.raises(InvalidValueError, match="cannot be written: expected a folder, got a file"):
+        with fresh_path(old / "file", folder=True):
+            raise AssertionError("nothing is written before the check")
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    old, link = folder(tmp_path / "old", "old"), tmp_path / "link"
+    link.symlink_to(old)
+    with fresh_path(link, folder=True) as fresh:
+        folder(fresh, "new")
+    assert link.is_symlink() and (old / "file").read_text() == "new"
+    file_link = tmp_path / "file link"
+    file_link.symlink_to(old / "file")
+    with fresh_path(file_link) as fresh:
+        fresh.write_text("newer")
+    assert file_link.is_symlink() and (old / "file").read_text() == "newer"
+
+
+def test_the_working_directory_stays_the_same_folder(tmp_path, monkeypatch):
+    here, room = folder(tmp_path / "here", "old"), tmp_path / "room"
+    (here / "gone").write_text("old")
+    room.mkdir()
+    monkeypatch.chdir(here)
+    put_in_place(folder(tmp_path / "new", "new"), here, room=room)
+    assert Path("file").read_text() == "new" and not Path("gone").exists()
+    assert (room / "replaced" / "gone").read_text() == "old"
+
+
+def test_a_failed_move_brings_the_entries_of_the_working_directory_back(tmp_path, monkeypatch):
+    here, room, new = folder(tmp_path / "here", "old"), tmp_path / "room", folder(tmp_path / "new", "new")
+    room.mkdir()
+    monkeypatch.chdir(here)
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.parent == new:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        put_in_place(new, here, room=room)
+    assert Path("file").read_text() == "old"

@@ -58,6 +58,61 @@ def test_somebody_elses_folder_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_of_another_library_is_left_alone(tmp_path):
+    """A Hugging Face model has a config.json, too."""
+    files = {"config.json": '{"model_type": "t5"}', "model.safetensors": "weights", "notes.txt": "mine"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(
+        InvalidValueError, match=r"expected a new, an empty or a saved semid folder, got something else"
+    ):
+        save(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InvalidValueError, match="would be overwritten"):
+        save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    assert (tmp_path / "model.safetensors").read_text() == "weights"
+
+
+def test_other_files_in_a_saved_folder_are_not_lost(tmp_path):
+    save(tmp_path)
+    (tmp_path / "notes.txt").write_text("keep")
+    (tmp_path / ".git").mkdir()
+    text = (
+        r"would lose files: expected config\.json, .* alone, got \.git, notes\.txt besides\. Move them away, or choose"
+    )
+    with pytest.raises(InvalidValueError, match=text):
+        save(tmp_path, 2.0)
+    assert (tmp_path / "notes.txt").read_text() == "keep" and (tmp_path / ".git").is_dir()
+    assert (read_folder(tmp_path, class_name="Thing")[1]["x"] == 1).all()
+
+
+def test_the_working_directory_and_a_link_can_be_saved_to(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    for folder, value in ((".", 1.0), (".", 2.0), ("../link", 3.0)):
+        save(folder, value)
+        for name in (".", tmp_path / "here", tmp_path / "link"):
+            assert (read_folder(name, class_name="Thing")[1]["x"] == value).all()
+    assert (tmp_path / "link").is_symlink() and {path.name for path in tmp_path.iterdir()} == {"here", "link"}
+
+
+def test_all_files_have_the_mode_of_a_new_file(tmp_path):
+    """safetensors 0.8 writes files that nobody but the owner can read."""
+    save(tmp_path / "a")
+    write_tensors(tmp_path / "t.safetensors", {"x": np.zeros(2)})
+    (tmp_path / "new").touch()
+    expected = (tmp_path / "new").stat().st_mode
+    assert {path.stat().st_mode for path in [*(tmp_path / "a").iterdir(), tmp_path / "t.safetensors"]} == {expected}
+
+
+def test_tensors_never_replace_a_folder(tmp_path):
+    (tmp_path / "old").mkdir()
+    with pytest.raises(InvalidValueError, match="expected a file, got a folder"):
+        write_tensors(tmp_path / "old", {"x": np.zeros(2)})
+
+
 def test_messages_of_bad_folders(tmp_path):
     with pytest.raises(FormatError, match=r"cannot be loaded: expected a folder with config\.json, got No such file"):
         read_folder(tmp_path / "none", class_name="Thing")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import semid
-from semid.errors import FormatError
+from semid.errors import FormatError, InvalidValueError
 from semid.io.persistence import read_tensors, write_tensors
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
@@ -164,3 +164,13 @@ def test_arrays_out_of_line_are_read_instead_of_mapped(tmp_path, backend):
         with_header(path, lambda head, length=length: json.dumps(head).encode().ljust(length))
         other = semid.Trie.load(path, mmap=True)
         assert all(array.flags.aligned for array in other._levels) and other == trie
+
+
+def test_a_folder_is_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(
+        InvalidValueError, match=r"mine cannot be written: expected a file, got a folder\. Choose another"
+    ):
+        semid.Trie.from_codes(CODES).save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
