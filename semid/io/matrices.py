@@ -105,9 +105,7 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
 def as_array(values: Any, name: str) -> npt.NDArray[Any]:
     """Return what NumPy makes of an array-like, a torch tensor among them, of any shape and dtype."""
     if hasattr(values, "detach"):  # a torch tensor, known without importing torch
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":  # NumPy has no such dtype
-            values = values.float()
+        return _from_tensor(values, name)
     if hasattr(values, "tocsr"):
         raise InvalidTypeError(
             f"{name} is a sparse matrix: expected a dense array, got {type(values).__name__}. Call its toarray()."
@@ -117,6 +115,21 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
     except ValueError as error:
         raise InvalidValueError(
             f"{name} is ragged: expected rows of one length, got {type(values).__name__} ({error}). Pad or repair it."
+        ) from error
+
+
+def _from_tensor(tensor: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        tensor = tensor.detach().cpu()
+        # Of the short floats NumPy has no other.
+        if tensor.is_floating_point() and tensor.element_size() <= 2 and str(tensor.dtype) != "torch.float16":
+            tensor = tensor.float()
+        return np.asarray(tensor)
+    except (TypeError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InvalidTypeError(
+            f"{name} is a tensor without plain numbers: expected a dense tensor, got {tensor.layout}, {tensor.dtype} "
+            f"on device {tensor.device} ({reason}). Make it one, as with to_dense() or dequantize()."
         ) from error
 
 

@@ -129,6 +129,29 @@ def test_a_sparse_matrix_is_refused():
         check_embeddings(csr_array(np.eye(2)))
 
 
+@pytest.mark.filterwarnings("ignore:.*(deprecated|beta state):UserWarning")  # of the kinds of tensors that are refused
+@pytest.mark.parametrize(
+    "kind, got",
+    [
+        (lambda x: x.to_sparse(), "torch.sparse_coo, torch.float32 on device cpu"),
+        (lambda x: x.to_sparse_csr(), "torch.sparse_csr"),
+        (lambda x: x.to("meta"), "torch.strided, torch.float32 on device meta"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "torch.strided, torch.qint8"),
+    ],
+    ids=["sparse", "sparse rows", "meta", "quantized"],
+)
+def test_tensors_without_plain_numbers_are_refused(kind, got):
+    text = rf"X is a tensor without plain numbers: expected a dense tensor, got {got}.*\. Make it one, as with to_dense"
+    with pytest.raises(InvalidTypeError, match=text):
+        check_embeddings(kind(torch.ones(3, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_floats_of_eight_bits_are_taken(dtype):
+    X = torch.tensor([[0.5, 1.0]]).to(getattr(torch, dtype))
+    np.testing.assert_array_equal(check_embeddings(X), [[0.5, 1.0]])
+
+
 def test_a_wrong_dim_is_refused(X):
     with pytest.raises(
         InvalidValueError, match=r"view 'a' has another dim: expected 4, got 3\. Use the embedding model"

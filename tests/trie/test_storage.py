@@ -169,8 +169,6 @@ def test_arrays_out_of_line_are_read_instead_of_mapped(tmp_path, backend):
 def test_a_folder_is_never_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(
-        InvalidValueError, match=r"mine cannot be written: expected a file, got a folder\. Choose another"
-    ):
+    with pytest.raises(InvalidValueError, match=r"mine cannot be written: expected a file, got a folder\."):
         semid.Trie.from_codes(CODES).save(tmp_path / "mine")
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
