@@ -30,7 +30,8 @@ class ResidualKMeans(KMeansFamily):
         Number of codes per item.
     codebook_size : int, sequence of int or "auto", default=256
         Number of centroids, of all levels or of each. "auto" takes the least power of two from 256 on that makes 128
-        times as many IDs as there are items, halved until there are 32 items per code.
+        times as many IDs as there are items, halved until there are 32 items per code or 2 codes. That makes good
+        clusters, but on fewer than a few hundred items fewer IDs than items: give a number there.
     seed : int, default=0
         Seed of the sample and of the starts.
     max_iter : int, default=25

@@ -17,19 +17,19 @@ def auto_codebook_size(n_items: int, n_levels: int) -> int:
     """Return the codebook size that ``codebook_size="auto"`` stands for.
 
     The least power of two from 256 on that makes 128 times as many IDs as there are items, as far as 65,536; then
-    halved until there are 32 items per code.
+    halved until there are 32 items per code, but not below 2: a codebook of one code says nothing.
 
     Examples
     --------
-    >>> [auto_codebook_size(n_items, n_levels=3) for n_items in (100, 5_000, 100_000, 10_000_000)]
-    [2, 128, 256, 2048]
+    >>> [auto_codebook_size(n_items, n_levels=3) for n_items in (10, 100, 5_000, 100_000, 10_000_000)]
+    [2, 2, 128, 256, 2048]
     """
     size = 256
     while size < 65_536 and size**n_levels < 128 * n_items:
         size *= 2
-    while size > 1 and size * ROWS_PER_CODE > n_items:
+    while size > 2 and size * ROWS_PER_CODE > n_items:
         size //= 2
-    return size
+    return min(size, n_items)
 
 
 def check_enough(n_items: int, codebook_sizes: Sequence[int]) -> None:

@@ -58,6 +58,7 @@ def test_auto_sizes_leave_32_items_per_code_and_room_for_ids():
         for n_levels in (1, 2, 3, 4):
             size = auto_codebook_size(n_items, n_levels)
             assert size & (size - 1) == 0 and 1 <= size <= 65_536
-            assert size == 1 or 32 * size <= n_items
+            assert size <= 2 or 32 * size <= n_items
+            assert size == min(2, n_items) or size > 2
             assert size >= min(256, n_items // 64)
     assert [auto_codebook_size(10**6, n_levels) for n_levels in (2, 3, 4)] == [16_384, 512, 256]
