@@ -1,23 +1,19 @@
 """What a saved quantizer looks like: parameters, names of the arrays, and a card for people."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.shared_training import LearntViews
+from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
 from semid.quantizers.training import Learnt
-from semid.quantizers.views import Scaling
+from semid.quantizers.views import check_views
 
 __all__ = ["read_levels", "read_shared_specific", "write_levels", "write_shared_specific"]
-
-Matrix = npt.NDArray[np.float32]
-Books = tuple[Matrix, ...]
 
 LEVELS_CARD = """\
 # {class_name}
@@ -53,10 +49,13 @@ def write_levels(folder: str | os.PathLike[str], class_name: str, *, params: Map
     arrays = _name_levels("codebook", learnt.codebooks) | _name_levels("counts", learnt.counts)
     if learnt.rotation is not None:
         arrays["rotation"] = learnt.rotation
+    # What was learnt, whatever `set_params` prepared for the next fit. KMeans has one level and no such parameter.
+    one_level = "n_levels" not in params
+    learnt_params = {"codebook_size": sizes[0]} if one_level else {"n_levels": len(sizes), "codebook_size": sizes}
     write_folder(
         folder,
         class_name=class_name,
-        config={**params, "codebook_size": sizes if "n_levels" in params else sizes[0]},
+        config={**params, **learnt_params},
         arrays=arrays,
         card=LEVELS_CARD.format(class_name=class_name, dim=dim, n_levels=len(sizes), sizes=_join(sizes)),
     )
@@ -67,16 +66,22 @@ def read_levels(
 ) -> tuple[dict[str, Any], Learnt]:
     """Return the parameters and codebooks of a saved k-means quantizer; a FormatError if they do not fit together."""
     config, arrays = read_folder(folder, class_name=class_name, mmap=mmap)
-    with _damage_as_format_error(folder):
+    with damage_as_format_error(folder):
+        stored = StoredArrays(arrays)
         sizes = np.atleast_1d(config["codebook_size"]).tolist()
-        codebooks = _levels(arrays, "codebook", sizes)
-        counts = tuple(np.array(count, np.int64) for count in _levels(arrays, "counts", sizes))
-        rotation, columns = arrays.get("rotation"), None
-        if class_name == "ProductKMeans":
+        check_n_levels(sizes, 1 if class_name == "KMeans" else config["n_levels"])
+        codebooks = stored.take_levels("codebook", sizes)
+        counts, rotation, columns = stored.take_counts("counts", sizes), None, None
+        dims = {book.shape[1] for book in codebooks}
+        if class_name != "ProductKMeans":
+            if len(dims) > 1:
+                raise ValueError(f"codebooks of {sorted(dims)} dimensions, not of one number")
+        else:
             ends = np.cumsum([book.shape[1] for book in codebooks]).tolist()
             columns = tuple(slice(first, last) for first, last in zip([0, *ends[:-1]], ends, strict=True))
-            if rotation is not None and rotation.shape != (ends[-1], ends[-1]):
-                raise ValueError(f"a rotation of shape {rotation.shape}, not {ends[-1]} columns")
+            if "rotation" in arrays:
+                rotation = stored.take("rotation", (ends[-1], ends[-1]))
+        stored.check_none_left()
     return config, Learnt(codebooks, counts, rotation=rotation, columns=columns)
 
 
@@ -108,59 +113,33 @@ def write_shared_specific(folder: str | os.PathLike[str], *, params: Mapping[str
 def read_shared_specific(folder: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Any], LearntViews]:
     """Return the parameters and what a saved SharedSpecificKMeans has learnt, or a FormatError."""
     config, arrays = read_folder(folder, class_name="SharedSpecificKMeans", mmap=mmap)
-    with _damage_as_format_error(folder):
-        views, sizes, n_shared = tuple(config["views"]), config["codebook_size"], config["n_shared"]
-        if len(sizes) != n_shared + config["n_specific"]:
-            raise ValueError(f"{len(sizes)} codebook sizes, not {n_shared} + {config['n_specific']}")
-        scaling = {
-            view: Scaling(arrays[f"mean_{number}"], float(arrays[f"factor_{number}"][0]))
-            for number, view in enumerate(views)
-        }
+    with damage_as_format_error(folder):
+        stored = StoredArrays(arrays)
+        views, sizes, n_shared = check_views(config["views"]), config["codebook_size"], config["n_shared"]
+        check_n_levels(sizes, n_shared + config["n_specific"])
+        scaling = {view: stored.take_scaling(f"_{number}") for number, view in enumerate(views)}
         dims = [len(each.mean) for each in scaling.values()]
         learnt = LearntViews(
             scaling,
-            _learnt(arrays, "shared", "shared_counts", sizes[:n_shared], dim=sum(dims)),
+            _learnt(stored, "shared", "shared_counts", sizes[:n_shared], dim=sum(dims)),
             {
                 view: _learnt(
-                    arrays, f"specific_{number}", f"specific_counts_{number}", sizes[n_shared:], dim=dims[number]
+                    stored, f"specific_{number}", f"specific_counts_{number}", sizes[n_shared:], dim=dims[number]
                 )
                 for number, view in enumerate(views)
             },
         )
+        stored.check_none_left()
     return config | {"views": views}, learnt
 
 
-def _learnt(
-    arrays: Mapping[str, npt.NDArray[Any]], books: str, counts: str, sizes: Sequence[int], *, dim: int
-) -> Learnt:
-    codebooks = _levels(arrays, books, sizes)
-    if any(codebook.shape[1:] != (dim,) for codebook in codebooks):
-        raise ValueError(f"codebooks {books} of shapes {[book.shape for book in codebooks]}, not of dim {dim}")
-    return Learnt(codebooks, tuple(np.array(count, np.int64) for count in _levels(arrays, counts, sizes)))
+def _learnt(stored: StoredArrays, books: str, counts: str, sizes: Sequence[int], *, dim: int) -> Learnt:
+    return Learnt(stored.take_levels(books, sizes, dim=dim), stored.take_counts(counts, sizes))
 
 
 def _name_levels(name: str, codebooks: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     return {f"{name}_{level}": codebook for level, codebook in enumerate(codebooks)}
 
 
-def _levels(arrays: Mapping[str, npt.NDArray[Any]], name: str, sizes: Sequence[int]) -> Books:
-    codebooks = tuple(arrays[f"{name}_{level}"] for level in range(len(sizes)))
-    found = [len(codebook) for codebook in codebooks]
-    if found != list(sizes):
-        raise ValueError(f"codebooks of {found} codes, not {list(sizes)}")
-    return codebooks
-
-
 def _join(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values))
-
-
-@contextmanager
-def _damage_as_format_error(folder: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, KeyError, ValueError) as error:
-        raise FormatError(
-            f"{folder} is damaged: expected parameters and codebooks that belong together, got {type(error).__name__}: "
-            f"{error}. Save it again."
-        ) from error

@@ -5,7 +5,7 @@ import pytest
 from oracles import all_codes_oracle
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from semid.errors import FormatError, InvalidValueError
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.quantizers import ProductKMeans
 
 
@@ -82,6 +82,26 @@ def test_wrong_parameters_are_refused_by_fit(X, params, text):
         ProductKMeans(**{"codebook_size": 4} | params).fit(X)
 
 
+def test_a_refused_fit_leaves_it_as_it_was(X):
+    quantizer = ProductKMeans(4, 8).fit(X)
+    before = quantizer.encode(X)
+    fresh = ProductKMeans(4, 8)
+    for each in (quantizer, fresh):
+        with pytest.raises(InvalidValueError, match="n_levels is too large: expected at most 3, the dim, got 4"):
+            each.fit(X[:, :3])
+    np.testing.assert_array_equal(quantizer.encode(X), before)
+    for verb in (fresh.fit, ProductKMeans(4, 8).partial_fit):
+        with pytest.raises(InvalidValueError, match="n_levels is too large"):
+            verb(X[:, :3])
+    assert fresh.partial_fit(X).dim == X.shape[1]
+
+
+@pytest.mark.parametrize("rotation", [["opq"], np.zeros(2), 3])
+def test_a_rotation_that_is_no_name_is_refused(X, rotation):
+    with pytest.raises(InvalidTypeError, match="rotation has a wrong type: expected None or 'opq', got "):
+        ProductKMeans(4, 8, rotation=rotation).fit(X)
+
+
 def test_a_rotation_of_another_dim_is_refused(X, fitted, tmp_path):
     from semid.io.persistence import read_folder, write_folder
 
@@ -91,5 +111,5 @@ def test_a_rotation_of_another_dim_is_refused(X, fitted, tmp_path):
     config, arrays = read_folder(tmp_path / "a", class_name="ProductKMeans")
     arrays["rotation"] = np.eye(3, dtype=np.float32)
     write_folder(tmp_path / "a", class_name="ProductKMeans", config=config, arrays=arrays, card="")
-    with pytest.raises(FormatError, match=r"a rotation of shape \(3, 3\), not 32 columns"):
+    with pytest.raises(FormatError, match=r"rotation of shape \(3, 3\), not \(32, 32\)"):
         ProductKMeans.from_pretrained(tmp_path / "a")

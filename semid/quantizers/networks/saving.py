@@ -1,5 +1,6 @@
 """What a saved RQVAE looks like: parameters, names of the arrays, and a card for people."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.networks.dense import Layer
 from semid.quantizers.networks.options import CodeLearning, Training
 from semid.quantizers.networks.parts import Fitted
-from semid.quantizers.views import Scaling
+from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
 
-__all__ = ["read_rqvae", "write_rqvae"]
+__all__ = ["read_rqvae", "take_layers", "write_rqvae"]
 
 History = list[dict[str, float]]
 
@@ -68,41 +68,29 @@ def write_rqvae(folder: str | os.PathLike[str], *, params: Mapping[str, Any], fi
 def read_rqvae(folder: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Any], Fitted, History]:
     """Return parameters, weights and history of a saved RQVAE; a FormatError if they do not fit together."""
     config, arrays = read_folder(folder, class_name="RQVAE", mmap=mmap)
-    try:
-        history = config.pop("history")
-        widths = [len(arrays["mean"]), *config["hidden_sizes"], config["latent_dim"]]
+    with damage_as_format_error(folder, "parameters, layers and codebooks"):
+        stored = StoredArrays(arrays)
+        history, sizes = config.pop("history"), config["codebook_size"]
+        check_n_levels(sizes, config["n_levels"])
+        scaling = stored.take_scaling()
+        widths = [len(scaling.mean), *config["hidden_sizes"], config["latent_dim"]]
         fitted = Fitted(
-            Scaling(arrays["mean"], float(arrays["factor"][0])),
-            _layers(arrays, "encoder", widths),
-            _layers(arrays, "decoder", widths[::-1]),
-            tuple(
-                _shaped(arrays, f"codebook_{level}", (size, widths[-1]))
-                for level, size in enumerate(config["codebook_size"])
-            ),
+            scaling,
+            take_layers(stored, "encoder", widths),
+            take_layers(stored, "decoder", widths[::-1]),
+            stored.take_levels("codebook", sizes, dim=widths[-1]),
         )
+        stored.check_none_left()
         if config["learning"] is not None:
             config["learning"] = CodeLearning(**config["learning"])
         if config["training"] is not None:
             config["training"] = Training(**config["training"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise FormatError(
-            f"{folder} is damaged: expected parameters, layers and codebooks that belong together, got "
-            f"{type(error).__name__}: {error}. Save it again."
-        ) from error
     return config, fitted, history
 
 
-def _layers(arrays: Mapping[str, npt.NDArray[Any]], name: str, widths: Sequence[int]) -> tuple[Layer, ...]:
+def take_layers(stored: StoredArrays, name: str, widths: Sequence[int]) -> tuple[Layer, ...]:
+    """Return the layers of those widths; as all of `StoredArrays`, it raises where they do not fit."""
     return tuple(
-        Layer(
-            _shaped(arrays, f"{name}_{depth}_weight", (widths[depth], widths[depth + 1])),
-            _shaped(arrays, f"{name}_{depth}_bias", (widths[depth + 1],)),
-        )
-        for depth in range(len(widths) - 1)
+        Layer(stored.take(f"{name}_{depth}_weight", pair), stored.take(f"{name}_{depth}_bias", pair[1:]))
+        for depth, pair in enumerate(itertools.pairwise(widths))
     )
-
-
-def _shaped(arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if arrays[name].shape != shape:
-        raise ValueError(f"{name} of shape {arrays[name].shape}, not {shape}")
-    return arrays[name]

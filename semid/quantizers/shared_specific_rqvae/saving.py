@@ -1,23 +1,20 @@
 """What a saved SharedSpecificRQVAE looks like: parameters, names of the arrays, and a card for people."""
 
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
-from semid.quantizers.networks.dense import Layer
+from semid.quantizers.networks.saving import take_layers
 from semid.quantizers.shared_specific_rqvae.parts import Fitted
 from semid.quantizers.shared_specific_rqvae.recipes import recipe_from_config, recipe_to_config
-from semid.quantizers.views import Scaling
+from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
+from semid.quantizers.views import check_views
 
 __all__ = ["read_quantizer", "write_quantizer"]
 
-Arrays = Mapping[str, npt.NDArray[Any]]
 History = list[dict[str, float]]
 
 CARD = """\
@@ -74,46 +71,27 @@ def write_quantizer(
 def read_quantizer(folder: str | os.PathLike[str], *, mmap: bool = False) -> tuple[dict[str, Any], Fitted, History]:
     """Return parameters, weights and history of a saved SharedSpecificRQVAE; a FormatError if they do not fit."""
     config, arrays = read_folder(folder, class_name="SharedSpecificRQVAE", mmap=mmap)
-    try:
+    with damage_as_format_error(folder, "parameters, layers and codebooks"):
+        stored = StoredArrays(arrays)
         history, latent_dims = config.pop("history"), config.pop("latent_dims")
-        config |= {"views": tuple(config["views"]), "hidden_sizes": tuple(config["hidden_sizes"])}
+        config |= {"views": check_views(config["views"]), "hidden_sizes": tuple(config["hidden_sizes"])}
         config["recipe"] = recipe_from_config(config["recipe"])
         sizes, n_shared = config["codebook_size"], config["n_shared"]
+        check_n_levels(sizes, n_shared + config["n_specific"])
         numbers = {view: number for number, view in enumerate(config["views"])}
+        scaling = {view: stored.take_scaling(f"_{number}") for view, number in numbers.items()}
         widths = {
-            view: [len(arrays[f"mean_{number}"]), *config["hidden_sizes"], latent_dims[number]]
+            view: [len(scaling[view].mean), *config["hidden_sizes"], latent_dims[number]]
             for view, number in numbers.items()
         }
         fitted = Fitted(
-            scaling={view: Scaling(arrays[f"mean_{number}"], float(arrays[f"factor_{number}"][0]))
-                     for view, number in numbers.items()},
-            encoders={view: _layers(arrays, f"encoder_{number}", widths[view]) for view, number in numbers.items()},
-            decoders={view: _layers(arrays, f"decoder_{number}", widths[view][::-1])
+            scaling=scaling,
+            encoders={view: take_layers(stored, f"encoder_{number}", widths[view]) for view, number in numbers.items()},
+            decoders={view: take_layers(stored, f"decoder_{number}", widths[view][::-1])
                       for view, number in numbers.items()},
-            shared=_books(arrays, "shared", sizes[:n_shared], sum(latent_dims)),
-            specific={view: _books(arrays, f"specific_{number}", sizes[n_shared:], latent_dims[number])
+            shared=stored.take_levels("shared", sizes[:n_shared], dim=sum(latent_dims)),
+            specific={view: stored.take_levels(f"specific_{number}", sizes[n_shared:], dim=latent_dims[number])
                       for view, number in numbers.items()},
         )  # fmt: skip
-    except (TypeError, KeyError, ValueError, IndexError) as error:
-        raise FormatError(
-            f"{folder} is damaged: expected parameters, layers and codebooks that belong together, got "
-            f"{type(error).__name__}: {error}. Save it again."
-        ) from error
+        stored.check_none_left()
     return config, fitted, history
-
-
-def _layers(arrays: Arrays, name: str, widths: Sequence[int]) -> tuple[Layer, ...]:
-    return tuple(
-        Layer(_array(arrays, f"{name}_{depth}_weight", pair), _array(arrays, f"{name}_{depth}_bias", pair[1:]))
-        for depth, pair in enumerate(itertools.pairwise(widths))
-    )
-
-
-def _books(arrays: Arrays, name: str, sizes: Sequence[int], dim: int) -> tuple[npt.NDArray[Any], ...]:
-    return tuple(_array(arrays, f"{name}_{level}", (size, dim)) for level, size in enumerate(sizes))
-
-
-def _array(arrays: Arrays, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    if arrays[name].shape != shape:
-        raise ValueError(f"{name} of shape {arrays[name].shape}, not {shape}")
-    return arrays[name]
