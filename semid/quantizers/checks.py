@@ -1,12 +1,21 @@
 """Checks of the arguments that quantizers share."""
 
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.quantizers.starts import STARTS
 
-__all__ = ["check_codebook_sizes", "check_count", "check_init", "check_seed"]
+__all__ = [
+    "check_choice",
+    "check_codebook_sizes",
+    "check_count",
+    "check_hidden_sizes",
+    "check_init",
+    "check_seed",
+    "check_unchanged",
+]
 
 
 def check_count(value: Any, name: str, *, least: int = 1) -> int:
@@ -37,15 +46,48 @@ def check_codebook_sizes(codebook_size: Any, n_levels: int) -> tuple[int, ...]:
     return tuple(check_count(size, f"codebook_size[{level}]") for level, size in enumerate(codebook_size))
 
 
-def check_init(init: str) -> str:
-    """Return the name of a start, or say which there are."""
-    if init not in STARTS:
-        raise InvalidValueError(
-            f"init is unknown: expected {', '.join(map(repr, STARTS))}, got {init!r}. Choose one of them."
+def check_hidden_sizes(hidden_sizes: Any) -> tuple[int, ...]:
+    """Return the widths of hidden layers, of which there may be none."""
+    if isinstance(hidden_sizes, str) or not hasattr(hidden_sizes, "__len__"):
+        raise InvalidTypeError(
+            f"hidden_sizes has a wrong type: expected a sequence of integers, got {hidden_sizes!r}. Pass (512, 256), "
+            "or () for no hidden layer."
         )
-    return init
+    return tuple(check_count(size, f"hidden_sizes[{depth}]") for depth, size in enumerate(hidden_sizes))
 
 
-def check_seed(seed: Any) -> int:
+def check_choice(value: Any, name: str, choices: Iterable[str | None], *, between: str = " or ") -> Any:
+    """Return the name of a policy, which may be None where that is one, or say which there are."""
+    choices = tuple(choices)
+    if not isinstance(value, str | None):  # an array is compared with each name in vain
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected {between.join(map(repr, choices))}, got {value!r}. Choose one of them."
+        )
+    if value not in choices:
+        raise InvalidValueError(
+            f"{name} is unknown: expected {between.join(map(repr, choices))}, got {value!r}. Choose one of them."
+        )
+    return value
+
+
+def check_init(init: Any) -> str:
+    """Return the name of a start, or say which there are."""
+    return str(check_choice(init, "init", STARTS, between=", "))
+
+
+def check_seed(seed: Any, *, below: int | None = None) -> int:
     """Return a seed, or say that there must be one: fits are meant to be repeated."""
-    return check_count(seed, "seed", least=0)
+    number = check_count(seed, "seed", least=0)
+    if below is not None and number >= below:
+        raise InvalidValueError(f"seed is too large: expected less than {below}, got {number}. Lower it.")
+    return number
+
+
+def check_unchanged(now: Mapping[str, Any], fitted: Mapping[str, Any]) -> None:
+    """Raise an InvalidValueError if a parameter that shapes what was learnt has changed since."""
+    for name, value in fitted.items():
+        if now[name] != value:
+            raise InvalidValueError(
+                f"{name} is not that of the fit: expected {value!r}, got {now[name]!r}. Set it back with set_params, "
+                "or call fit."
+            )

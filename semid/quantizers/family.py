@@ -10,19 +10,20 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from semid.errors import InvalidValueError
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
 from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
 from semid.quantizers.base import Quantizer
 from semid.quantizers.checks import check_count, check_init, check_seed
+from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space
 from semid.quantizers.refit import refit_levels
 from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
 from semid.quantizers.saving import read_levels, write_levels
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
+from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.training import Learnt
 
 __all__ = ["KMeansFamily"]
@@ -30,7 +31,6 @@ __all__ = ["KMeansFamily"]
 Matrix = npt.NDArray[np.float32]
 # partial_fit begins when there are so many rows per code: k-means++ draws from no more.
 FIRST_ROWS_PER_CODE = 64
-# Embeddings in memory at a time, of a memory-mapped file, while codebooks are refit.
 
 
 class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
@@ -42,6 +42,9 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     init: str
     sample_size: int | None
     progress: bool
+
+    _pending: list[Matrix]
+    """Batches of `partial_fit` that are too few to begin with."""
 
     @abstractmethod
     def _train(self, sample: Matrix, sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
@@ -103,15 +106,17 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             sample, n_items = reservoir_sample(iter_batches(X), limit, rng)
             sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
             check_enough(n_items, sizes)
-            self._check_features(X, sample, reset=True)
         else:
             matrix = open_embeddings(X)
             sizes = sizes_for(self.codebook_size, self.n_levels, n_items=len(matrix))
             sample = float_block(matrix, sample_rows(len(matrix), sizes, sample_size=self.sample_size, rng=rng))
-            self._check_features(X, matrix, reset=True)
+        columns = read_columns(X, sample)
         learnt = self._train(sample, sizes, rng)
+        # Only now, so that a fit that is refused or interrupted leaves the quantizer as it was.
+        self._learn(learnt)
+        keep_columns(self, columns)
         self.n_iter_ = learnt.n_iter
-        return self._learn(learnt)
+        return self
 
     def partial_fit(self, X: Any, y: None = None) -> Self:
         """Learn from one more batch of a stream.
@@ -149,14 +154,20 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         fitted = self.__sklearn_is_fitted__()
         sizes = self.codebook_sizes if fitted else sizes_for_batches(self.codebook_size, self.n_levels)
         batch = np.array(float_block(open_embeddings(X), slice(0, None)))
-        self._check_features(X, batch, reset=not hasattr(self, "n_features_in_"))
+        pending = getattr(self, "_pending", [])
+        columns = None if fitted or pending else read_columns(X, batch)
+        if columns is None:
+            check_columns(self, X, batch)
         if fitted:
             return self._learn(self._absorb(batch, self._learnt))
-        pending: list[Matrix] = [*getattr(self, "_pending", []), batch]
+        pending = [*pending, batch]
         if sum(map(len, pending)) < FIRST_ROWS_PER_CODE * max(sizes):
-            self._pending: list[Matrix] = pending
-            return self
-        return self._learn(self._train(np.concatenate(pending), sizes, rng))
+            self._pending = pending
+        else:
+            self._learn(self._train(np.concatenate(pending), sizes, rng))
+        if columns is not None:
+            keep_columns(self, columns)
+        return self
 
     def refit(self, X: Any, codes: Any) -> Self:
         """Move the centroids to where they serve given codes best; the codes themselves stay.
@@ -248,7 +259,7 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             found = [self.candidates(batch, count=count, beam=beam) for batch in iter_batches(X)]
             return np.concatenate([codes for codes, _ in found]), np.concatenate([cost for _, cost in found])
         matrix = open_embeddings(X)
-        self._check_features(X, matrix, reset=False)
+        check_columns(self, X, matrix)
         return search_codes(matrix, self._tables, beam=beam, count=count)
 
     def decode(self, codes: Any) -> Matrix:
@@ -302,21 +313,20 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If a file is missing or damaged, or the folder holds something else.
         """
         params, learnt = read_levels(folder, cls.__name__, mmap=mmap)
-        return cls(**params)._learn(learnt)
+        with damage_as_format_error(folder):
+            return cls(**params)._learn(learnt)
 
     def _blocks(self, X: Any) -> Iterator[Matrix]:
         """Yield embeddings block by block, checked."""
         for block in iter_blocks(X):
-            self._check_features(X, block, reset=False)
+            check_columns(self, X, block)
             yield block
 
     def _learn(self, learnt: Learnt) -> Self:
-        self._learnt = learnt
-        self._pending = []
-        self.codebooks_ = full_space(learnt)
-        self.counts_ = learnt.counts
-        self.n_features_in_ = self.codebooks_[0].shape[1]
-        self._tables = build_tables(learnt.codebooks, rotation=learnt.rotation, columns=learnt.columns)
+        codebooks = full_space(learnt)
+        tables = build_tables(learnt.codebooks, rotation=learnt.rotation, columns=learnt.columns)
+        self._learnt, self._tables, self._pending = learnt, tables, []
+        self.codebooks_, self.counts_, self.n_features_in_ = codebooks, learnt.counts, codebooks[0].shape[1]
         return self
 
     def _check_parameters(self) -> np.random.Generator:
@@ -327,14 +337,6 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if self.sample_size is not None:
             check_count(self.sample_size, "sample_size")
         return np.random.default_rng(check_seed(self.seed))
-
-    def _check_features(self, X: Any, matrix: npt.NDArray[Any], *, reset: bool) -> None:
-        """Keep or compare the number and, of a data frame, the names of the columns."""
-        try:
-            validate_data(self, X if hasattr(X, "columns") else matrix, reset=reset, skip_check_array=True)
-        except ValueError as error:
-            said = " ".join(str(error).split())
-            raise InvalidValueError(f"{said} Use the embedding model of the fit.") from error
 
     def _check_fitted(self) -> None:
         n_pending = sum(map(len, getattr(self, "_pending", [])))
@@ -351,7 +353,7 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_levels
+        return len(self.codebooks_)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

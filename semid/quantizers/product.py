@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from semid.errors import InvalidValueError
+from semid.quantizers.checks import check_choice
 from semid.quantizers.family import KMeansFamily
 from semid.quantizers.product_space import rotate, split_columns
 from semid.quantizers.rotation import ROTATIONS, learn_rotation
@@ -91,11 +92,7 @@ class ProductKMeans(KMeansFamily):
         return self._learnt.rotation
 
     def _train(self, sample: npt.NDArray[np.float32], sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
-        if self.rotation not in ROTATIONS:
-            raise InvalidValueError(
-                f"rotation is unknown: expected {' or '.join(map(repr, ROTATIONS))}, got {self.rotation!r}. Choose one "
-                "of them."
-            )
+        check_choice(self.rotation, "rotation", ROTATIONS)
         if sample.shape[1] < self.n_levels:
             raise InvalidValueError(
                 f"n_levels is too large: expected at most {sample.shape[1]}, the dim, got {self.n_levels}. Lower it; 1 "

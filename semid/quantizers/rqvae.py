@@ -6,19 +6,22 @@ from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from semid.errors import InvalidTypeError
 from semid.io.arrays import CodeArray, check_codes, check_embeddings, open_embeddings
 from semid.quantizers.base import Quantizer
-from semid.quantizers.checks import check_count, check_seed
+from semid.quantizers.checks import check_count, check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers
-from semid.quantizers.networks.options import CodeLearning, Training
+from semid.quantizers.networks.options import SEED_LIMIT, CodeLearning, Training
 from semid.quantizers.networks.parts import Architecture, Fitted, encode_latents
 from semid.quantizers.networks.saving import read_rqvae, write_rqvae
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
+from semid.quantizers.stored import damage_as_format_error
 
 __all__ = ["RQVAE"]
 
@@ -26,7 +29,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 @final
-class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
+class RQVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
     """Write each embedding as a sum of centroids in the latent space of an autoencoder.
 
     This is the RQ-VAE of TIGER (arXiv:2305.05065), section 3.1: an encoder, residual codebooks on its output, and a
@@ -76,6 +79,8 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         share of the variance. Epochs of the warm-up lack the last three and "quantization".
     n_features_in_ : int
         Number of columns seen by `fit`, the dim.
+    feature_names_in_ : ndarray of str
+        Column names, if `fit` saw a data frame.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
     ((200, 2), (200, 8))
     """
 
+    _fitted_shape: dict[str, Any]
     _stream: Any
     """What `partial_fit` goes on with, None before it; not saved."""
 
@@ -165,11 +171,14 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         from semid.quantizers.networks.fitting import fit_network
 
         matrix = open_embeddings(X)
+        columns = read_columns(X, matrix)
         architecture, training, seed = self._check_parameters(n_items=len(matrix))
         fitted, history = fit_network(
             matrix, architecture, training, seed=seed, checkpoint=checkpoint, progress=self.progress
         )
-        return self._learn(fitted, history)
+        self._learn(fitted, history)
+        keep_columns(self, columns)
+        return self
 
     def partial_fit(self, X: Any, y: None = None) -> Self:
         """Train one pass over a batch of items, at the constant peak of the learning rate.
@@ -197,15 +206,22 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         """
         from semid.quantizers.networks.streaming import NetworkStream
 
-        architecture, training, seed = self._check_parameters(n_items=None)
         known = self._is_fitted()
+        if known:
+            self._check_fitted()
+        architecture, training, seed = self._check_parameters(n_items=None)
         batch = check_embeddings(X, dim=self.dim if known else None)
+        columns = None if known else read_columns(X, batch)
+        if columns is None:
+            check_columns(self, X, batch)
         stream = self._stream if known else None
         if stream is None:
             fitted = Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_) if known else None
             stream = NetworkStream(batch, architecture, training, seed=seed, fitted=fitted)
         self._learn(stream.learn(batch), self.history_ if known else [])
         self._stream = stream
+        if columns is not None:
+            keep_columns(self, columns)
         return self
 
     def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
@@ -264,9 +280,11 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         -------
         latents : ndarray of shape (n_items, latent_dim), dtype float32
         """
-        check_is_fitted(self)
+        self._check_fitted()
+        matrix = open_embeddings(X, dim=self.dim)
+        check_columns(self, X, matrix)
         cosine = (self.learning or CodeLearning()).distance == "cosine"
-        return encode_latents(open_embeddings(X, dim=self.dim), self.scaling_, self.encoder_, unit_length=cosine)
+        return encode_latents(matrix, self.scaling_, self.encoder_, unit_length=cosine)
 
     def decode(self, codes: Any) -> Matrix:
         """Return the embeddings that codes stand for.
@@ -287,16 +305,24 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
         InvalidTypeError
             If the codes are not integers.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         quantized = decode_codes(check_codes(codes, self.codebook_sizes), self.codebooks_)
         decoded = apply_layers(quantized, self.decoder_)
         decoded /= np.float32(self.scaling_.factor)
         decoded += self.scaling_.mean
         return decoded
 
+    def transform(self, X: Any) -> CodeArray:
+        """Return the codes of embeddings, as `encode` does with one beam."""
+        return self.encode(X)
+
+    def inverse_transform(self, X: Any) -> Matrix:
+        """Return the embeddings that codes stand for, as `decode` does."""
+        return self.decode(X)
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder."""
-        check_is_fitted(self)
+        self._check_fitted()
         params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
         fitted = Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_)
         write_rqvae(folder, params=params, fitted=fitted, history=self.history_)
@@ -317,7 +343,8 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
             If a file is missing or damaged, or the folder holds something else.
         """
         params, fitted, history = read_rqvae(folder, mmap=mmap)
-        return cls(**params)._learn(fitted, history)
+        with damage_as_format_error(folder, "parameters, layers and codebooks"):
+            return cls(**params)._learn(fitted, history)
 
     def _is_fitted(self) -> bool:
         return getattr(self, "codebooks_", None) is not None
@@ -337,20 +364,37 @@ class RQVAE(BaseEstimator, Quantizer):  # type: ignore[misc]
                     f"{name} has a wrong type: expected {kind.__name__} or None, got {type(value).__name__}. Pass "
                     f"semid.quantizers.{kind.__name__}(..)."
                 )
-        if isinstance(self.hidden_sizes, str) or not hasattr(self.hidden_sizes, "__len__"):
-            raise InvalidTypeError(
-                f"hidden_sizes has a wrong type: expected a sequence of integers, got {self.hidden_sizes!r}. Pass "
-                "(512, 256, 128), or () for no hidden layer."
-            )
-        hidden = tuple(check_count(size, f"hidden_sizes[{depth}]") for depth, size in enumerate(self.hidden_sizes))
         learning.balanced_levels(self.n_levels)
+        hidden = check_hidden_sizes(self.hidden_sizes)
         architecture = Architecture(sizes, hidden, check_count(self.latent_dim, "latent_dim"), learning)
-        return architecture, training, check_seed(self.seed)
+        return architecture, training, check_seed(self.seed, below=SEED_LIMIT)
+
+    def _shape(self) -> dict[str, Any]:
+        """Return the parameters without which what was learnt cannot be read."""
+        return {
+            "n_levels": check_count(self.n_levels, "n_levels"),
+            "hidden_sizes": check_hidden_sizes(self.hidden_sizes),
+            "latent_dim": check_count(self.latent_dim, "latent_dim"),
+            "learning.distance": getattr(self.learning or CodeLearning(), "distance", None),
+        }
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self)
+        check_unchanged(self._shape(), self._fitted_shape)
 
     def _learn(self, fitted: Fitted, history: list[dict[str, float]]) -> Self:
+        shape, tables = self._shape(), build_tables(fitted.codebooks)
+        self._fitted_shape, self._tables, self._stream = shape, tables, None
         self.scaling_, self.encoder_, self.decoder_, self.codebooks_ = fitted
         self.history_ = history
         self.n_features_in_ = len(self.scaling_.mean)
-        self._tables = build_tables(self.codebooks_)
-        self._stream = None
         return self
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.codebooks_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes are integers whatever the dtype of the embeddings
+        return tags

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_count, check_init, check_seed
+from semid.quantizers.checks import check_count, check_init, check_seed, check_unchanged
+from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
 from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
@@ -23,6 +24,7 @@ from semid.quantizers.search import decode_codes
 from semid.quantizers.shared_encoding import encode_shared_specific, quantizer_of
 from semid.quantizers.shared_training import LearntViews, absorb_views, fit_views
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
+from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.view_batches import are_batches, iter_view_batches, sample_view_batches
 from semid.quantizers.views import (
     check_same_codes,
@@ -83,6 +85,8 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         Per shared level, how many training rows stand behind each code; `partial_fit` weighs with them.
     specific_counts_ : dict of str to tuple of ndarray of shape (codebook_size,), dtype int64
         The same per view and specific level.
+    feature_names_in_ : dict of str to tuple of str
+        Column names of the views that were data frames in the fit.
 
     Examples
     --------
@@ -94,6 +98,11 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
     >>> codes["semantic"].shape, bool((codes["semantic"][:, 0] == codes["collaborative"][:, 0]).all())
     ((50, 3), True)
     """
+
+    feature_names_in_: dict[str, tuple[str, ...]]
+    _fitted_shape: dict[str, Any]
+    _pending: list[dict[str, Matrix]]
+    """Batches of `partial_fit` that are too few to begin with."""
 
     def __init__(
         self,
@@ -137,7 +146,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level, shared levels first; the same for every view."""
         if self.__sklearn_is_fitted__():
-            books = (*self._learnt.shared.codebooks, *self._learnt.specific[self.views[0]].codebooks)
+            books = (*self._learnt.shared.codebooks, *next(iter(self._learnt.specific.values())).codebooks)
             return tuple(map(len, books))
         if is_auto(self.codebook_size):
             self._check_fitted()
@@ -195,7 +204,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             n_items = len(next(iter(matrices.values())))
             sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
             rows = sample_rows(n_items, sizes, sample_size=self.sample_size, rng=rng)
-        return self._learn(self._train(matrices, rows, sizes, rng))
+        return self._learn(self._train(matrices, rows, sizes, rng), read_view_columns(X))
 
     def partial_fit(self, X: Views, y: None = None) -> Self:
         """Learn from one more batch of a stream.
@@ -234,21 +243,25 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             return self
         rng = self._check_parameters()
         if self.__sklearn_is_fitted__():
-            return self._learn(absorb_views(self.standardize(X), self._learnt))
+            return self._learn(absorb_views(self.standardize(X), self._learnt), self.feature_names_in_)
         sizes = sizes_for_batches(self.codebook_size, self.n_levels)
-        pending: list[dict[str, Matrix]] = getattr(self, "_pending", [])
-        dims = {view: part.shape[1] for view, part in pending[0].items()} if pending else None
+        pending = getattr(self, "_pending", [])
+        names, dims = read_view_columns(X), None
+        if pending:
+            check_unchanged({"views": check_views(self.views)}, {"views": tuple(pending[0])})
+            names, dims = self.feature_names_in_, {view: part.shape[1] for view, part in pending[0].items()}
         batch = {
             view: np.array(float_block(matrix, slice(0, None), name=f"view {view!r}"))
             for view, matrix in open_views(X, self.views, dims=dims).items()
         }
+        check_view_columns(X, names)
         pending = [*pending, batch]
-        n_rows = sum(len(each[self.views[0]]) for each in pending)
+        n_rows = _count_rows(pending)
         if n_rows < FIRST_ROWS_PER_CODE * max(sizes):
-            self._pending: list[dict[str, Matrix]] = pending
+            self._pending, self.feature_names_in_ = pending, names
             return self
         joined = {view: np.concatenate([each[view] for each in pending]) for view in batch}
-        return self._learn(self._train(joined, np.arange(n_rows), sizes, rng))
+        return self._learn(self._train(joined, np.arange(n_rows), sizes, rng), names)
 
     def refit(self, X: Views, codes: Mapping[str, Any]) -> Self:
         """Move the centroids to where they serve given codes best; the codes themselves stay.
@@ -274,7 +287,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             the shared levels, or a value is not finite.
         """
         checked = self._check_codes(codes)
-        return self._learn(refit_views(self._learnt, self._joined_blocks(X), checked))
+        return self._learn(refit_views(self._learnt, self._joined_blocks(X), checked), self.feature_names_in_)
 
     def standardize(self, X: Any) -> dict[str, Matrix]:
         """Return each view centred and scaled as the fit found it, shape (n_items, dim of the view), dtype float32."""
@@ -304,7 +317,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         self._check_fitted()
         check_count(beam, "beam")
         if are_batches(X):
-            batches = iter_view_batches(X, self.views, dims=self._learnt.dims)
+            batches = iter_view_batches(checked_batches(X, self.feature_names_in_), self.views, dims=self._learnt.dims)
             found = [self.encode(batch, beam=beam) for batch in batches]
             return {view: np.concatenate([codes[view] for codes in found]) for view in self.views}
         matrices = self._open(X)
@@ -362,10 +375,12 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             If a file is missing or damaged, or the folder holds something else.
         """
         params, learnt = read_shared_specific(folder, mmap=mmap)
-        return cls(**params)._learn(learnt)
+        with damage_as_format_error(folder):
+            return cls(**params)._learn(learnt)
 
     def _joined_blocks(self, X: Views) -> Iterator[Matrix]:
         """Yield the standardised views side by side, block by block."""
+        X = checked_batches(X, self.feature_names_in_)
         for block in iter_view_batches(X, self.views, dims=self._learnt.dims):
             parts = self._parts(block, slice(0, None))
             yield np.concatenate([parts[view] for view in self.views], axis=1)
@@ -398,19 +413,29 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             init=self.init, max_iter=self.max_iter, rng=rng, progress=self.progress,
         )  # fmt: skip
 
-    def _learn(self, learnt: LearntViews) -> Self:
-        self._learnt = learnt
-        self._pending = []
-        self.scaling_ = learnt.scaling
-        self.shared_quantizer_ = quantizer_of(learnt.shared.codebooks)
-        self.specific_quantizers_ = {view: quantizer_of(own.codebooks) for view, own in learnt.specific.items()}
+    def _shape(self) -> dict[str, Any]:
+        """Return the parameters without which what was learnt cannot be read."""
+        return {
+            "n_shared": check_count(self.n_shared, "n_shared", least=0),
+            "n_specific": check_count(self.n_specific, "n_specific", least=0),
+            "views": check_views(self.views),
+        }
+
+    def _learn(self, learnt: LearntViews, names: Mapping[str, tuple[str, ...]] | None = None) -> Self:
+        shape, shared = self._shape(), quantizer_of(learnt.shared.codebooks)
+        specific = {view: quantizer_of(own.codebooks) for view, own in learnt.specific.items()}
+        self._fitted_shape, self._learnt, self._pending = shape, learnt, []
+        self.feature_names_in_ = dict(names or {})
+        self.scaling_, self.shared_quantizer_, self.specific_quantizers_ = learnt.scaling, shared, specific
         self.shared_counts_ = learnt.shared.counts
         self.specific_counts_ = {view: own.counts for view, own in learnt.specific.items()}
         return self
 
     def _open(self, X: Any) -> dict[str, npt.NDArray[np.number[Any]]]:
         self._check_fitted()
-        return open_views(X, self.views, dims=self._learnt.dims)
+        matrices = open_views(X, self.views, dims=self._learnt.dims)
+        check_view_columns(X, self.feature_names_in_)
+        return matrices
 
     def _parts(self, matrices: Matrices, rows: slice) -> dict[str, Matrix]:
         return {view: standardize_block(matrix, rows, self.scaling_[view], view=view)
@@ -420,12 +445,17 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         pending = getattr(self, "_pending", [])
         if pending and not self.__sklearn_is_fitted__():
             needed = FIRST_ROWS_PER_CODE * max(sizes_for_batches(self.codebook_size, self.n_levels))
-            n_pending = sum(len(each[self.views[0]]) for each in pending)
+            n_pending = _count_rows(pending)
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet: expected {needed} rows from partial_fit, got "
                 f"{n_pending}. Give more batches, or call fit."
             )
         check_is_fitted(self)
+        check_unchanged(self._shape(), self._fitted_shape)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "scaling_")
+
+
+def _count_rows(batches: Sequence[Matrices]) -> int:
+    return sum(len(next(iter(batch.values()))) for batch in batches)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed
+from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed, check_unchanged
 
 
 @pytest.mark.parametrize("sizes", [8, np.int64(8), [8, 8, 8], (8, 8, 8), np.array([8, 8, 8])], ids=repr)
@@ -46,6 +46,23 @@ def test_one_size_or_one_per_level(sizes):
             lambda: check_init("pca"),
             InvalidValueError,
             "init is unknown: expected 'progressive', 'k-means++', 'random', got 'pca'. Choose one of them.",
+        ),
+        (
+            lambda: check_init(["k-means++"]),
+            InvalidTypeError,
+            "init has a wrong type: expected 'progressive', 'k-means++', 'random', got ['k-means++']. Choose one of",
+        ),
+        (lambda: check_init(np.zeros(2)), InvalidTypeError, "init has a wrong type"),
+        (lambda: check_init(None), InvalidValueError, "init is unknown"),
+        (
+            lambda: check_seed(2**70, below=2**64),
+            InvalidValueError,
+            f"seed is too large: expected less than {2**64}, got {2**70}. Lower it.",
+        ),
+        (
+            lambda: check_unchanged({"n_levels": 3}, {"n_levels": 2}),
+            InvalidValueError,
+            "n_levels is not that of the fit: expected 2, got 3. Set it back with set_params, or call fit.",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_limits
 
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+from semid.io.persistence import read_folder, write_folder
 from semid.quantizers import (
     RQVAE,
     KMeans,
@@ -134,6 +135,90 @@ def test_a_folder_that_is_not_whole_is_refused(case, tmp_path, harm):
         config.write_text(json.dumps(json.loads(config.read_text()) | {"class": "Trie"}))
     with pytest.raises(FormatError, match=r"expected .*, got .*"):
         type(case.fitted).from_pretrained(tmp_path / "quantizer")
+
+
+def with_folder(case, folder, change):
+    """Save, and change config and arrays by what a function returns for them."""
+    case.fitted.save_pretrained(folder)
+    name = type(case.fitted).__name__
+    config, arrays = change(*read_folder(folder, class_name=name))
+    write_folder(folder, class_name=name, config=config, arrays=arrays, card="")
+    return type(case.fitted).from_pretrained
+
+
+def test_an_unknown_parameter_is_damage(case, tmp_path):
+    load = with_folder(case, tmp_path, lambda config, arrays: (config | {"speed": 1}, arrays))
+    with pytest.raises(
+        FormatError, match=r"is damaged: .* that belong together, got TypeError: .*speed.*Save it again"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["not finite", "left over", "one dimension", "another dim", "float64"])
+def test_arrays_that_do_not_fit_are_damage(case, tmp_path, harm):
+    def change(config, arrays):
+        name = next(name for name in arrays if name.startswith(("codebook", "shared_0", "specific_0_")))
+        array = np.array(arrays[name])
+        if harm == "not finite":
+            array[1, 1] = np.nan
+        elif harm == "left over":
+            return config, arrays | {"codebook_16": array}
+        elif harm == "one dimension":
+            array = array[:, 0]
+        elif harm == "another dim":
+            array = array[:, :-1]
+        else:
+            array = array.astype(np.float64)
+        return config, arrays | {name: array}
+
+    if harm == "another dim" and type(case.fitted) in (KMeans, ProductKMeans):
+        pytest.skip("it is another quantizer, and a whole one")
+    load = with_folder(case, tmp_path, change)
+    with pytest.raises(FormatError, match=r"is damaged: expected .* that belong together, got .*Save it again"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda sizes: sizes[:-1], lambda sizes: [*sizes, 8]], ids=["fewer", "more"])
+def test_another_number_of_levels_is_damage(case, tmp_path, change):
+    def changed(config, arrays):
+        sizes = np.atleast_1d(config["codebook_size"]).tolist()
+        return config | {"codebook_size": change(sizes)}, arrays
+
+    load = with_folder(case, tmp_path, changed)
+    with pytest.raises(FormatError, match=r"got ValueError: \d codebook sizes for \d levels"):
+        load(tmp_path)
+
+
+def test_parameters_of_numpy_are_saved(case, tmp_path):
+    numbers = {
+        name: np.int64(value)
+        for name, value in case.make(seed=1).get_params(deep=False).items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    }
+    quantizer = case.make().set_params(**numbers)
+    if "hidden_sizes" in quantizer.get_params(deep=False):
+        quantizer.set_params(hidden_sizes=np.array([8]))
+    quantizer.fit(case.X).save_pretrained(tmp_path)
+    loaded = type(quantizer).from_pretrained(tmp_path)
+    assert loaded.seed == 1 and type(loaded.seed) is int
+    case.assert_same(loaded.encode(case.X), quantizer.encode(case.X))
+
+
+def test_columns_of_data_frames_keep_their_names_and_order(case):
+    pd = pytest.importorskip("pandas")
+    frames = case.changed(lambda part: pd.DataFrame(part, columns=[f"x{column}" for column in range(part.shape[1])]))
+    quantizer = case.make().fit(frames)
+    case.assert_same(quantizer.encode(frames), case.fitted.encode(case.X))
+
+    def turn(part):
+        return part[list(part.columns[::-1])]
+
+    turned = {view: turn(part) for view, part in frames.items()} if case.is_multi_view else turn(frames)
+    for verb in (quantizer.encode, quantizer.partial_fit):
+        with pytest.raises(
+            InvalidValueError, match=r"[Ff]eature names must be in the same order|expected 'x0', got 'x\d"
+        ):
+            verb(turned)
 
 
 def test_a_clone_fits_alike(case):

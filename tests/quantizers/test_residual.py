@@ -11,6 +11,7 @@ from oracles import residual_encode_oracle
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
@@ -187,12 +188,52 @@ def test_pickled_it_is_the_same(X, fitted):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).encode(X), fitted.encode(X))
 
 
+def test_an_interrupted_fit_leaves_it_as_it_was(X, fitted, monkeypatch):
+    quantizer = pickle.loads(pickle.dumps(fitted))
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("semid.quantizers.residual.train_levels", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            quantizer.fit(X[:, :5])
+        with pytest.raises(KeyboardInterrupt):
+            quantizer.fit([X[:500, :5], X[500:, :5]])
+    np.testing.assert_array_equal(quantizer.encode(X), fitted.encode(X))
+
+
+def test_parameters_of_the_next_fit_do_not_change_what_is_saved(X, fitted, tmp_path):
+    changed = pickle.loads(pickle.dumps(fitted)).set_params(n_levels=5, codebook_size=4)
+    changed.save_pretrained(tmp_path)
+    loaded = ResidualKMeans.from_pretrained(tmp_path)
+    assert loaded.n_levels == 3 and loaded.codebook_sizes == (32, 16, 8)
+    assert len(changed.get_feature_names_out()) == 3
+    np.testing.assert_array_equal(loaded.encode(X), fitted.encode(X))
+
+
+def test_the_best_of_a_search_is_saved(X, tmp_path):
+    search = GridSearchCV(ResidualKMeans(1, 8), {"seed": np.arange(2)}, scoring=lambda q, X: 0.0, cv=2).fit(X[:200])
+    search.best_estimator_.save_pretrained(tmp_path)
+    assert ResidualKMeans.from_pretrained(tmp_path).seed == 0
+
+
+@pytest.mark.parametrize("codebook_size", [16, [16]])
+def test_a_level_is_never_dropped_in_silence(X, tmp_path, codebook_size):
+    ResidualKMeans(2, 16).fit(X).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for change in ({}, {"n_levels": 1}):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"codebook_size": codebook_size} | change))
+        with pytest.raises(FormatError, match=r"1 codebook sizes for 2 levels|arrays codebook_1, counts_1 besides"):
+            ResidualKMeans.from_pretrained(tmp_path)
+
+
 def test_a_folder_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
     fitted.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for codebook_size, got in [
-        ([32, 16, 9], r"codebooks of \[32, 16, 8\] codes"),
-        ([32] * 4, "KeyError: 'codebook_3'"),
+        ([32, 16, 9], r"codebook_2 of shape \(8, 32\), not \(9, any\)"),
+        ([32] * 4, "4 codebook sizes for 3 levels"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps(config | {"codebook_size": codebook_size}))
         with pytest.raises(

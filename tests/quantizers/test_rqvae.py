@@ -193,6 +193,54 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(fitted, tmp_path, change, go
         RQVAE.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "params, text",
+    [
+        (
+            {"n_levels": 2},
+            "n_levels is not that of the fit: expected 3, got 2. Set it back with set_params, or call fit.",
+        ),
+        ({"hidden_sizes": (8,)}, "hidden_sizes is not that of the fit: expected (24,), got (8,)."),
+        ({"latent_dim": 4}, "latent_dim is not that of the fit: expected 6, got 4."),
+        (
+            {"learning": CodeLearning(distance="cosine")},
+            "learning.distance is not that of the fit: expected 'euclidean'",
+        ),
+    ],
+)
+def test_parameters_that_shape_what_was_learnt_cannot_change(X, fitted, tmp_path, params, text):
+    codes = fitted.encode(X)
+    changed = pickle.loads(pickle.dumps(fitted)).set_params(**params)
+    calls = [changed.encode, changed.partial_fit, lambda _: changed.decode(codes)]
+    for call in (*calls, lambda _: changed.save_pretrained(tmp_path / "never")):
+        with pytest.raises(InvalidValueError, match=re.escape(text)):
+            call(X)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_checkpoint_that_is_no_path_is_refused(X, fitted):
+    with pytest.raises(
+        InvalidTypeError, match=r"checkpoint has a wrong type: expected the path of a file, got 3\. Pass"
+    ):
+        clone(fitted).fit(X, checkpoint=3)
+
+
+def test_settings_of_numpy_and_torch_are_saved(X, tmp_path):
+    import torch
+
+    training = Training(epochs=np.int64(1), warmup_epochs=0, batch_size=500, device=torch.device("cpu"))
+    RQVAE(1, 8, **SMALL | {"training": training}).fit(X, checkpoint=tmp_path / "c").save_pretrained(tmp_path / "q")
+    assert RQVAE.from_pretrained(tmp_path / "q").training == training
+
+
+def test_it_is_a_transformer_as_the_others_are(X, fitted):
+    codes = fitted.encode(X)
+    np.testing.assert_array_equal(fitted.transform(X), codes)
+    np.testing.assert_array_equal(clone(fitted).fit_transform(X), codes)
+    np.testing.assert_array_equal(fitted.inverse_transform(codes), fitted.decode(codes))
+    assert fitted.get_feature_names_out().tolist() == ["rqvae0", "rqvae1", "rqvae2"]
+
+
 def test_pickled_it_is_the_same(X, fitted):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).encode(X), fitted.encode(X))
 
@@ -284,6 +332,7 @@ def test_as_many_items_as_codes(rng):
         ({"learning": CodeLearning(sinkhorn_levels=(3,))}, InvalidValueError, "expected -3 to 2, got 3."),
         ({"training": Training(device="abacus")}, InvalidValueError, "device cannot be used: expected 'auto', 'cpu'"),
         ({"seed": -1}, InvalidValueError, "seed is too small: expected 0 or more, got -1."),
+        ({"seed": 2**70}, InvalidValueError, f"seed is too large: expected less than {2**64}, got {2**70}."),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused_by_fit(X, params, error, text):

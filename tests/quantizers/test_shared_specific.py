@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 from itertools import product
 
@@ -154,6 +155,63 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(FormatError, match=rf"is damaged: expected parameters and codebooks .*{got}Save it again"):
             SharedSpecificKMeans.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "params, text",
+    [
+        ({"n_shared": 2, "n_specific": 1}, "n_shared is not that of the fit: expected 1, got 2. Set it back with"),
+        (
+            {"views": ("a", "b")},
+            "views is not that of the fit: expected ('semantic', 'collaborative'), got ('a', 'b'). Set it back",
+        ),
+        ({"views": ("collaborative", "semantic")}, "views is not that of the fit"),
+    ],
+)
+def test_parameters_that_shape_what_was_learnt_cannot_change(X, one_two, tmp_path, params, text):
+    codes = one_two.encode(X)
+    changed = pickle.loads(pickle.dumps(one_two)).set_params(**params)
+    calls = [changed.encode, changed.standardize, changed.partial_fit, lambda _: changed.decode(codes)]
+    calls += [
+        lambda _: changed.refit(X, codes),
+        lambda _: changed.codebooks,
+        lambda _: changed.save_pretrained(tmp_path),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidValueError, match=re.escape(text)):
+            call(X)
+    assert not list(tmp_path.iterdir()) and changed.codebook_sizes == one_two.codebook_sizes
+    if "n_shared" in params:
+        assert changed.fit(X).encode(X)["semantic"].shape == (len(X["semantic"]), 3)
+
+
+def test_views_cannot_change_between_the_first_batches(X):
+    quantizer = SharedSpecificKMeans(1, 1, 8).partial_fit({view: part[:20] for view, part in X.items()})
+    quantizer.set_params(views=("a", "b"))
+    parts = {"a": X["semantic"], "b": X["collaborative"]}
+    with pytest.raises(InvalidValueError, match=re.escape("views is not that of the fit: expected ('semantic', 'col")):
+        quantizer.partial_fit(parts)
+    with pytest.raises(NotFittedError, match="expected 512 rows from partial_fit, got 20"):
+        quantizer.encode(parts)
+    assert quantizer.fit(parts).encode(parts)["a"].shape == (len(parts["a"]), 2)
+
+
+def test_numbers_of_numpy_are_saved(X, tmp_path):
+    SharedSpecificKMeans(1, 0, 4, view_weights={"semantic": np.float32(2)}).fit(X).save_pretrained(tmp_path)
+    assert SharedSpecificKMeans.from_pretrained(tmp_path).view_weights == {"semantic": 2.0}
+
+
+def test_batches_of_data_frames_have_the_columns_of_the_fit(X):
+    pd = pytest.importorskip("pandas")
+    frames = {view: pd.DataFrame(part).rename(columns=str) for view, part in X.items()}
+    turned = frames | {"collaborative": frames["collaborative"].iloc[:, ::-1]}
+    quantizer = SharedSpecificKMeans(1, 1, 8).fit(frames)
+    assert quantizer.feature_names_in_["collaborative"] == tuple(frames["collaborative"])
+    text = r"view 'collaborative' has other columns than in the fit: expected '0', got .* as column 0\. Select the"
+    codes = quantizer.encode([frames])
+    for call in (lambda: quantizer.encode([turned]), lambda: quantizer.refit(turned, codes)):
+        with pytest.raises(InvalidValueError, match=text):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The quantizer from outside: shapes, the recursion by its own codebooks, saving, resuming, messages."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -286,6 +287,32 @@ def test_a_damaged_folder_is_refused(one_two, tmp_path, key):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(FormatError, match=r"is damaged: expected parameters, layers and codebooks that belong togeth"):
         SharedSpecificRQVAE.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "params, text",
+    [
+        ({"n_shared": 2, "n_specific": 1}, "n_shared is not that of the fit: expected 1, got 2. Set it back with"),
+        (
+            {"views": ("a", "b")},
+            "views is not that of the fit: expected ('semantic', 'collaborative'), got ('a', 'b').",
+        ),
+        ({"hidden_sizes": (8,)}, "hidden_sizes is not that of the fit: expected (32,), got (8,)."),
+        ({"latent_dim": 4}, "latent_dim is not that of the fit: expected {'semantic': 8, 'collaborative': 4}, got {"),
+    ],
+)
+def test_parameters_that_shape_what_was_learnt_cannot_change(X, one_two, tmp_path, params, text):
+    codes = one_two.encode(X)
+    changed = pickle.loads(pickle.dumps(one_two)).set_params(**params)
+    calls = [changed.encode, changed.standardize, changed.partial_fit, lambda _: changed.decode(codes)]
+    for call in (*calls, lambda _: changed.save_pretrained(tmp_path)):
+        with pytest.raises(InvalidValueError, match=re.escape(text)):
+            call(X)
+    assert not list(tmp_path.iterdir()) and changed.codebook_sizes == one_two.codebook_sizes
+
+
+def test_large_seeds_start_from_a_batch_too(X):
+    small(recipe=replace(QUICK, start="first-batch"), seed=2**40).fit(X)
 
 
 def test_another_class_is_refused(X, tmp_path):

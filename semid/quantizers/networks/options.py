@@ -6,9 +6,12 @@ from numbers import Integral, Real
 from typing import Any, final
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.quantizers.checks import check_count
+from semid.quantizers.checks import check_choice, check_count
 
-__all__ = ["CodeLearning", "Training", "check_choice", "check_number"]
+__all__ = ["SEED_LIMIT", "CodeLearning", "Training", "check_number", "set_numbers"]
+
+# Of the seeds that torch takes.
+SEED_LIMIT = 1 << 64
 
 
 @final
@@ -59,10 +62,13 @@ class CodeLearning:
         check_choice(self.update, "update", ("ema", "loss"))
         check_choice(self.gradient, "gradient", ("rotation", "straight-through"))
         check_choice(self.distance, "distance", ("euclidean", "cosine"))
-        check_number(self.ema_decay, "ema_decay", least=0, below=1)
-        check_number(self.commitment, "commitment", least=0)
-        check_number(self.sinkhorn_epsilon, "sinkhorn_epsilon", least=1e-6)
-        check_count(self.sinkhorn_iterations, "sinkhorn_iterations")
+        set_numbers(
+            self,
+            ema_decay=check_number(self.ema_decay, "ema_decay", least=0, below=1),
+            commitment=check_number(self.commitment, "commitment", least=0),
+            sinkhorn_epsilon=check_number(self.sinkhorn_epsilon, "sinkhorn_epsilon", least=1e-6),
+            sinkhorn_iterations=check_count(self.sinkhorn_iterations, "sinkhorn_iterations"),
+        )
         # A tuple, so that equal settings are equal and can be hashed.
         object.__setattr__(self, "sinkhorn_levels", tuple(self.sinkhorn_levels))
 
@@ -103,8 +109,8 @@ class Training:
         Share of the items that is not trained on and selects the checkpoint; 0 selects on the training items.
     patience : int, default=20
         Epochs without a better checkpoint after which training stops; 0 never stops early.
-    device : str, default="auto"
-        Where to train: "cuda", "cuda:1", "cpu"; "auto" takes a CUDA device if there is one.
+    device : str or torch.device, default="auto"
+        Where to train: "cuda", "cuda:1", "cpu"; "auto" takes a CUDA device if there is one. Kept as a name.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the products inside the layers while training; everything else is float32. "auto" takes bfloat16 where the
         device has instructions for it, which saves two fifths of a step on such a CPU (768 dimensions, 1,024 items).
@@ -131,26 +137,36 @@ class Training:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        check_count(self.epochs, "epochs")
-        check_count(self.warmup_epochs, "warmup_epochs", least=0)
-        check_count(self.batch_size, "batch_size")
-        check_count(self.patience, "patience", least=0)
         check_choice(self.schedule, "schedule", ("linear", "constant"))
         check_choice(self.precision, "precision", ("auto", "float32", "bfloat16"))
-        check_number(self.learning_rate, "learning_rate", least=0)
-        check_number(self.rise, "rise", least=0, below=1)
-        check_number(self.weight_decay, "weight_decay", least=0)
-        check_number(self.clip_norm, "clip_norm", least=1e-12)
-        check_number(self.validation_share, "validation_share", least=0, below=1)
-
-
-def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
-    """Return the name of a policy, or say which there are."""
-    if value not in choices:
-        raise InvalidValueError(
-            f"{name} is unknown: expected {' or '.join(map(repr, choices))}, got {value!r}. Choose one of them."
+        set_numbers(
+            self,
+            epochs=check_count(self.epochs, "epochs"),
+            warmup_epochs=check_count(self.warmup_epochs, "warmup_epochs", least=0),
+            batch_size=check_count(self.batch_size, "batch_size"),
+            patience=check_count(self.patience, "patience", least=0),
+            learning_rate=check_number(self.learning_rate, "learning_rate", least=0),
+            rise=check_number(self.rise, "rise", least=0, below=1),
+            weight_decay=check_number(self.weight_decay, "weight_decay", least=0),
+            clip_norm=check_number(self.clip_norm, "clip_norm", least=1e-12),
+            validation_share=check_number(self.validation_share, "validation_share", least=0, below=1),
         )
-    return str(value)
+        object.__setattr__(self, "device", _device_name(self.device))
+
+
+def set_numbers(settings: Any, **numbers: float) -> None:
+    """Put plain numbers in place of those given to a frozen dataclass, which may be NumPy's and wrap around."""
+    for name, number in numbers.items():
+        object.__setattr__(settings, name, number)
+
+
+def _device_name(device: Any) -> str:
+    # A torch.device is known by its name, so that torch need not be imported.
+    if isinstance(device, str) or (type(device).__module__, type(device).__name__) == ("torch", "device"):
+        return str(device)
+    raise InvalidTypeError(
+        f"device has a wrong type: expected 'auto', 'cpu', 'cuda' or another name, got {device!r}. Pass a str."
+    )
 
 
 def check_number(value: Any, name: str, *, least: float, below: float = float("inf")) -> float:

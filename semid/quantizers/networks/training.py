@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semid.errors import FormatError, InvalidValueError
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.io.persistence import read_tensors, write_tensors
+from semid.io.plain import to_json
 from semid.quantizers.networks.options import Training
 
 __all__ = ["Record", "Trainer", "pick_device", "train"]
@@ -102,9 +103,15 @@ def train(
     ------
     InvalidValueError
         If the loss is not finite.
+    InvalidTypeError
+        If `checkpoint` is no path.
     FormatError
         If the file is damaged or belongs to another training run.
     """
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise InvalidTypeError(
+            f"checkpoint has a wrong type: expected the path of a file, got {checkpoint!r}. Pass a str or Path."
+        )
     run = _Run(model, options, criterion, {"epochs": epochs, "seed": seed} | dict(fingerprint or {}))
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint)
@@ -199,7 +206,7 @@ class _Run:
     def __init__(self, model: nn.Module, options: Training, criterion: str, fingerprint: Mapping[str, Any]) -> None:
         self.model, self.patience, self.criterion = model, options.patience, criterion
         # As a file would return it: tuples become lists.
-        self.fingerprint = json.loads(json.dumps(fingerprint))
+        self.fingerprint = json.loads(to_json(fingerprint))
         self.trainer = Trainer(model, options)
         self.history: list[Record] = []
         self.best_state: dict[str, Tensor] = {}

@@ -1,22 +1,12 @@
-"""Checks of what a SharedSpecificRQVAE is made of."""
+"""A check of what a SharedSpecificRQVAE is made of."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid.errors import InvalidValueError
 from semid.quantizers.checks import check_count
 
-__all__ = ["check_hidden_sizes", "check_latent_dims"]
-
-
-def check_hidden_sizes(hidden_sizes: Any) -> tuple[int, ...]:
-    """Return the widths of hidden layers, of which there may be none."""
-    if isinstance(hidden_sizes, str) or not hasattr(hidden_sizes, "__len__"):
-        raise InvalidTypeError(
-            f"hidden_sizes has a wrong type: expected a sequence of integers, got {hidden_sizes!r}. Pass (512, 256), "
-            "or () for no hidden layer."
-        )
-    return tuple(check_count(size, f"hidden_sizes[{depth}]") for depth, size in enumerate(hidden_sizes))
+__all__ = ["check_latent_dims"]
 
 
 def check_latent_dims(latent_dim: Any, views: Sequence[str]) -> dict[str, int]:

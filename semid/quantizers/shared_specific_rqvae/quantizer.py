@@ -11,16 +11,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid.io.arrays import CodeArray, check_codes
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_count, check_seed
+from semid.quantizers.checks import check_count, check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.columns import check_view_columns, read_view_columns
 from semid.quantizers.networks.dense import apply_layers
+from semid.quantizers.networks.options import SEED_LIMIT
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.search import decode_codes
 from semid.quantizers.shared_encoding import encode_shared_specific
-from semid.quantizers.shared_specific_rqvae.checks import check_hidden_sizes, check_latent_dims
+from semid.quantizers.shared_specific_rqvae.checks import check_latent_dims
 from semid.quantizers.shared_specific_rqvae.parts import Architecture, Fitted, encode_views
 from semid.quantizers.shared_specific_rqvae.recipes import Recipe, check_recipe
 from semid.quantizers.shared_specific_rqvae.saving import read_quantizer, write_quantizer
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
+from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.views import (
     check_same_codes,
     check_view_names,
@@ -88,6 +91,8 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
     history_ : list of dict
         Per epoch: "epoch", "learning_rate", means over the batches of "loss" and, with codebooks, "reconstruction" and
         "quantization"; where judged, "error" (squared error over variance, mean over views) or "collisions".
+    feature_names_in_ : dict of str to tuple of str
+        Column names of the views that were data frames in the fit.
 
     Examples
     --------
@@ -103,6 +108,8 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
     ((50, 3), True)
     """
 
+    feature_names_in_: dict[str, tuple[str, ...]]
+    _fitted_shape: dict[str, Any]
     _stream: Any
 
     def __init__(
@@ -136,7 +143,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
 
         Of a shared level it is the view's slice of the joined centroids.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         return {
             view: (*(np.ascontiguousarray(book[:, columns]) for book in self.shared_), *self.specific_[view])
             for view, columns in self._columns().items()
@@ -146,21 +153,21 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level, shared levels first; the same for every view."""
         if hasattr(self, "shared_"):
-            return tuple(map(len, self.codebooks[self.views[0]]))
+            return tuple(map(len, (*self.shared_, *next(iter(self.specific_.values())))))
         if is_auto(self.codebook_size):
-            check_is_fitted(self)
+            self._check_fitted()
         return sizes_for(self.codebook_size, self.n_levels, n_items=None)
 
     @property
     def shared_quantizer(self) -> ResidualKMeans | None:
         """The quantizer of the joined latents, in the order of `views`; None without shared levels."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self.shared_quantizer_
 
     @property
     def specific_quantizers(self) -> dict[str, ResidualKMeans | None]:
         """Per view the quantizer of what the shared levels leave of its latents; None without specific levels."""
-        check_is_fitted(self)
+        self._check_fitted()
         return self.specific_quantizers_
 
     def fit(self, X: Mapping[str, Any], y: None = None, *, checkpoint: str | os.PathLike[str] | None = None) -> Self:
@@ -200,7 +207,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         from semid.quantizers.shared_specific_rqvae.fitting import fit_network
 
         fitted, history = fit_network(matrices, architecture, checkpoint=checkpoint, progress=self.progress, **settings)
-        return self._learn(fitted, history)
+        return self._learn(fitted, history, names=read_view_columns(X))
 
     def partial_fit(self, X: Mapping[str, Any], y: None = None) -> Self:
         """Train one pass over a batch of items, at the constant peak of the learning rate.
@@ -229,13 +236,16 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         from semid.quantizers.shared_specific_rqvae.streaming import ViewStream
 
         known = hasattr(self, "shared_")
+        if known:
+            self._check_fitted()
         architecture, settings = self._check_parameters(n_items=None)
         matrices = self._open(X) if known else open_views(X, self.views)
         stream = self._stream if known else None
         if stream is None:
             stream = ViewStream(matrices, architecture, fitted=self._fitted() if known else None, **settings)
         fitted, record = stream.learn(matrices)
-        return self._learn(fitted, [*(self.history_ if known else []), record], stream)
+        names = self.feature_names_in_ if known else read_view_columns(X)
+        return self._learn(fitted, [*(self.history_ if known else []), record], stream, names=names)
 
     def standardize(self, X: Mapping[str, Any]) -> dict[str, Matrix]:
         """Return the latents of each view, shape (n_items, latent dim of the view), dtype float32."""
@@ -289,7 +299,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         InvalidValueError
             If a view is missing or unknown, a code lies outside its codebook, or shared codes differ between views.
         """
-        check_is_fitted(self)
+        self._check_fitted()
         check_view_names(codes, self.views, name="codes")
         checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
         check_same_codes(checked, self.n_shared)
@@ -303,7 +313,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder."""
-        check_is_fitted(self)
+        self._check_fitted()
         params = self.get_params(deep=False) | {"codebook_size": list(self.codebook_sizes)}
         write_quantizer(folder, params=params, fitted=self._fitted(), history=self.history_)
 
@@ -323,7 +333,8 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
             If a file is missing or damaged, or the folder holds something else.
         """
         params, fitted, history = read_quantizer(folder, mmap=mmap)
-        return cls(**params)._learn(fitted, history)
+        with damage_as_format_error(folder, "parameters, layers and codebooks"):
+            return cls(**params)._learn(fitted, history)
 
     def _check_parameters(self, *, n_items: int | None) -> tuple[Architecture, dict[str, Any]]:
         """Return what to train, and how; `n_items` is None for a batch."""
@@ -346,14 +357,40 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         return architecture, {
             "weights": check_view_weights(self.view_weights, views),
             "recipe": check_recipe(self.recipe),
-            "seed": check_seed(self.seed),
+            "seed": check_seed(self.seed, below=SEED_LIMIT),
         }
 
     def _open(self, X: Mapping[str, Any]) -> dict[str, npt.NDArray[np.number[Any]]]:
-        check_is_fitted(self)
-        return open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
+        self._check_fitted()
+        matrices = open_views(X, self.views, dims={view: len(each.mean) for view, each in self.scaling_.items()})
+        check_view_columns(X, self.feature_names_in_)
+        return matrices
 
-    def _learn(self, fitted: Fitted, history: list[dict[str, float]], stream: Any = None) -> Self:
+    def _shape(self) -> dict[str, Any]:
+        """Return the parameters without which what was learnt cannot be read."""
+        views, dim = check_views(self.views), self.latent_dim
+        return {
+            "n_shared": check_count(self.n_shared, "n_shared", least=0),
+            "n_specific": check_count(self.n_specific, "n_specific", least=0),
+            "views": views,
+            "hidden_sizes": check_hidden_sizes(self.hidden_sizes),
+            # Not checked, since the message should be of the views where they have changed.
+            "latent_dim": dict(dim) if isinstance(dim, Mapping) else dict.fromkeys(views, dim),
+        }
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self)
+        check_unchanged(self._shape(), self._fitted_shape)
+
+    def _learn(
+        self,
+        fitted: Fitted,
+        history: list[dict[str, float]],
+        stream: Any = None,
+        *,
+        names: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Self:
+        self._fitted_shape, self.feature_names_in_ = self._shape(), dict(names or {})
         self.scaling_, self.encoders_, self.decoders_, self.shared_, self.specific_ = fitted
         self.history_ = history
         self.shared_quantizer_ = ResidualKMeans.from_codebooks(self.shared_) if self.shared_ else None

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, final
 
 from semid.errors import InvalidTypeError
-from semid.quantizers.checks import check_count
-from semid.quantizers.networks.options import Training, check_choice, check_number
+from semid.quantizers.checks import check_choice, check_count
+from semid.quantizers.networks.options import Training, check_number, set_numbers
 
 __all__ = ["RECIPES", "Recipe", "check_recipe", "recipe_from_config", "recipe_to_config"]
 
@@ -82,10 +82,13 @@ class Recipe:
         check_choice(self.gradient, "gradient", ("rotation", "straight-through"))
         check_choice(self.committed_levels, "committed_levels", ("all", "first"))
         check_choice(self.criterion, "criterion", ("error", "collisions"))
-        check_number(self.commitment, "commitment", least=0)
-        check_number(self.sinkhorn_epsilon, "sinkhorn_epsilon", least=0)
-        check_count(self.sinkhorn_iterations, "sinkhorn_iterations")
-        check_count(self.evaluate_every, "evaluate_every")
+        set_numbers(
+            self,
+            commitment=check_number(self.commitment, "commitment", least=0),
+            sinkhorn_epsilon=check_number(self.sinkhorn_epsilon, "sinkhorn_epsilon", least=0),
+            sinkhorn_iterations=check_count(self.sinkhorn_iterations, "sinkhorn_iterations"),
+            evaluate_every=check_count(self.evaluate_every, "evaluate_every"),
+        )
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -125,7 +128,7 @@ def check_recipe(recipe: str | Recipe) -> Recipe:
             f"recipe has a wrong type: expected a name or a Recipe, got {type(recipe).__name__}. Pass 'default', "
             "'gensar' or a Recipe."
         )
-    return RECIPES[check_choice(recipe, "recipe", tuple(RECIPES))]
+    return RECIPES[check_choice(recipe, "recipe", RECIPES)]
 
 
 def recipe_to_config(recipe: str | Recipe) -> str | dict[str, Any]:

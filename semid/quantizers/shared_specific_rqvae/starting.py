@@ -78,5 +78,6 @@ def _kmeans(rest: torch.Tensor, size: int, seed: int) -> torch.Tensor:
     with warnings.catch_warnings():
         # Fewer distinct rows than codes: the spare codes repeat others, which harms nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        means = KMeans(size, max_iter=100, random_state=seed).fit(rest.cpu().numpy()).cluster_centers_
+        # scikit-learn takes seeds of 32 bits.
+        means = KMeans(size, max_iter=100, random_state=seed % (1 << 32)).fit(rest.cpu().numpy()).cluster_centers_
     return torch.from_numpy(means.astype(np.float32))

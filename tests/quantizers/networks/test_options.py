@@ -1,8 +1,11 @@
 import re
 
+import numpy as np
 import pytest
+import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.quantizers import Recipe
 from semid.quantizers.networks.options import CodeLearning, Training
 
 
@@ -39,6 +42,24 @@ from semid.quantizers.networks.options import CodeLearning, Training
 def test_wrong_settings_are_refused_at_once(make, error, text):
     with pytest.raises(error, match=re.escape(text)):
         make()
+
+
+@pytest.mark.parametrize("device", [None, 3, ["cpu"]])
+def test_a_device_that_is_no_name_is_refused(device):
+    text = f"device has a wrong type: expected 'auto', 'cpu', 'cuda' or another name, got {device!r}. Pass a str."
+    with pytest.raises(InvalidTypeError, match=re.escape(text)):
+        Training(device=device)
+
+
+def test_numbers_of_numpy_and_devices_of_torch_become_plain():
+    given = Training(
+        epochs=np.uint8(200), warmup_epochs=np.uint8(100), rise=np.float32(0.5), device=torch.device("cpu")
+    )
+    assert given == Training(epochs=200, warmup_epochs=100, rise=0.5, device="cpu")
+    assert given.epochs + given.warmup_epochs == 300 and type(given.device) is str
+    learning = CodeLearning(commitment=np.float32(0.5), sinkhorn_iterations=np.int64(3))
+    assert (type(learning.commitment), type(learning.sinkhorn_iterations)) == (float, int)
+    assert type(Recipe(evaluate_every=np.int64(2)).evaluate_every) is int
 
 
 def test_settings_are_values():
