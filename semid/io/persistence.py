@@ -57,10 +57,10 @@ def fresh_path(target: str | os.PathLike[str], *, folder: bool = False) -> Itera
         If there is a folder where a file is to be written, or a file in place of a folder.
     """
     # Links are followed, so that they stay; and an absolute path has a name where "." has none.
-    target = Path(os.path.realpath(target))
+    given, target = target, Path(os.path.realpath(target))
     if target.exists() and target.is_dir() != folder:
         expected, got = ("a folder", "a file") if folder else ("a file", "a folder")
-        raise InvalidValueError(f"{target} cannot be written: expected {expected}, got {got}. Choose another name.")
+        raise InvalidValueError(f"{given} cannot be written: expected {expected}, got {got}. Choose another name.")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system.
     room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

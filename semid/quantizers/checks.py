@@ -58,15 +58,14 @@ def check_hidden_sizes(hidden_sizes: Any) -> tuple[int, ...]:
 
 def check_choice(value: Any, name: str, choices: Iterable[str | None], *, between: str = " or ") -> Any:
     """Return the name of a policy, which may be None where that is one, or say which there are."""
-    choices = tuple(choices)
-    if not isinstance(value, str | None):  # an array is compared with each name in vain
+    names = tuple(choices)
+    expected = between.join(map(repr, names))
+    if not isinstance(value, str | None):  # what else there is need not be hashable, nor equal to just one
         raise InvalidTypeError(
-            f"{name} has a wrong type: expected {between.join(map(repr, choices))}, got {value!r}. Choose one of them."
+            f"{name} has a wrong type: expected {expected}, got {type(value).__name__}. Choose one of them."
         )
-    if value not in choices:
-        raise InvalidValueError(
-            f"{name} is unknown: expected {between.join(map(repr, choices))}, got {value!r}. Choose one of them."
-        )
+    if value not in names:
+        raise InvalidValueError(f"{name} is unknown: expected {expected}, got {value!r}. Choose one of them.")
     return value
 
 

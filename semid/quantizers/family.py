@@ -293,7 +293,13 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self.decode(X)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder."""
+        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder.
+
+        Raises
+        ------
+        InvalidValueError
+            If the folder holds anything but a saved object of semid, which is replaced.
+        """
         self._check_fitted()
         write_levels(folder, type(self).__name__, params=self.get_params(), learnt=self._learnt)
 

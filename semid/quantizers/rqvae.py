@@ -321,7 +321,13 @@ class RQVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Qu
         return self.decode(X)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder."""
+        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder.
+
+        Raises
+        ------
+        InvalidValueError
+            If the folder holds anything but a saved object of semid, which is replaced.
+        """
         self._check_fitted()
         params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
         fitted = Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_)

@@ -238,6 +238,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             If a view does not hold real numbers, or a parameter has a wrong type.
         """
         if are_batches(X):
+            X = checked_batches(X, getattr(self, "feature_names_in_", {}))
             for batch in iter_view_batches(X, check_views(self.views)):
                 self.partial_fit(batch)
             return self
@@ -354,7 +355,13 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         return decoded
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder."""
+        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder.
+
+        Raises
+        ------
+        InvalidValueError
+            If the folder holds anything but a saved object of semid, which is replaced.
+        """
         self._check_fitted()
         params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
         write_shared_specific(folder, params=params, learnt=self._learnt)

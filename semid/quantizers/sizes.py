@@ -27,7 +27,7 @@ def sizes_for(codebook_size: Any, n_levels: int, *, n_items: int | None) -> tupl
         If `codebook_size` is neither "auto" nor a number nor one number per level, or one is below 1.
     """
     if is_auto(codebook_size):
-        return (AUTO_START if n_items is None else auto_codebook_size(n_items, n_levels),) * n_levels
+        return (AUTO_START if n_items is None else auto_codebook_size(n_items, int(n_levels)),) * n_levels
     return check_codebook_sizes(codebook_size, n_levels)
 
 

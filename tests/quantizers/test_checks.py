@@ -50,7 +50,7 @@ def test_one_size_or_one_per_level(sizes):
         (
             lambda: check_init(["k-means++"]),
             InvalidTypeError,
-            "init has a wrong type: expected 'progressive', 'k-means++', 'random', got ['k-means++']. Choose one of",
+            "init has a wrong type: expected 'progressive', 'k-means++', 'random', got list. Choose one of",
         ),
         (lambda: check_init(np.zeros(2)), InvalidTypeError, "init has a wrong type"),
         (lambda: check_init(None), InvalidValueError, "init is unknown"),

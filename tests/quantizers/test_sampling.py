@@ -53,6 +53,10 @@ def test_too_few_rows_are_refused(n_items, sample_size, text):
         sample(n_items, (4, 12), sample_size)
 
 
+def test_a_codebook_has_more_than_one_code_wherever_there_are_two_items():
+    assert [auto_codebook_size(n_items, 3) for n_items in (1, 2, 31, 63, 64, 127, 128)] == [1, 2, 2, 2, 2, 2, 4]
+
+
 def test_auto_sizes_leave_32_items_per_code_and_room_for_ids():
     for n_items in (1, 31, 32, 100, 5000, 10**5, 10**6, 10**8):
         for n_levels in (1, 2, 3, 4):

@@ -209,7 +209,11 @@ def test_batches_of_data_frames_have_the_columns_of_the_fit(X):
     assert quantizer.feature_names_in_["collaborative"] == tuple(frames["collaborative"])
     text = r"view 'collaborative' has other columns than in the fit: expected '0', got .* as column 0\. Select the"
     codes = quantizer.encode([frames])
-    for call in (lambda: quantizer.encode([turned]), lambda: quantizer.refit(turned, codes)):
+    for call in (
+        lambda: quantizer.encode([turned]),
+        lambda: quantizer.refit(turned, codes),
+        lambda: quantizer.partial_fit([turned]),
+    ):
         with pytest.raises(InvalidValueError, match=text):
             call()
 

@@ -312,7 +312,13 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         return decoded
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder."""
+        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder.
+
+        Raises
+        ------
+        InvalidValueError
+            If the folder holds anything but a saved object of semid, which is replaced.
+        """
         self._check_fitted()
         params = self.get_params(deep=False) | {"codebook_size": list(self.codebook_sizes)}
         write_quantizer(folder, params=params, fitted=self._fitted(), history=self.history_)
