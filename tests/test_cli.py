@@ -183,6 +183,17 @@ def test_fit_refuses_a_folder_of_others_before_the_work(run, tmp_path, monkeypat
     )
 
 
+def test_fit_refuses_to_lose_files_beside_a_saved_one_before_the_work(fitted, tmp_path, monkeypatch):
+    (tmp_path / "one" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(semid.ResidualKMeans, "fit", lambda *_, **__: pytest.fail("fitted in vain"))
+    code, out, err = fitted("fit S.npy --out one --codebook-size 4 --overwrite")
+    assert (code, out) == (1, "")
+    assert err == (
+        "semid: one would lose files: expected config.json, model.safetensors and README.md alone, got notes.txt "
+        "besides. Move them away, or choose another name.\n"
+    )
+
+
 def test_fit_takes_an_empty_folder(run, tmp_path):
     (tmp_path / "one").mkdir()
     assert run("fit S.npy --out one --codebook-size 4 --overwrite")[0] == 0

@@ -43,18 +43,10 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 
 def check_folder(out: Path, *, overwrite: bool) -> None:
     """Raise, before the work, unless an object can be saved to `out`: no folder of others is replaced."""
-    from semid.io.persistence import saved_class
+    from semid.io.persistence import check_replaceable
 
     check_free(out, overwrite=overwrite)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    try:
-        saved_class(out)
-    except FormatError as error:
-        raise InvalidValueError(
-            f"{out} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
-            "Choose another name."
-        ) from error
+    check_replaceable(out)
 
 
 def check_codes_file(out: Path, X: Sources, *, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ from semid.io.plain import to_json
 
 __all__ = [
     "FORMAT_VERSION",
+    "check_replaceable",
     "fresh_path",
     "read_folder",
     "read_tensors",
@@ -156,6 +157,32 @@ def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[d
     return arrays, metadata
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise unless nothing is lost when a folder is replaced: it is new, empty, or as `write_folder` left it.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is something else, or holds other files besides.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_config(folder)
+    except FormatError as error:
+        raise InvalidValueError(
+            f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
+            "Choose another name."
+        ) from error
+    foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, TENSORS, CARD})
+    if foreign:
+        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        raise InvalidValueError(
+            f"{folder} would lose files: expected {CONFIG}, {TENSORS} and {CARD} alone, got "
+            f"{', '.join(foreign[:5])}{more} besides. Move them away, or choose another name."
+        )
+
+
 def write_folder(
     folder: str | os.PathLike[str],
     *,
@@ -185,7 +212,7 @@ def write_folder(
     """
     import semid
 
-    _check_replaceable(Path(folder))
+    check_replaceable(Path(folder))
     head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": semid.__version__}
     with fresh_path(folder, folder=True) as fresh:
         fresh.mkdir()
@@ -232,26 +259,6 @@ def read_folder(
 
 
 _HEAD = ("class", "format_version", "semid_version")
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raise unless nothing is lost when a folder is replaced: it is new, empty, or as `write_folder` left it."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        _read_config(folder)
-    except FormatError as error:
-        raise InvalidValueError(
-            f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
-            "Choose another name."
-        ) from error
-    foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, TENSORS, CARD})
-    if foreign:
-        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
-        raise InvalidValueError(
-            f"{folder} would lose files: expected {CONFIG}, {TENSORS} and {CARD} alone, got "
-            f"{', '.join(foreign[:5])}{more} besides. Move them away, or choose another name."
-        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
