@@ -24,9 +24,14 @@ def check_integer(value: Any, name: str, *, remedy: str) -> int:
 
 def check_count(value: Any, name: str, *, least: int = 1) -> int:
     """Return a whole number that is not below `least` as an int, or say what is wrong with it."""
-    count = check_integer(value, name, remedy="Pass a whole number.")
+    try:
+        count = check_integer(value, name, remedy="")
+    except InvalidTypeError as error:
+        raise InvalidTypeError(
+            f"{name} is not an integer: expected {least} or more, got {_described(value)}. Pass a whole number."
+        ) from error
     if count < least:
-        raise InvalidValueError(f"{name} is too small: expected at least {least}, got {count}. Raise {name}.")
+        raise InvalidValueError(f"{name} is too small: expected {least} or more, got {count}. Raise it.")
     return count
 
 

@@ -18,7 +18,7 @@ def test_whole_numbers_of_any_type_become_int(value):
 @pytest.mark.parametrize("value", [1.5, None, "1", True, np.bool_(True), [1], np.array([1]), 1j], ids=repr)
 def test_other_types_are_no_whole_numbers(value):
     with pytest.raises(
-        InvalidTypeError, match=r"sample has a wrong type: expected an integer, got .*\. Pass a whole n"
+        InvalidTypeError, match=r"sample is not an integer: expected 1 or more, got .*\. Pass a whole n"
     ):
         check_count(value, "sample")
     with pytest.raises(InvalidTypeError, match=r"codebook_sizes\[1\] has a wrong type: expected an integer, got "):
@@ -27,7 +27,7 @@ def test_other_types_are_no_whole_numbers(value):
 
 def test_numbers_below_the_least_are_too_small():
     assert check_count(0, "seed", least=0) == 0
-    with pytest.raises(InvalidValueError, match=r"seed is too small: expected at least 0, got -1\. Raise seed\."):
+    with pytest.raises(InvalidValueError, match=r"seed is too small: expected 0 or more, got -1\. Raise it\."):
         check_count(-1, "seed", least=0)
 
 

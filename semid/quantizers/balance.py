@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_count
 from semid.errors import InvalidValueError
-from semid.quantizers.checks import check_count
 from semid.quantizers.lloyd import cluster_means
 from semid.quantizers.threads import for_each_block
 

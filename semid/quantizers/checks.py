@@ -4,29 +4,18 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
+from semid._checks import check_count
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.quantizers.starts import STARTS
 
 __all__ = [
     "check_choice",
     "check_codebook_sizes",
-    "check_count",
     "check_hidden_sizes",
     "check_init",
     "check_seed",
     "check_unchanged",
 ]
-
-
-def check_count(value: Any, name: str, *, least: int = 1) -> int:
-    """Return a whole number that is not below `least`, or say what is wrong with it."""
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise InvalidTypeError(
-            f"{name} is not an integer: expected {least} or more, got {value!r}. Pass a whole number."
-        )
-    if value < least:
-        raise InvalidValueError(f"{name} is too small: expected {least} or more, got {value}. Raise it.")
-    return int(value)
 
 
 def check_codebook_sizes(codebook_size: Any, n_levels: int) -> tuple[int, ...]:

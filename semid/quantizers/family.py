@@ -12,10 +12,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from semid._checks import check_count
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
 from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
 from semid.quantizers.base import Quantizer
-from semid.quantizers.checks import check_count, check_init, check_seed
+from semid.quantizers.checks import check_init, check_seed
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space
 from semid.quantizers.refit import refit_levels

@@ -10,10 +10,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from semid._checks import check_count
 from semid.errors import InvalidTypeError
 from semid.io.arrays import CodeArray, check_codes, check_embeddings, open_embeddings
 from semid.quantizers.base import Quantizer
-from semid.quantizers.checks import check_count, check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.networks.options import SEED_LIMIT, CodeLearning, Training

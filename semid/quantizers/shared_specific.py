@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from semid._checks import check_count
 from semid.io.arrays import CodeArray, check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_count, check_init, check_seed, check_unchanged
+from semid.quantizers.checks import check_init, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
 from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.refit import refit_views

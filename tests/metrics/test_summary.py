@@ -259,20 +259,20 @@ def test_to_dict_is_json(X, codes, quantizer):
 
 @pytest.mark.parametrize("name", ["n_neighbors", "sample"])
 def test_counts_must_be_positive(X, codes, name):
-    with pytest.raises(InvalidValueError, match=rf"{name} is too small: expected at least 1, got 0\. Raise {name}\."):
+    with pytest.raises(InvalidValueError, match=rf"{name} is too small: expected 1 or more, got 0\. Raise it\."):
         semid.report(X, codes, **{name: 0})
 
 
 @pytest.mark.parametrize("name", ["n_neighbors", "sample", "seed"])
 @pytest.mark.parametrize("value", [1.5, None])
 def test_counts_must_be_integers(X, codes, name, value):
-    message = rf"{name} has a wrong type: expected an integer, got {value}\. Pass a whole number\."
+    message = rf"{name} is not an integer: expected [01] or more, got {value}\. Pass a whole number\."
     with pytest.raises(InvalidTypeError, match=message):
         semid.report(X, codes, **{name: value})
 
 
 def test_seeds_are_not_negative(X, codes):
-    with pytest.raises(InvalidValueError, match=r"seed is too small: expected at least 0, got -1\."):
+    with pytest.raises(InvalidValueError, match=r"seed is too small: expected 0 or more, got -1\."):
         semid.report(X, codes, seed=-1)
 
 

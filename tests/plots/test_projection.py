@@ -86,9 +86,9 @@ def test_wrong_arguments():
         InvalidValueError, match=r"codes and embeddings disagree: expected 3 rows of codes, got 2\. Pass"
     ):
         projection(np.eye(3), [[0], [1]])
-    with pytest.raises(InvalidValueError, match=r"sample is too small: expected at least 1, got 0\. Raise sample\."):
+    with pytest.raises(InvalidValueError, match=r"sample is too small: expected 1 or more, got 0\. Raise it\."):
         projection(np.eye(2), [[0], [1]], sample=0)
-    with pytest.raises(InvalidTypeError, match=r"sample has a wrong type: expected an integer, got 1\.5\."):
+    with pytest.raises(InvalidTypeError, match=r"sample is not an integer: expected 1 or more, got 1\.5\."):
         projection(np.eye(2), [[0], [1]], sample=1.5)
-    with pytest.raises(InvalidValueError, match=r"seed is too small: expected at least 0, got -1\."):
+    with pytest.raises(InvalidValueError, match=r"seed is too small: expected 0 or more, got -1\."):
         projection(np.eye(2), [[0], [1]], seed=-1)

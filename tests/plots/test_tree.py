@@ -152,12 +152,10 @@ def test_wrong_arguments():
         InvalidValueError, match=r"labels and codes disagree: expected 6 labels, got 2\. Pass one label"
     ):
         prefix_tree(CODES, labels=["a", "b"])
-    with pytest.raises(
-        InvalidValueError, match=r"max_depth is too small: expected at least 1, got 0\. Raise max_depth"
-    ):
+    with pytest.raises(InvalidValueError, match=r"max_depth is too small: expected 1 or more, got 0\. Raise it"):
         prefix_tree(CODES, max_depth=0)
     for max_depth in (1.5, "1"):
-        with pytest.raises(InvalidTypeError, match=r"max_depth has a wrong type: expected an integer, got .*1"):
+        with pytest.raises(InvalidTypeError, match=r"max_depth is not an integer: expected 1 or more, got .*1"):
             prefix_tree(CODES, max_depth=max_depth)
     with pytest.raises(InvalidValueError, match=r"codes have a wrong shape"):
         prefix_tree([1, 2])

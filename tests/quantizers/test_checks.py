@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 
+from semid._checks import check_count
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.quantizers.checks import check_codebook_sizes, check_count, check_init, check_seed, check_unchanged
+from semid.quantizers.checks import check_codebook_sizes, check_init, check_seed, check_unchanged
 
 
 @pytest.mark.parametrize("sizes", [8, np.int64(8), [8, 8, 8], (8, 8, 8), np.array([8, 8, 8])], ids=repr)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, final
 
+from semid._checks import check_count
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.quantizers.checks import check_choice, check_count
+from semid.quantizers.checks import check_choice
 
 __all__ = ["SEED_LIMIT", "CodeLearning", "Training", "check_number", "set_numbers"]
 

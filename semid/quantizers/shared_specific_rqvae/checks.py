@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semid._checks import check_count
 from semid.errors import InvalidValueError
-from semid.quantizers.checks import check_count
 
 __all__ = ["check_latent_dims"]
 

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from semid._checks import check_count
 from semid.io.arrays import CodeArray, check_codes
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_count, check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, read_view_columns
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.networks.options import SEED_LIMIT

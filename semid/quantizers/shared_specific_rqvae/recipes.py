@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from semid._checks import check_count
 from semid.errors import InvalidTypeError
-from semid.quantizers.checks import check_choice, check_count
+from semid.quantizers.checks import check_choice
 from semid.quantizers.networks.options import Training, check_number, set_numbers
 
 __all__ = ["RECIPES", "Recipe", "check_recipe", "recipe_from_config", "recipe_to_config"]
