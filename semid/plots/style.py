@@ -122,8 +122,9 @@ def room(ax: "Axes", box: tuple[float, float, float, float], n_characters: int) 
     x, y, width, height = box
     corners = ax.transData.transform([(x, y), (x + width, y + height)])
     across, down = abs(corners[1] - corners[0]) * 72 / ax.figure.canvas.figure.dpi / FONT_POINTS
-    level = Room(int(across / CHARACTER_WIDTH), int(down / LINE_HEIGHT), False)
-    upright = Room(int(down / CHARACTER_WIDTH), int(across / LINE_HEIGHT), True)
+    # Half a character stays free, or the numbers of neighbours would read as one.
+    level = Room(max(0, int(across / CHARACTER_WIDTH - 0.5)), int(down / LINE_HEIGHT), False)
+    upright = Room(max(0, int(down / CHARACTER_WIDTH - 0.5)), int(across / LINE_HEIGHT), True)
     if level.n_lines and level.n_characters >= n_characters:
         return level
     return upright if upright.n_lines and upright.n_characters > level.n_characters else level
