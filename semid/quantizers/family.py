@@ -7,15 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from semid._checks import check_count
 from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
 from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
-from semid.quantizers.base import Quantizer
 from semid.quantizers.checks import check_init, check_seed
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space
@@ -26,6 +23,7 @@ from semid.quantizers.search import build_tables, decode_codes, search_codes
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.training import Learnt
+from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["KMeansFamily"]
 
@@ -34,7 +32,7 @@ Matrix = npt.NDArray[np.float32]
 FIRST_ROWS_PER_CODE = 64
 
 
-class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
+class KMeansFamily(QuantizerTransformer):
     """Base of `KMeans`, `ResidualKMeans` and `ProductKMeans`: they differ in how a sample becomes codebooks."""
 
     codebook_size: Any
@@ -285,14 +283,6 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._check_fitted()
         return decode_codes(check_codes(codes, self.codebook_sizes), self.codebooks_)
 
-    def transform(self, X: Any) -> CodeArray:
-        """Return the codes of embeddings, as `encode` does with one beam."""
-        return self.encode(X)
-
-    def inverse_transform(self, X: Any) -> Matrix:
-        """Return the embeddings that codes stand for, as `decode` does."""
-        return self.decode(X)
-
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder.
 
@@ -357,12 +347,3 @@ class KMeansFamily(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "codebooks_")
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.codebooks_)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # codes are integers whatever the dtype of the embeddings
-        return tags

@@ -6,14 +6,11 @@ from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from semid._checks import check_count
 from semid.errors import InvalidTypeError
 from semid.io.arrays import CodeArray, check_codes, check_embeddings, open_embeddings
-from semid.quantizers.base import Quantizer
 from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers
@@ -23,6 +20,7 @@ from semid.quantizers.networks.saving import read_rqvae, write_rqvae
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.stored import damage_as_format_error
+from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["RQVAE"]
 
@@ -30,7 +28,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 @final
-class RQVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
+class RQVAE(QuantizerTransformer):
     """Write each embedding as a sum of centroids in the latent space of an autoencoder.
 
     This is the RQ-VAE of TIGER (arXiv:2305.05065), section 3.1: an encoder, residual codebooks on its output, and a
@@ -313,14 +311,6 @@ class RQVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Qu
         decoded += self.scaling_.mean
         return decoded
 
-    def transform(self, X: Any) -> CodeArray:
-        """Return the codes of embeddings, as `encode` does with one beam."""
-        return self.encode(X)
-
-    def inverse_transform(self, X: Any) -> Matrix:
-        """Return the embeddings that codes stand for, as `decode` does."""
-        return self.decode(X)
-
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder.
 
@@ -396,12 +386,3 @@ class RQVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Qu
         self.history_ = history
         self.n_features_in_ = len(self.scaling_.mean)
         return self
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.codebooks_)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # codes are integers whatever the dtype of the embeddings
-        return tags
