@@ -8,7 +8,8 @@ of earlier seconds only, in training as in the evaluation, as everywhere in this
 validation NDCG@10 is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, final
@@ -188,6 +189,9 @@ def windows_of(history: History, *, max_items: int, rng: np.random.Generator) ->
 def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: int) -> tuple[SasRec, list[float]]:
     """Train on the training events of all users, and keep the epoch that is best on the validation targets.
 
+    One thread does it: several add up in another order, so that a seed would give other items, and other IDs made of
+    them, on a machine with other cores. Matrices are small, and more threads gain little.
+
     Parameters
     ----------
     dataset : Dataset
@@ -206,7 +210,7 @@ def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: 
     rng = np.random.default_rng(seed)
     requests = targets(dataset.histories, task="recommendation", split=VALID)
     validations: list[float] = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         model = SasRec(dataset.n_items, options)
         optimizer = torch.optim.AdamW(
@@ -238,6 +242,16 @@ def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: 
     if validations:
         model.load_state_dict(best)
     return model, validations
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _batches(lengths: IntArray, size: int, rng: np.random.Generator) -> list[IntArray]:

@@ -142,6 +142,25 @@ def test_a_seed_repeats_and_leaves_torchs_generator(cycle):
     assert (first != other).any()
 
 
+def test_one_thread_trains_and_the_others_come_back(cycle, monkeypatch):
+    """More threads add up in another order: IDs would depend on the machine."""
+    used = set()
+    loss = SasRec.loss
+
+    def noted(self, windows):
+        used.add(torch.get_num_threads())
+        return loss(self, windows)
+
+    monkeypatch.setattr(SasRec, "loss", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        fit_sasrec(cycle, options=dataclasses.replace(SMALL, max_epochs=1), seed=0)
+        assert (used, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_without_validation_targets_all_epochs_are_trained(cycle):
     short = tuple(
         dataclasses.replace(history, split=np.zeros(9, np.int8), search_split=np.full(9, -1, np.int8))
