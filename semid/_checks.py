@@ -1,4 +1,4 @@
-"""Checks of what several rooms are given: whole numbers, codebook sizes, and a quantizer where one belongs."""
+"""Checks of what several rooms are given: whole numbers, codebook sizes, a quantizer, what to do with the unknown."""
 
 import inspect
 import operator
@@ -7,15 +7,13 @@ from typing import Any
 
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_count", "check_integer", "check_quantizer", "check_sizes", "has_member"]
+__all__ = ["check_count", "check_errors", "check_integer", "check_quantizer", "check_sizes", "has_member"]
 
 
 def check_integer(value: Any, name: str, *, remedy: str) -> int:
     """Return a whole number of any type, NumPy's too, as an int, or raise an InvalidTypeError; True is none."""
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
+        return _whole(value)
     except TypeError as error:
         raise InvalidTypeError(
             f"{name} has a wrong type: expected an integer, got {_described(value)}. {remedy}"
@@ -25,8 +23,8 @@ def check_integer(value: Any, name: str, *, remedy: str) -> int:
 def check_count(value: Any, name: str, *, least: int = 1) -> int:
     """Return a whole number that is not below `least` as an int, or say what is wrong with it."""
     try:
-        count = check_integer(value, name, remedy="")
-    except InvalidTypeError as error:
+        count = _whole(value)
+    except TypeError as error:
         raise InvalidTypeError(
             f"{name} is not an integer: expected {least} or more, got {_described(value)}. Pass a whole number."
         ) from error
@@ -48,6 +46,12 @@ def check_sizes(sizes: Any, name: str = "codebook_sizes") -> tuple[int, ...]:
     return tuple(
         check_integer(size, f"{name}[{level}]", remedy="Pass whole numbers.") for level, size in enumerate(each)
     )
+
+
+def check_errors(errors: Any) -> None:
+    """Raise unless it is said what to do with an unknown id or token."""
+    if errors not in ("raise", "ignore"):
+        raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
 
 
 def check_quantizer(quantizer: Any, needed: Sequence[str]) -> None:
@@ -78,6 +82,13 @@ def has_member(value: Any, name: str) -> bool:
     except AttributeError:
         return hasattr(value, name)  # through __getattr__, as wrappers do
     return True
+
+
+def _whole(value: Any) -> int:
+    """Return a whole number as an int, or raise a TypeError."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
 
 
 def _described(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from semid._checks import check_errors
 from semid.catalog import pairing, quantized, saving, tables
 from semid.catalog.checks import check_ranks
 from semid.catalog.contents import CodeArray, Contents, make_contents
@@ -500,8 +501,7 @@ class SemanticIds:
         return view
 
     def _positions(self, contents: Contents, item_ids: Any, errors: str) -> Any:
-        if errors not in ("raise", "ignore"):
-            raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
+        check_errors(errors)
         single = isinstance(item_ids, str) or not np.iterable(item_ids)
         ids = as_ids([item_ids] if single else item_ids)
         positions = contents.keys.find(ids)

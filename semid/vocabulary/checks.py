@@ -14,7 +14,6 @@ from semid.io.matrices import as_array
 __all__ = [
     "check_codes",
     "check_eos",
-    "check_errors",
     "check_prefixes",
     "check_rows",
     "check_seed",
@@ -126,12 +125,6 @@ def levels_in(given: Any, *, name: str, each: str, remedy: str) -> list[Any]:
         got = repr(given) if given is None or isinstance(given, str) else type(given).__name__
         raise InvalidTypeError(f"{name} have a wrong type: expected {each} per level, got {got}. {remedy}")
     return list(given)
-
-
-def check_errors(errors: Any) -> None:
-    """Raise unless it is said what to do with an unknown token."""
-    if errors not in ("raise", "ignore"):
-        raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
 
 
 def check_seed(seed: Any) -> int:

@@ -10,11 +10,11 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
+from semid._checks import check_errors
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import (
     check_codes,
     check_eos,
-    check_errors,
     check_prefixes,
     check_rows,
     check_seed,
