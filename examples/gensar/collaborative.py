@@ -14,7 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from .history import History, IntArray
 
-__all__ = ["collaborative_embeddings", "ppmi_matrix"]
+__all__ = ["collaborative_embeddings", "ppmi_matrix", "unit_rows"]
 
 
 # Validation NDCG@10 when the items nearest to the last 20 events are ranked, 64 dimensions, windows 1, 5, 20, 100:
@@ -40,10 +40,14 @@ def collaborative_embeddings(
     # M ~ U S V^T; the rows of U sqrt(S) are the items.
     left_vectors, strengths, _ = randomized_svd(ppmi, n_components=min(dim, n_items), n_iter=7, random_state=seed)
     embeddings = left_vectors * np.sqrt(strengths)
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    known = (np.asarray(ppmi.sum(axis=1)) > 0) & (norms > 0)
-    unit = np.zeros(embeddings.shape, dtype=np.float32)
-    np.divide(embeddings, norms, out=unit, where=known, casting="same_kind")
+    return unit_rows(embeddings, known=np.asarray(ppmi.sum(axis=1)).ravel() > 0)
+
+
+def unit_rows(rows: npt.NDArray[np.floating], *, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return rows of length one, dtype float32; zeros for those that are not known, or zero themselves."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.zeros(rows.shape, dtype=np.float32)
+    np.divide(rows, norms, out=unit, where=known[:, None] & (norms > 0), casting="same_kind")
     return unit
 
 

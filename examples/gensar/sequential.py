@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from semid.errors import FormatError
 
+from .collaborative import unit_rows
 from .dataset import Dataset
 from .embeddings import cache_folder
 from .files import write_whole
@@ -70,8 +71,10 @@ def sequential_items(
         return _load(path, shape=(dataset.n_items, options.dim))
     begin = time.process_time()
     model, validations = fit_sasrec(dataset, options=options, seed=seed)
+    rows, known = model.items.weight[:-1].detach().numpy(), _known(dataset)
+    centre = rows[known].mean(axis=0) if known.any() else 0.0
     found = SequentialItems(
-        _unit_rows(model.items.weight[:-1].detach().numpy(), known=_known(dataset)),
+        unit_rows(rows - centre, known=known),
         n_epochs=len(validations) or options.max_epochs,
         cpu_seconds=round(time.process_time() - begin, 1),
     )
@@ -86,16 +89,6 @@ def _known(dataset: Dataset) -> npt.NDArray[np.bool_]:
     for history in dataset.histories:
         known[history.item[history.train_events()]] = True
     return known
-
-
-def _unit_rows(rows: FloatArray, *, known: npt.NDArray[np.bool_]) -> FloatArray:
-    """Return ``(r - mean) / |r - mean|``, with the mean over the known items; zeros for the others."""
-    unit = np.zeros(rows.shape, dtype=np.float32)
-    if known.any():
-        centred = rows[known] - rows[known].mean(axis=0)
-        norms = np.linalg.norm(centred, axis=1, keepdims=True)
-        unit[known] = centred / np.where(norms > 0, norms, 1)
-    return unit
 
 
 def _content_hash(dataset: Dataset, options: SasRecOptions, seed: int) -> str:
