@@ -49,6 +49,29 @@ def toy():
     return _toy_dataset()
 
 
+@pytest.fixture
+def without_queries(toy):
+    """Return the toy data set with other items and histories, shape (n_users, n_events) each, and without queries."""
+
+    def build(items, *, n_items):
+        n_users, n_events = items.shape
+        events = Events(
+            user=np.repeat(np.arange(n_users), n_events), item=items.ravel(), query=np.full(items.size, -1),
+            time=np.tile(np.arange(n_events), n_users),
+        )  # fmt: skip
+        return dataclasses.replace(
+            toy,
+            item_keys=tuple(map(str, range(n_items))),
+            item_titles=("",) * n_items,
+            item_texts=("item",) * n_items,
+            query_texts=(),
+            query_items=(),
+            histories=build_histories(events, n_users=n_users),
+        )
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def recipe():
     """Sizes that train in a second."""

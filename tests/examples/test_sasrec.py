@@ -8,7 +8,6 @@ import torch
 from gensar import sasrec
 from gensar.baselines import known_items, popularity, rank_requests
 from gensar.dataset import TEST, VALID, targets
-from gensar.history import Events, build_histories
 from gensar.ranking import metrics, ranks_of
 from gensar.sasrec import SasRec, SasRecOptions, fit_sasrec, windows_of
 
@@ -16,22 +15,12 @@ SMALL = SasRecOptions(dim=16, dropout=0.1, max_items=6, learning_rate=1e-2, batc
 
 
 @pytest.fixture
-def cycle(toy):
+def cycle(without_queries):
     """40 users who walk round one ring of 30 items, each from somewhere: popularity says nothing, order everything."""
     rng = np.random.default_rng(1)
     ring = rng.permutation(30)
-    user = np.repeat(np.arange(40), 9)
-    item = np.concatenate([np.roll(ring, -int(rng.integers(30)))[:9] for _ in range(40)])
-    events = Events(user=user, item=item, query=np.full(360, -1), time=np.tile(np.arange(9), 40))
-    return dataclasses.replace(
-        toy,
-        item_keys=tuple(map(str, range(30))),
-        item_titles=("",) * 30,
-        item_texts=("item",) * 30,
-        query_texts=(),
-        query_items=(),
-        histories=build_histories(events, n_users=40),
-    )
+    items = np.stack([np.roll(ring, -int(rng.integers(30)))[:9] for _ in range(40)])
+    return without_queries(items, n_items=30)
 
 
 def ndcg_of(dataset, scores, *, split):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from gensar import sequential
 from gensar.dataset import TEST
-from gensar.history import Events, build_histories
 from gensar.sasrec import SasRecOptions
 from gensar.sequential import sequential_items
 from safetensors.numpy import save_file
@@ -17,23 +16,12 @@ OPTIONS = SasRecOptions(dim=16, dropout=0.1, max_items=6, learning_rate=1e-2, ba
 
 
 @pytest.fixture
-def pairs(toy):
+def pairs(without_queries):
     """60 users who take items 0 .. 9 in a random order, each followed by 10 + it or by 20 + it; item 30 is nobody's."""
     rng = np.random.default_rng(1)
     first = np.stack([rng.permutation(10) for _ in range(60)])
-    item = np.stack([first, first + 10 * rng.integers(1, 3, first.shape)], axis=2).ravel()
-    events = Events(
-        user=np.repeat(np.arange(60), 20), item=item, query=np.full(1200, -1), time=np.tile(np.arange(20), 60)
-    )
-    return dataclasses.replace(
-        toy,
-        item_keys=tuple(map(str, range(31))),
-        item_titles=("",) * 31,
-        item_texts=("item",) * 31,
-        query_texts=(),
-        query_items=(),
-        histories=build_histories(events, n_users=60),
-    )
+    items = np.stack([first, first + 10 * rng.integers(1, 3, first.shape)], axis=2).reshape(60, 20)
+    return without_queries(items, n_items=31)
 
 
 def test_items_that_follow_the_same_item_lie_near_each_other(pairs, tmp_path):
