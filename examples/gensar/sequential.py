@@ -19,7 +19,7 @@ from semid.errors import FormatError
 
 from .collaborative import unit_rows
 from .dataset import Dataset
-from .embeddings import cache_folder
+from .embeddings import cache_folder, check_cached
 from .files import write_whole
 from .sasrec import SasRecOptions, fit_sasrec
 
@@ -108,9 +108,5 @@ def _load(path: Path, *, shape: tuple[int, int]) -> SequentialItems:
             )
     except (SafetensorError, KeyError, ValueError) as error:
         raise FormatError(f"{path} cannot be read: expected what SASRec has learnt, got {error}. Delete it.") from error
-    if found.embeddings.shape != shape or not np.isfinite(found.embeddings).all():
-        raise FormatError(
-            f"{path} is not what was cached: expected finite numbers of shape {shape}, got {found.embeddings.shape}. "
-            "Delete it."
-        )
+    check_cached(found.embeddings, path, shape=shape)
     return found
