@@ -19,6 +19,7 @@ from transformers import (
 
 import semid
 from benchmarks.catalogues import clustered_codes
+from semid.generation.interface import cache_name, forward_arguments
 
 __all__ = [
     "SHAPES",
@@ -114,21 +115,22 @@ def bare_passes(model, inputs, num_beams):
     input_ids, batch = inputs["input_ids"], len(inputs["input_ids"])
     decoder, tokens = model.get_decoder(), torch.full((batch, num_beams), 5)
     options = dict(use_cache=True, return_dict=True)
+    name = cache_name(forward_arguments(decoder), decoder)
     if model.config.is_encoder_decoder:
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         encoded = model.get_encoder()(input_ids=input_ids).last_hidden_state
-        options |= dict(encoder_hidden_states=encoded, past_key_values=cache)
+        options |= dict(encoder_hidden_states=encoded, **{name: cache})
         decoder(input_ids=torch.zeros(batch, 1, dtype=torch.long), **options)
         for _ in SIZES[1:]:
             seen = cache.get_seq_length() + num_beams
             decoder(input_ids=tokens, attention_mask=torch.zeros(batch, 1, num_beams, seen), **options)
         return
     cache = DynamicCache()
-    decoder(input_ids=input_ids, past_key_values=cache, **options)
+    decoder(input_ids=input_ids, **{name: cache}, **options)
     for _ in SIZES[1:]:
         seen = cache.get_seq_length() + num_beams
         mask = torch.zeros(batch, 1, num_beams, seen)
-        decoder(input_ids=tokens, attention_mask=mask, past_key_values=cache, **options)
+        decoder(input_ids=tokens, attention_mask=mask, **{name: cache}, **options)
 
 
 def share_outside_the_model(monkeypatch, search, model, head, *, rounds):

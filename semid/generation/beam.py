@@ -66,12 +66,14 @@ def generate(
     ----------
     model : transformers model
         Decoder-only or encoder-decoder, in evaluation mode; it is not changed. When a model is first met, a few tokens
-        tell which of the faster ways it can go; what none of them suits runs the plain way, with the same result.
+        tell which of the faster ways it can go: each is compared with a pass over the whole text. A model that none of
+        them suits reads the whole text at each step, with the same result; the log says so.
     inputs : mapping of str to torch.Tensor of shape (batch, length)
         ``input_ids`` and ``attention_mask``, as a tokenizer returns them; padded on the left for a decoder-only model.
-        Without a mask, a decoder-only model's prompts are padded where its pad token stands, as in ``model.generate``,
-        and those of an encoder-decoder are not. The latter may have ``decoder_input_ids``, if the answer begins with
-        more than the start token; all of its rows have one length, and its first column is the start token.
+        Without a mask, pad tokens in the prompts of a decoder-only model are padding, as in ``model.generate``. Those
+        in the prompts of an encoder-decoder are padding before transformers 5.2 alone, as there. An encoder-decoder may
+        have ``decoder_input_ids``, if the answer begins with more than the start token; all of its rows have one
+        length, and its first column is the start token.
     trie : Trie or sequence of batch tries
         One for all rows, or one per row, such as search and recommendation requests in one batch; of one depth.
     vocab : SidVocabulary or sequence of batch vocabularies

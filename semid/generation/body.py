@@ -1,16 +1,15 @@
 """A model's forward pass up to its output layer, or with it where the two cannot be told apart."""
 
-import functools
-import inspect
 from typing import Any, final
 
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.interface import cache_name, cache_of, forward_arguments
 from semid.generation.products import products_for
 
-__all__ = ["Body", "accepted_arguments", "is_plain"]
+__all__ = ["Body", "accepted_arguments", "features_of", "is_plain"]
 
 
 @final
@@ -32,6 +31,7 @@ class Body:
         self.split = split
         self.inner = model.get_decoder() if split else model
         self.accepted = accepted_arguments(self.inner)
+        self.cache_name = cache_name(self.accepted, self.inner)
         # Found by walking over the weights, so once.
         self.dtype, self.device = model.dtype, model.device
         self.products = products_for(self.dtype, self.device)
@@ -60,13 +60,16 @@ class Body:
         features : torch.Tensor of shape (rows, 1 or length, dim)
         cache : transformers.Cache
         """
-        optional = {"position_ids": position_ids, "past_key_values": cache, "logits_to_keep": 1 if last else 0}
+        # A model without positions has them in its mask, and one that writes more logits than asked is only slower;
+        # without its cache it would forget.
+        optional = {"position_ids": position_ids, "logits_to_keep": 1 if last else 0}
         with self.products:
             output = self.inner(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 use_cache=True,
                 return_dict=True,
+                **{self.cache_name: cache},
                 **{name: value for name, value in optional.items() if name in self.accepted},
             )
         features = self._features(output)
@@ -94,7 +97,7 @@ class Body:
         features : torch.Tensor of shape (rows, length, dim)
         cache : transformers.Cache
         """
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
+        options: dict[str, Any] = {self.cache_name: cache, "use_cache": True, "return_dict": True}
         if self.split:
             options |= {"input_ids": decoder_input_ids, "encoder_hidden_states": encoded}
             options["encoder_attention_mask"] = attention_mask
@@ -113,13 +116,18 @@ class Body:
         return encoded
 
     def _features(self, output: Any) -> torch.Tensor:
-        features: torch.Tensor | None = getattr(output, "last_hidden_state" if self.split else "logits", None)
-        if features is None:
-            raise InvalidTypeError(
-                f"model has a wrong type: expected one that returns logits, got {type(self.model).__name__}. "
-                "Pass the model with its language modelling head, whose generate you would call."
-            )
-        return features
+        return features_of(self.model, output, "last_hidden_state" if self.split else "logits")
+
+
+def features_of(model: Any, output: Any, name: str = "logits") -> torch.Tensor:
+    """Return a tensor of an output, or raise where the model does not write it."""
+    features: torch.Tensor | None = getattr(output, name, None)
+    if features is None:
+        raise InvalidTypeError(
+            f"model has a wrong type: expected one that returns logits, got {type(model).__name__}. "
+            "Pass the model with its language modelling head, whose generate you would call."
+        )
+    return features
 
 
 def accepted_arguments(model: Any) -> frozenset[str]:
@@ -130,10 +138,7 @@ def accepted_arguments(model: Any) -> frozenset[str]:
     InvalidValueError
         If a wrapper hides them: a search that guessed would leave the cache or the positions out.
     """
-    # torch.compile and PEFT wrap the model whose signature counts.
-    inner = getattr(model, "_orig_mod", model)
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    names = _names(getattr(inner.forward, "__func__", inner.forward))
+    names = forward_arguments(model)
     if "input_ids" not in names:
         raise InvalidValueError(
             f"{type(model).__name__} hides what its forward pass takes: expected an argument input_ids, got "
@@ -142,23 +147,7 @@ def accepted_arguments(model: Any) -> frozenset[str]:
     return names
 
 
-@functools.lru_cache(maxsize=64)  # reading a signature takes 0.2 milliseconds, at each search
-def _names(forward: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(forward).parameters) - {"self"}
-
-
 def is_plain(module: torch.nn.Module) -> bool:
     """Tell whether a module's weights say all that it does: no hooks, and weights that are in memory."""
     hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
     return not hooked and all(weight is None or weight.device.type != "meta" for weight in module._parameters.values())
-
-
-def cache_of(model: Any, output: Any) -> Any:
-    """Return the cache of a forward pass; an error if it cannot follow the beams."""
-    cache = getattr(output, "past_key_values", None)
-    if not hasattr(cache, "reorder_cache"):
-        raise InvalidValueError(
-            f"{type(model).__name__} keeps no cache that beams can share: expected past_key_values with reorder_cache, "
-            f"got {type(cache).__name__}. Use model.generate with a SidLogitsProcessor."
-        )
-    return cache

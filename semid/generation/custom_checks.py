@@ -8,6 +8,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
 from semid.errors import InvalidValueError
+from semid.generation.interface import CACHE_NAMES, OWN_CACHES
 
 __all__ = ["check_call"]
 
@@ -89,16 +90,16 @@ def _n_positions(model: Any) -> int | None:
 
 def _check_cache(implementation: Any, model_kwargs: Mapping[str, Any]) -> None:
     """Raise if there is another cache than the empty one that generate makes by default."""
-    cache = model_kwargs.get("past_key_values", model_kwargs.get("cache_params"))
+    cache = next((model_kwargs[name] for name in CACHE_NAMES if model_kwargs.get(name) is not None), None)
     own = cache is None or (
         isinstance(cache, DynamicCache | EncoderDecoderCache)
-        and not getattr(cache, "_is_user_defined", False)  # which the first releases of transformers 5 do not say
+        and not getattr(cache, "_is_user_defined", False)
         and not cache.get_seq_length()
     )
-    if implementation not in {None, "dynamic"} or not own:
-        got = f"a {type(cache).__name__}" if implementation in {None, "dynamic"} else repr(implementation)
+    if implementation not in OWN_CACHES or not own:
+        got = f"a {type(cache).__name__}" if implementation in OWN_CACHES else repr(implementation)
         raise InvalidValueError(
-            f"a cache cannot be passed: expected no past_key_values and no cache_implementation, got {got}. "
+            f"a cache cannot be passed: expected no cache and no cache_implementation, got {got}. "
             "Leave them out: the search keeps its own cache, one row per request."
         )
 

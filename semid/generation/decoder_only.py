@@ -6,13 +6,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from semid.generation.body import Body
 from semid.generation.forward import Forward, reorder
+from semid.generation.interface import plain_cache, windows
 
-__all__ = ["RowDecoder", "TreeDecoder", "can_read_trees"]
+__all__ = ["RowDecoder", "TreeDecoder"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -72,7 +71,7 @@ class TreeDecoder(Forward):
         self.far = any(window is not None for window in self.windows.values())
         # Layers that forget what has left their window would count the beams beside a beam as its past; so all layers
         # keep everything, and the mask closes what is too far away.
-        self.cache: Any = DynamicCache()
+        self.cache = plain_cache()
         self.padded = not attention_mask.all()
         self.positions = positions_of(attention_mask)
         self.position = self.positions[:, -1:]  # that of the last level: its beams have one position
@@ -151,15 +150,6 @@ class TreeDecoder(Forward):
         return by_type if len(by_type) > 1 else next(iter(by_type.values()))
 
 
-def can_read_trees(model: Any) -> bool:
-    """Tell whether all layers of a model attend through a mask that the caller may give; `probe` then tries it."""
-    config = model.config.get_text_config(decoder=True)
-    if getattr(config, "_attn_implementation", None) not in {"sdpa", "eager"}:
-        return False  # flash attention takes no mask of four dimensions
-    # The exact types: subclasses have states besides keys and values.
-    return all(type(layer) in {DynamicLayer, DynamicSlidingWindowLayer} for layer in DynamicCache(config=config).layers)
-
-
 # With the setting that they depend on, should it change.
 _windows: WeakKeyDictionary[Any, tuple[Any, dict[str, int | None]]] = WeakKeyDictionary()
 
@@ -170,15 +160,8 @@ def windows_of(model: Any) -> dict[str, int | None]:
     setting = getattr(config, "sliding_window", None)
     known = _windows.get(model)
     if known is None or known[0] != setting:
-        known = _windows[model] = setting, _find_windows(config)
+        known = _windows[model] = setting, windows(config)
     return known[1]
-
-
-def _find_windows(config: Any) -> dict[str, int | None]:
-    cache = DynamicCache(config=config)
-    windows = [getattr(layer, "sliding_window", None) for layer in cache.layers] or [None]
-    types = getattr(config, "layer_types", None) or ["all"] * len(windows)
-    return dict(zip(types, windows, strict=True)) if len(set(types)) > 1 else {"all": windows[0]}
 
 
 def positions_of(attention_mask: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ import torch
 
 from semid.generation.body import Body
 from semid.generation.forward import Forward, reorder
-from semid.generation.inputs import start_token
 from semid.generation.shared_states import share
 
 __all__ = ["EncoderDecoder"]
@@ -27,7 +26,7 @@ class EncoderDecoder(Forward):
     shared : bool
         Let the beams of a request read one copy of the cross-attention's keys and values, see `SharedStates`; otherwise
         each beam gets its own, which any model can work with. The cache of the answer, a few tokens, follows the beams.
-    decoder_input_ids : torch.Tensor of shape (batch, start length), optional
+    decoder_input_ids : torch.Tensor of shape (batch, start length)
     encoded : torch.Tensor of shape (batch, length, dim), optional
         What the encoder wrote, if it has run already.
     """
@@ -39,7 +38,7 @@ class EncoderDecoder(Forward):
         attention_mask: torch.Tensor,
         *,
         shared: bool,
-        decoder_input_ids: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor,
         encoded: torch.Tensor | None = None,
     ) -> None:
         self.body = body
@@ -50,8 +49,6 @@ class EncoderDecoder(Forward):
         self.width = 1
         self.cache: Any = None
         self.encoded = encoded
-        if decoder_input_ids is None:
-            decoder_input_ids = torch.full((self.batch, 1), start_token(body.model))
         self.decoder_input_ids = decoder_input_ids.to(attention_mask.device)
 
     def prompt(self) -> torch.Tensor:

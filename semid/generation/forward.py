@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Forward", "reorder"]
+__all__ = ["Forward", "IntArray", "reorder"]
 
 IntArray = npt.NDArray[np.integer[Any]]
 

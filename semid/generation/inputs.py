@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.interface import CACHE_NAMES
 
 __all__ = [
     "batch_of",
@@ -88,9 +89,10 @@ def check_inputs(
     Where the mask is missing, the `padding` token tells it; None for a model without one.
     """
     known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
-    if isinstance(inputs, Mapping) and "past_key_values" in inputs:
+    caches = [name for name in CACHE_NAMES if name in inputs] if isinstance(inputs, Mapping) else []
+    if caches:
         raise InvalidValueError(
-            f"a cache cannot be passed: expected prompts, got a {type(inputs['past_key_values']).__name__}. "
+            f"a cache cannot be passed: expected prompts, got a {type(inputs[caches[0]]).__name__}. "
             "Pass whole prompts: the search keeps its own cache, one row per request."
         )
     if not isinstance(inputs, Mapping) or "input_ids" not in inputs or set(inputs) - known - unused:

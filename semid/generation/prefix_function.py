@@ -24,7 +24,8 @@ def prefix_allowed_tokens_fn(
     ----------
     trie : Trie or sequence of n_requests tries
         One for all requests or one for each: ``generate`` calls the function with the number of the request that a beam
-        belongs to. Without beams, ``num_return_sequences`` makes a request of each sample.
+        belongs to. Before transformers 5.24, each sample of ``num_return_sequences`` without beams is a request of its
+        own.
     vocab : SidVocabulary
     prompt_len : int
         Columns before the first generated token; 1 for an encoder-decoder. With a smaller number, the end of a prompt
@@ -63,7 +64,7 @@ def prefix_allowed_tokens_fn(
         if not one_for_all and not 0 <= batch_id < len(tries):
             raise InvalidValueError(
                 f"a request has no trie: expected batch ids below {len(tries)}, got {batch_id}. Give one trie per "
-                "request, or one for all; without beams, each of num_return_sequences is a request."
+                "request, or one for all. Before transformers 5.24, each of num_return_sequences without beams is one."
             )
         of_request: Trie = tries[0 if one_for_all else batch_id]
         generated = generated_part(input_ids[None], prompt_len)[0]

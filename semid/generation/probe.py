@@ -1,5 +1,6 @@
-"""What a model can do, found out by trying it once on a tiny prompt and comparing with the plain way."""
+"""What a model can do, found out by trying it once on tiny prompts and comparing with passes over the whole text."""
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,17 +10,21 @@ import numpy as np
 import torch
 
 from semid.generation.body import Body, accepted_arguments
-from semid.generation.decoder_only import RowDecoder, TreeDecoder, can_read_trees
+from semid.generation.decoder_only import RowDecoder, TreeDecoder
 from semid.generation.encoder_decoder import EncoderDecoder
 from semid.generation.forward import Forward
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
-from semid.generation.inputs import check_inputs, check_length, count_tokens, padding_token
+from semid.generation.inputs import check_inputs, check_length, count_tokens, padding_token, start_token
+from semid.generation.interface import GUESSES_ENCODER_PADDING, note_version, reads_masks
+from semid.generation.whole_text import WholeText
 
-__all__ = ["Abilities", "abilities", "head_of", "open_forward"]
+__all__ = ["PLAIN", "Abilities", "abilities", "head_of", "open_forward"]
+
+log = logging.getLogger("semid")
 
 
 class Abilities(NamedTuple):
-    """Which of the fast ways give what the plain way gives, for one model.
+    """Which of the fast ways give what a pass over the whole text gives, for one model.
 
     Attributes
     ----------
@@ -29,11 +34,16 @@ class Abilities(NamedTuple):
     shared : bool
         Decoder-only: tree attention (`TreeDecoder`); encoder-decoder: one copy of the cross-attention's keys and
         values (`SharedStates`); otherwise each beam has a row of the cache of its own.
+    cached : bool
+        The model may keep what it has read in a cache; otherwise each step reads the whole text (`WholeText`).
     """
 
     split: bool
     shared: bool
+    cached: bool = True
 
+
+PLAIN = Abilities(split=False, shared=False, cached=False)
 
 _known: WeakKeyDictionary[Any, dict[tuple[torch.dtype, str | None], Abilities]] = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -45,6 +55,7 @@ def abilities(model: Any) -> Abilities:
     with _lock:
         found = _known.setdefault(model, {}).get(kind)
     if found is None:
+        note_version()
         found = examine(model)
         with _lock:
             _known[model][kind] = found
@@ -84,7 +95,8 @@ def open_forward(
     typed = isinstance(inputs, Mapping) and "token_type_ids" in inputs
     unused = {"token_type_ids"} - accepted_arguments(model) if typed else set()
     n_tokens = model.get_input_embeddings().weight.shape[0]
-    padding = None if encoder_decoder else padding_token(model)  # which `generate` looks for there alone
+    # Where there is no mask, `generate` looks for padding.
+    padding = padding_token(model) if not encoder_decoder or GUESSES_ENCODER_PADDING else None
     input_ids, attention_mask = check_inputs(
         inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens, padding=padding
     )
@@ -101,9 +113,15 @@ def _open(
     decoder_input_ids: torch.Tensor | None = None,
     encoded: torch.Tensor | None = None,
 ) -> Forward:
+    device = model.device
+    input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
+    encoder_decoder = bool(model.config.is_encoder_decoder)
+    if encoder_decoder and decoder_input_ids is None:
+        decoder_input_ids = torch.full((len(input_ids), 1), start_token(model), device=device)
+    if not found.cached:
+        return WholeText(model, input_ids, attention_mask, decoder_input_ids=decoder_input_ids, encoded=encoded)
     body = Body(model, split=found.split)
-    input_ids, attention_mask = input_ids.to(body.device), attention_mask.to(body.device)
-    if model.config.is_encoder_decoder:
+    if decoder_input_ids is not None:
         return EncoderDecoder(
             body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=decoder_input_ids, encoded=encoded
         )
@@ -112,12 +130,18 @@ def _open(
 
 @torch.inference_mode()
 def examine(model: Any) -> Abilities:
-    """Try the fast ways on two tiny prompts; a way is open if the logits of all steps agree with the plain way."""
-    plain = _walk(model, Abilities(split=False, shared=False))
-    if plain is None:
-        return Abilities(split=False, shared=False)
+    """Try the fast ways on two tiny prompts; one is open if its logits agree with those of the whole texts."""
+    plain, rows = _walk(model, PLAIN), _walk(model, Abilities(split=False, shared=False))
+    if plain is None or not _agree(rows, plain):
+        if plain is not None and not plain.isnan().any():
+            log.warning(
+                "%s cannot be run with its cache: %s. semid reads prompt and answer anew at each step, which is right "
+                "but slow.",
+                type(model).__name__, "it refuses" if rows is None else "other logits come out than without it",
+            )  # fmt: skip
+        return PLAIN
     split = find_head(model) is not None and _agree(_walk(model, Abilities(split=True, shared=False)), plain)
-    may_share = bool(model.config.is_encoder_decoder) or can_read_trees(model)
+    may_share = bool(model.config.is_encoder_decoder) or reads_masks(model)
     shared = may_share and _agree(_walk(model, Abilities(split=split, shared=True)), plain)
     return Abilities(split=split, shared=shared)
 
@@ -141,17 +165,22 @@ def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
         forward = _open(model, input_ids % n_rows, mask, found, start)
         features = [forward.prompt()]
         features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
+        head, every = head_of(model, found), Tokens(torch.arange(n_rows, device=model.device))
+        return torch.cat([head.logits(part, every) for part in features])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError):
-        # Whatever a model objects to, the plain way is left; what that objects to, the search itself will say.
+        # Whatever a model objects to, another way is left; what the plain one objects to, the search itself will say.
         return None
-    head = head_of(model, found)
-    every = torch.arange(n_rows, device=model.device)
-    return torch.cat([head.logits(part, Tokens(every)) for part in features])
 
 
 def _agree(logits: torch.Tensor | None, plain: torch.Tensor) -> bool:
-    """Tell whether logits are the plain ones up to rounding: closer than beams that differ only in their ancestors."""
-    if logits is None or logits.shape != plain.shape or not torch.isfinite(plain).all():
+    """Tell whether logits are the plain ones up to rounding: closer than beams that differ only in their ancestors.
+
+    Some models close tokens with a logit of -inf.
+    """
+    if logits is None or logits.shape != plain.shape or not torch.equal(logits.isneginf(), plain.isneginf()):
+        return False
+    logits, plain = logits.nan_to_num(neginf=0.0, nan=torch.nan), plain.nan_to_num(neginf=0.0, nan=torch.nan)
+    if not torch.isfinite(plain).all():
         return False
     error = float((logits - plain).abs().max())
     last = plain[-8:].view(2, 4, -1)

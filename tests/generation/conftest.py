@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -31,6 +33,12 @@ from transformers import (
 )
 
 import semid
+
+# What tests must know of the version of transformers; the library asks the model instead, or says so in `interface`.
+VERSION = Version(transformers.__version__)
+CACHE = "cache" if Version("5.24") <= VERSION else "past_key_values"
+MARKS_CACHES = Version("5.20") <= VERSION  # of the caller
+SAMPLES_SHARE_REQUESTS = Version("5.24") <= VERSION  # for a prefix function, without beams
 
 N_WORDS = 40  # tokens 0 .. 39 are words, 40 and up are codes
 LEVEL_TOKENS = ([*range(47, 39, -1)], [*range(48, 56)], [*range(56, 64, 2), *range(57, 64, 2)])

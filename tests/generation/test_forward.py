@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.body import accepted_arguments, cache_of
+from semid.generation.body import accepted_arguments
 from semid.generation.head import Tokens
 from semid.generation.inputs import check_model
-from semid.generation.probe import Abilities, abilities, head_of, open_forward
+from semid.generation.interface import cache_of
+from semid.generation.probe import PLAIN, Abilities, abilities, head_of, open_forward
 
 
 def whole_text_logits(model, prompt, answer):
@@ -22,7 +23,7 @@ def whole_text_logits(model, prompt, answer):
         return model(input_ids=torch.cat([prompt, torch.tensor(answer, dtype=torch.long)])[None]).logits[0, -1]
 
 
-WAYS = [Abilities(split, shared) for split in (False, True) for shared in (False, True)]
+WAYS = [PLAIN, *(Abilities(split, shared) for split in (False, True) for shared in (False, True))]
 
 
 @pytest.mark.parametrize("found", WAYS, ids=str)

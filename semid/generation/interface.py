@@ -1,0 +1,132 @@
+"""What this package calls by a name that transformers has changed or may change: each name once, with its versions.
+
+======  ================================================================================================
+since   what is different
+======  ================================================================================================
+5.2     without a mask, ``generate`` reads all of an encoder-decoder's prompt; before, it looked for pad tokens
+5.10    ``cache_implementation`` may be "dynamic_full", which ``generate`` sets for assisted decoding
+5.20    a cache that the caller passed is marked: ``cache._is_user_defined``
+5.24    the cache is called ``cache``, as argument and in outputs; before, ``past_key_values``
+5.24    a prefix function is told the request of a sample; before, each sample without beams was a request of its own
+======  ================================================================================================
+
+A name that is missing is never skipped over: `probe` compares every way to run a model with a pass over the whole text
+that uses none of them, so that a change that nobody has seen yet ends in that slower pass, or in an error.
+"""
+
+import functools
+import inspect
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import transformers
+from packaging.version import Version
+from transformers import cache_utils
+
+from semid.errors import InvalidValueError
+
+__all__ = [
+    "CACHE_NAMES",
+    "GUESSES_ENCODER_PADDING",
+    "OWN_CACHES",
+    "TESTED",
+    "cache_name",
+    "cache_of",
+    "forward_arguments",
+    "note_version",
+    "plain_cache",
+    "reads_masks",
+    "windows",
+]
+
+log = logging.getLogger("semid")
+
+# The newest version that the tests have run on; CONTRIBUTING says how it is raised.
+TESTED = "5.24.0"
+INSTALLED = Version(transformers.__version__)
+
+# Newest name first. `cache_params` is that of models with recurrent states, `Cache` or not.
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+# What ``generate`` may be told about the cache that it makes itself, where that is an ordinary growing one.
+OWN_CACHES = frozenset({None, "dynamic", "dynamic_full"})
+# Whether ``generate`` reads the mask of an encoder-decoder's prompts off the pad token where none is given.
+GUESSES_ENCODER_PADDING = Version("5.2") > INSTALLED
+
+# Layers whose state is keys and values alone, one column for each token. The exact types: subclasses keep more.
+PLAIN_LAYERS = frozenset(
+    getattr(cache_utils, name) for name in ("DynamicLayer", "DynamicSlidingWindowLayer") if hasattr(cache_utils, name)
+)
+
+
+@functools.cache
+def note_version() -> None:
+    """Log, once, that transformers is newer than what has been tested."""
+    if Version(TESTED) < INSTALLED:
+        log.warning(
+            "transformers %s is newer than %s, the newest version that this semid was tested with. Models are compared "
+            "with a plain pass when they are first met, so results stay right; some may run slower.",
+            INSTALLED, TESTED,
+        )  # fmt: skip
+
+
+def forward_arguments(model: Any) -> frozenset[str]:
+    """Return the names that a model's forward pass takes; those of the model that a wrapper holds."""
+    # torch.compile and PEFT wrap the model whose signature counts.
+    inner = getattr(model, "_orig_mod", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    return _names(getattr(inner.forward, "__func__", inner.forward))
+
+
+@functools.lru_cache(maxsize=64)  # reading a signature takes 0.2 milliseconds, at each search
+def _names(forward: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters) - {"self"}
+
+
+def cache_name(arguments: Collection[str], model: Any) -> str:
+    """Return the name under which a forward pass with these arguments takes its cache.
+
+    Raises
+    ------
+    InvalidValueError
+        If it takes none: left out, each step would forget what was read before.
+    """
+    for name in CACHE_NAMES:
+        if name in arguments:
+            return name
+    raise InvalidValueError(
+        f"{type(model).__name__} takes no cache: expected an argument named one of {CACHE_NAMES}, got "
+        f"{sorted(arguments)}. Use model.generate with a SidLogitsProcessor."
+    )
+
+
+def cache_of(model: Any, output: Any) -> Any:
+    """Return the cache of a forward pass; an error if it cannot follow the beams."""
+    caches = (getattr(output, name, None) for name in CACHE_NAMES)
+    cache = next((cache for cache in caches if cache is not None), None)
+    if not hasattr(cache, "reorder_cache"):
+        raise InvalidValueError(
+            f"{type(model).__name__} keeps no cache that beams can share: expected one of {CACHE_NAMES} with "
+            f"reorder_cache, got {type(cache).__name__}. Use model.generate with a SidLogitsProcessor."
+        )
+    return cache
+
+
+def plain_cache(config: Any = None) -> Any:
+    """Return an empty cache that grows; with a configuration, one whose layers are those that the model asks for."""
+    return cache_utils.DynamicCache() if config is None else cache_utils.DynamicCache(config=config)
+
+
+def reads_masks(model: Any) -> bool:
+    """Tell whether all layers of a model attend through a mask that the caller may give."""
+    config = model.config.get_text_config(decoder=True)
+    if getattr(config, "_attn_implementation", None) not in {"sdpa", "eager"}:
+        return False  # flash attention takes no mask of four dimensions
+    return all(type(layer) in PLAIN_LAYERS for layer in plain_cache(config).layers)
+
+
+def windows(config: Any) -> dict[str, int | None]:
+    """Return how far the layers of each type look back; None for no limit."""
+    reach = [getattr(layer, "sliding_window", None) for layer in plain_cache(config).layers] or [None]
+    types = getattr(config, "layer_types", None) or ["all"] * len(reach)
+    return dict(zip(types, reach, strict=True)) if len(set(types)) > 1 else {"all": reach[0]}
