@@ -3,6 +3,8 @@
 # make test   the tests, every code block of the documentation included
 # make bench  the benchmarks beside their rivals, which it installs, and their tables in benchmarks/results
 # make lint   ruff and mypy
+# make newest   the tests of generation and vocabulary on the newest version of every dependency but torch
+# make compat   the same, and on the lowest versions that pyproject.toml declares
 # make sanitize   the tests of the C kernels under gcc's address and undefined-behaviour sanitizers
 #
 # PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program, SEMID_EXT=off|require decides on the C kernels,
@@ -15,7 +17,7 @@ BIN := $(VENV)/bin
 EXT := $(if $(SEMID_EXT),$(SEMID_EXT),auto)
 INSTALLED := $(VENV)/installed-$(EXT)
 
-.PHONY: demo test bench lint sanitize clean
+.PHONY: demo test bench lint newest lowest compat sanitize clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/gensar_end_to_end.py --resume $(ARGS)
@@ -31,6 +33,31 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Environments of their own, made anew each time. The newest one takes torch from constraints.txt, so that pip never swaps
+# its build; LOWEST_TORCH=torch==2.13.0 does the same for the lowest one.
+COMPAT_TESTS := tests/generation tests/vocabulary
+LOWEST_TORCH ?= $(shell $(PYTHON) tests/lowest.py | grep '^torch==')
+define run_compat
+	rm -rf $(VENV)-$@
+	$(PYTHON) -m venv $(VENV)-$@
+	$(VENV)-$@/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-$@.txt -e '.[test]'
+	$(VENV)-$@/bin/python -m pip list --disable-pip-version-check | grep -iE '^(numba|numpy|torch|transformers) '
+	$(VENV)-$@/bin/python -m pytest $(COMPAT_WARNINGS) $(COMPAT_TESTS) $(ARGS)
+endef
+
+newest: $(INSTALLED)
+	grep '^torch==' constraints.txt > $(VENV)-$@.txt
+	$(run_compat)
+
+# Old releases use what NumPy has deprecated since.
+lowest: COMPAT_WARNINGS := -W ignore::DeprecationWarning
+lowest: $(INSTALLED)
+	$(PYTHON) tests/lowest.py | grep -v '^torch==' > $(VENV)-$@.txt
+	echo '$(LOWEST_TORCH)' >> $(VENV)-$@.txt
+	$(run_compat)
+
+compat: newest lowest
 
 # A second build beside the first, which pytest finds before it. Python and NumPy never free some of their memory.
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
@@ -56,4 +83,4 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard semid_ext/*.[ch
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info semid_ext/*.so
+	rm -rf $(VENV) $(VENV)-newest* $(VENV)-lowest* build *.egg-info semid_ext/*.so

@@ -140,7 +140,9 @@ def test_caches_are_refused(model, trie, vocab, make_inputs):
         )
         with refused(message):
             call(model, inputs, trie, vocab, **{CACHE: cache})
-    for implementation in ("static", "offloaded"):
+    # A torch for CUDA without a driver fails as `generate` makes an offloaded cache.
+    offloads = torch.version.cuda is None or torch.cuda.is_available()
+    for implementation in ("static", "offloaded") if offloads else ("static",):
         with refused(f"expected no cache and no cache_implementation, got '{implementation}'. Leave"):
             call(model, inputs, trie, vocab, cache_implementation=implementation)
 
