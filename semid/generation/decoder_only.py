@@ -4,17 +4,15 @@ from typing import Any, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from semid._arrays import IntArray
 from semid.generation.body import Body
 from semid.generation.forward import Forward, reorder
 
 __all__ = ["RowDecoder", "TreeDecoder", "can_read_trees"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @final

@@ -6,22 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import CodeArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.batches import is_stream, iter_batches
 from semid.io.matrices import as_array, float_block, open_matrix
 
 __all__ = [
-    "CodeArray",
-    "FloatArray",
     "check_codes",
     "check_embeddings",
     "code_dtype",
     "float_block",
     "open_embeddings",
 ]
-
-FloatArray = npt.NDArray[np.floating[Any]]
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 
 
 def code_dtype(codebook_size: int) -> np.dtype[np.unsignedinteger[Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Int64Array
 from semid.errors import InvalidValueError
 from semid.io.mapped import drop_pages
 from semid.io.matrices import float_block, open_matrix
@@ -110,7 +111,7 @@ def reservoir_sample(
     """
     n_items = 0
     kept: list[npt.NDArray[np.float32]] = []
-    numbers: list[npt.NDArray[np.int64]] = []
+    numbers: list[Int64Array] = []
     sample, origin = np.empty((0, 0), np.float32), np.empty(0, np.int64)
     for batch in batches:
         fill = max(0, min(size - n_items, len(batch)))

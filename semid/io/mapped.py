@@ -4,7 +4,8 @@ import mmap
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from semid._arrays import Array, IntArray
 
 __all__ = ["drop_pages", "take_rows"]
 
@@ -12,7 +13,7 @@ __all__ = ["drop_pages", "take_rows"]
 PIECE_BYTES = 1 << 24
 
 
-def drop_pages(X: npt.NDArray[Any]) -> None:
+def drop_pages(X: Array) -> None:
     """Let go of the pages of a memory-mapped file that were read; they are read again when needed.
 
     Nothing happens for other arrays, and for a mapping whose changes are not written to the file, which dropping
@@ -30,7 +31,7 @@ def mapping_of(X: Any) -> Any:
     return X
 
 
-def take_rows(X: npt.NDArray[Any], rows: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+def take_rows(X: Array, rows: IntArray) -> Array:
     """Return copies of some rows; of a memory-mapped file no more than about 16 MiB stay in memory besides.
 
     Parameters

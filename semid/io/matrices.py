@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.mapped import take_rows
 
@@ -44,9 +45,7 @@ def open_matrix(X: Any, *, name: str = "X", dim: int | None = None, min_items: i
     return matrix
 
 
-def float_block(
-    X: npt.NDArray[np.number[Any]], rows: slice | npt.NDArray[np.integer[Any]], *, name: str = "X"
-) -> npt.NDArray[np.float32]:
+def float_block(X: npt.NDArray[np.number[Any]], rows: slice | IntArray, *, name: str = "X") -> npt.NDArray[np.float32]:
     """Return some rows of a matrix as finite float32, in C order.
 
     Parameters
@@ -82,7 +81,7 @@ def float_block(
     return block
 
 
-def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
+def load_npy(path: str | os.PathLike[str], name: str) -> Array:
     """Return the array of a ``.npy`` file, memory-mapped."""
     path = Path(path)
     if not path.is_file():
@@ -102,7 +101,7 @@ def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
     return array
 
 
-def as_array(values: Any, name: str) -> npt.NDArray[Any]:
+def as_array(values: Any, name: str) -> Array:
     """Return what NumPy makes of an array-like, a torch tensor among them, of any shape and dtype."""
     if hasattr(values, "detach"):  # a torch tensor, known without importing torch
         return _from_tensor(values, name)
@@ -118,7 +117,7 @@ def as_array(values: Any, name: str) -> npt.NDArray[Any]:
         ) from error
 
 
-def _from_tensor(tensor: Any, name: str) -> npt.NDArray[Any]:
+def _from_tensor(tensor: Any, name: str) -> Array:
     try:
         tensor = tensor.detach().cpu()
         # Of the short floats NumPy has no other.
@@ -139,7 +138,7 @@ def _describe(row: npt.NDArray[np.float32]) -> str:
     return f"{row[column]} at column {column}"
 
 
-def _from_objects(X: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+def _from_objects(X: Array, name: str) -> Array:
     try:
         if X.dtype.kind == "O":
             return X.astype(np.float64)

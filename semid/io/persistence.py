@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.errors import FormatError, InvalidValueError
 from semid.io.exchange import put_in_place
 from semid.io.plain import to_json
@@ -33,7 +33,6 @@ __all__ = [
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
-Array = npt.NDArray[Any]
 # The names of the safetensors format; it has no 16-bit brain float in NumPy, and we store none.
 DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import CodeArray, DoubleArray
 from semid.errors import InvalidValueError
-from semid.metrics.usage import CodeArray, prefix_keys
+from semid.metrics.usage import prefix_keys
 
 __all__ = ["check_labels", "prefix_purity"]
 
@@ -38,9 +39,7 @@ def check_labels(labels: Any, *, n_items: int) -> npt.NDArray[np.str_]:
     return names
 
 
-def prefix_purity(
-    codes: CodeArray, codebook_sizes: Sequence[int], labels: npt.NDArray[np.str_]
-) -> npt.NDArray[np.float64]:
+def prefix_purity(codes: CodeArray, codebook_sizes: Sequence[int], labels: npt.NDArray[np.str_]) -> DoubleArray:
     """Return for each level the share of items that bear the most frequent label of their prefix.
 
     With ``n(p, t)`` items of label ``t`` below prefix ``p``, it is ``sum_p max_t n(p, t) / n_items`` over the prefixes

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any, final, overload
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import CodeArray, FloatArray, Int64Array
 from semid._checks import check_count, check_quantizer
 from semid.errors import InvalidValueError
 from semid.io.arrays import check_embeddings
-from semid.metrics.distortion import Decode, FloatArray, decoded_distortion, distortion_by_level, variance
+from semid.metrics.distortion import Decode, decoded_distortion, distortion_by_level, variance
 from semid.metrics.neighbors import neighbor_recall
 from semid.metrics.purity import check_labels, prefix_purity
 from semid.metrics.results import LevelReport, MultiViewReport, Report
-from semid.metrics.usage import CodeArray, as_table, check_code_table, code_counts, entropy_bits, gini, group_sizes
+from semid.metrics.usage import as_table, check_code_table, code_counts, entropy_bits, gini, group_sizes
 
 __all__ = ["report"]
 
@@ -224,7 +224,7 @@ def _check_codes(codes: Any, model: _Model | None, *, name: str) -> tuple[CodeAr
     return check_code_table(table, sizes, name=name)
 
 
-def _report_level(counts: npt.NDArray[np.int64], distortion: float, spread: float, purity: float) -> LevelReport:
+def _report_level(counts: Int64Array, distortion: float, spread: float, purity: float) -> LevelReport:
     n_used, entropy = int((counts > 0).sum()), entropy_bits(counts)
     return LevelReport(
         codebook_size=len(counts),

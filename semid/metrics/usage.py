@@ -4,16 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import CodeArray, Int64Array, IntArray
 from semid._checks import check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.arrays import check_codes
 
 __all__ = ["as_table", "check_code_table", "code_counts", "entropy_bits", "gini", "group_sizes", "prefix_keys"]
 
-IntArray = npt.NDArray[np.int64]
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 
 # Keys of prefixes are packed into int64; beyond this many possible prefixes the keys are renumbered first.
 MAX_SPAN = 2**62
@@ -61,7 +59,7 @@ def check_code_table(
     return check_codes(table, sizes, name=name), sizes
 
 
-def as_table(codes: Any, *, name: str) -> npt.NDArray[np.integer[Any]]:
+def as_table(codes: Any, *, name: str) -> IntArray:
     """Return codes as integers of shape (n_items, n_levels), or say what is wrong; their values are not checked."""
     try:
         table = np.asarray(codes)
@@ -82,7 +80,7 @@ def as_table(codes: Any, *, name: str) -> npt.NDArray[np.integer[Any]]:
     return table
 
 
-def code_counts(codes: CodeArray, codebook_sizes: Sequence[int]) -> tuple[IntArray, ...]:
+def code_counts(codes: CodeArray, codebook_sizes: Sequence[int]) -> tuple[Int64Array, ...]:
     """Return for each level how many items use each code, arrays of shape (codebook_size,) and dtype int64."""
     return tuple(
         np.bincount(column, minlength=size).astype(np.int64, copy=False)
@@ -90,14 +88,14 @@ def code_counts(codes: CodeArray, codebook_sizes: Sequence[int]) -> tuple[IntArr
     )
 
 
-def entropy_bits(counts: IntArray) -> float:
+def entropy_bits(counts: Int64Array) -> float:
     """Return the entropy of the distribution that `counts` of shape (codebook_size,) describes, in bits."""
     share = counts[counts > 0] / counts.sum()
     # The maximum turns the -0.0 of a single code into 0.0.
     return max(0.0, float(-(share * np.log2(share)).sum()))
 
 
-def gini(counts: IntArray) -> float:
+def gini(counts: Int64Array) -> float:
     """Return the Gini coefficient of `counts` of shape (n,): 0 where all are equal, near 1 where one has everything.
 
     With the counts in increasing order, ``x_1 <= .. <= x_n``, it is ``sum_i (2 i - n - 1) x_i / (n sum_i x_i)``: half
@@ -108,7 +106,7 @@ def gini(counts: IntArray) -> float:
     return float(ranks @ ordered / (n * int(ordered.sum())))
 
 
-def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
+def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> Int64Array:
     """Return for each distinct row how many items have it, in lexicographic order of the rows.
 
     Parameters
@@ -124,7 +122,7 @@ def group_sizes(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
     return np.unique(keys, return_counts=True)[1].astype(np.int64, copy=False)
 
 
-def prefix_keys(codes: CodeArray, codebook_sizes: Sequence[int]) -> Iterator[IntArray]:
+def prefix_keys(codes: CodeArray, codebook_sizes: Sequence[int]) -> Iterator[Int64Array]:
     """Yield for each level one key per item, shape (n_items,) and dtype int64: equal keys, equal codes up to the level.
 
     Keys are ordered as the prefixes are.

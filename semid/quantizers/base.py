@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from semid.io.arrays import CodeArray, FloatArray, code_dtype
+from semid._arrays import CodeArray, FloatArray
+from semid.io.arrays import code_dtype
 
-__all__ = ["CodeArray", "FloatArray", "MultiViewQuantizer", "Quantizer", "code_dtype"]
+__all__ = ["MultiViewQuantizer", "Quantizer", "code_dtype"]
 
 
 class Quantizer(ABC):

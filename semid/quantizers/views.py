@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import CodeArray, Int64Array, Matrix
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import CodeArray, float_block, open_embeddings
+from semid.io.arrays import float_block, open_embeddings
 from semid.io.mapped import drop_pages
 
 __all__ = [
@@ -22,8 +23,6 @@ __all__ = [
     "open_views",
     "standardize_block",
 ]
-
-Matrix = npt.NDArray[np.float32]
 
 
 class Scaling(NamedTuple):
@@ -136,7 +135,7 @@ def open_views(
 
 
 def fit_scaling(
-    matrix: npt.NDArray[np.number[Any]], rows: npt.NDArray[np.int64], *, view: str, weight: float
+    matrix: npt.NDArray[np.number[Any]], rows: Int64Array, *, view: str, weight: float
 ) -> tuple[Scaling, Matrix]:
     """Return how to standardise a view, and its given rows standardised."""
     sample = float_block(matrix, rows, name=f"view {view!r}")

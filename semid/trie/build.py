@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from semid._arrays import CodeArray, IntArray
 from semid.kernels import kernel
-from semid.trie.levels import CodeArray, IntArray, Levels, level_offsets
+from semid.trie.levels import Levels, level_offsets
 from semid.trie.plain import plain
 from semid.trie.sorting import SortedKeys, sort_keys
 
