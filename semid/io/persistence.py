@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array
+from semid._version import __version__
 from semid.errors import FormatError, InvalidValueError
 from semid.io.exchange import put_in_place
 from semid.io.plain import to_json
@@ -209,10 +210,8 @@ def write_folder(
     InvalidValueError
         If `folder` exists and is something else, or holds other files besides.
     """
-    import semid
-
     check_replaceable(Path(folder))
-    head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": semid.__version__}
+    head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": __version__}
     with fresh_path(folder, folder=True) as fresh:
         fresh.mkdir()
         write_tensors(fresh / TENSORS, arrays)

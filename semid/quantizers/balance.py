@@ -7,9 +7,9 @@ import numpy as np
 
 from semid._arrays import Labels, Matrix
 from semid._checks import check_count
+from semid._threads import for_each_block
 from semid.errors import InvalidValueError
 from semid.quantizers.lloyd import cluster_means
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["assign_within", "check_capacity", "run_balanced"]
 

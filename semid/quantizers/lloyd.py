@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Int64Array, Labels, Matrix
+from semid._threads import for_each_block
 from semid.kernels.encode import nearest, sort_by_cluster, sum_clusters
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["assign_clusters", "cluster_means", "run_lloyd", "run_lloyd_by_halves"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from semid._arrays import Matrix
-from semid.quantizers.threads import one_blas_thread
+from semid._threads import one_blas_thread
 from semid.quantizers.training import Learnt
 
 __all__ = ["full_space", "rotate", "split_columns"]

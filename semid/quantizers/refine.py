@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from semid._arrays import Labels, Matrix
+from semid._threads import for_each_block
 from semid.kernels.encode import subtract_rows
 from semid.quantizers.lloyd import assign_clusters, cluster_means
 from semid.quantizers.search import build_tables, search_codes
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["refine_codebooks", "refine_jointly", "subtract_centroids"]
 

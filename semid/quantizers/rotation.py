@@ -6,10 +6,10 @@ import numpy as np
 from scipy.linalg import eigh, svd
 
 from semid._arrays import Matrix
+from semid._threads import one_blas_thread
 from semid.quantizers.lloyd import run_lloyd
 from semid.quantizers.product_space import rotate
 from semid.quantizers.starts import plus_plus_start
-from semid.quantizers.threads import one_blas_thread
 
 __all__ = ["ROTATIONS", "learn_rotation"]
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, CodeArray, FloatArray, Int64Array, IntArray
+from semid._threads import for_each_block, one_blas_thread
 from semid.io.arrays import code_dtype, float_block
 from semid.io.mapped import drop_pages
 from semid.kernels.encode import extend_beams
-from semid.quantizers.threads import for_each_block, one_blas_thread
 
 __all__ = ["SearchTables", "build_tables", "decode_codes", "search_codes"]
 

@@ -7,8 +7,8 @@ from scipy.linalg import eigh
 from sklearn.cluster import kmeans_plusplus
 
 from semid._arrays import Matrix
+from semid._threads import for_each_block, one_blas_thread
 from semid.quantizers.lloyd import cluster_means, run_lloyd
-from semid.quantizers.threads import for_each_block, one_blas_thread
 
 __all__ = [
     "STARTS",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from semid._arrays import Matrix
-from semid.quantizers.threads import for_each_block
+from semid._threads import for_each_block
 
 __all__ = ["Layer", "apply_layers"]
 
