@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import BoolArray, CodeArray, Int64Array, IntArray
+from semid._checks import as_array
 from semid.catalog.messages import title
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
+from semid.io.matrices import code_dtype
 from semid.trie import Trie
 
 __all__ = ["by_view", "check_ranks", "compact", "contained", "lexicographic_order", "refuse_collisions"]
@@ -54,7 +55,7 @@ def by_view(given: Any) -> dict[str | None, Any]:
 
 def compact(codes: IntArray, codebook_sizes: Sequence[int]) -> CodeArray:
     """Return a copy of codes in the smallest unsigned dtype, in C order."""
-    return np.array(codes, np.min_scalar_type(max(codebook_sizes) - 1), order="C")
+    return np.array(codes, code_dtype(max(codebook_sizes)), order="C")
 
 
 def contained(rows: CodeArray, others: CodeArray, codebook_sizes: Sequence[int]) -> BoolArray:

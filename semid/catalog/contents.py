@@ -7,11 +7,11 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import CodeArray, Int64Array, IntArray
+from semid._checks import as_array
 from semid.catalog.checks import by_view, compact, contained, lexicographic_order, refuse_collisions
 from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
 from semid.catalog.messages import different_lengths, shown, title
 from semid.errors import InvalidValueError
-from semid.io.matrices import as_array
 from semid.trie import Trie
 from semid.trie.checks import check_code_rows, check_sizes
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from semid._arrays import Array
 from semid.errors import InvalidValueError
-from semid.io.arrays import check_embeddings
+from semid.io.batches import check_embeddings
 from semid.metrics.distortion import decoded_distortion
 
 __all__ = ["Drift", "measure_drift"]

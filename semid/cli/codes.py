@@ -44,7 +44,7 @@ def load_codes(path: Path, X: Sources | None = None) -> "Codes":
 
 
 def _load(path: Path) -> "Codes":
-    from semid.io.parquet import is_parquet
+    from semid.io.batches import is_parquet
 
     file = Path(str(path).partition("::")[0]) if is_parquet(path) else path
     if not file.is_file():

@@ -8,7 +8,7 @@ import numpy as np
 from semid._arrays import Array, DoubleArray, Int64Array
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableQuantizer
-from semid.io.mapped import drop_pages
+from semid.io.matrices import drop_pages
 
 __all__ = ["CandidateLists", "beam_width"]
 

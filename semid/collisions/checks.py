@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array, CodeArray, DoubleArray
-from semid._checks import check_integer
+from semid._checks import as_array, check_integer
 from semid.collisions.counting import count_collisions
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableViews
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import check_codes
-from semid.io.matrices import as_array
+from semid.io.matrices import check_codes
 
 __all__ = [
     "POLICIES",

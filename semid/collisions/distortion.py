@@ -5,7 +5,7 @@ import numpy as np
 from semid._arrays import Array
 from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, Views
 from semid.collisions.stages import subtract_shared
-from semid.io.mapped import drop_pages
+from semid.io.matrices import drop_pages
 
 __all__ = ["distortion", "distortion_of_views"]
 

@@ -12,7 +12,7 @@ from semid.collisions.prefixes import PrefixRoom
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.scarce import auction_is_worthwhile, place_by_auction
 from semid.collisions.space import AdditiveSpace, additive_space
-from semid.io.arrays import code_dtype
+from semid.io.matrices import code_dtype
 
 __all__ = ["Placement", "place_nearest"]
 

@@ -18,8 +18,7 @@ from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
-from semid.io.arrays import check_codes
-from semid.quantizers.base import code_dtype
+from semid.io.matrices import check_codes, code_dtype
 
 __all__ = ["resolve_one_view"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, DoubleArray, Int64Array
-from semid.io.mapped import drop_pages
+from semid.io.matrices import drop_pages
 from semid.kernels.rows import hash_rows
 
 __all__ = ["Items", "content_order", "groups_of_duplicates"]

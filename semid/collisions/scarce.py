@@ -8,7 +8,7 @@ import numpy as np
 from semid._arrays import Array, DoubleArray, Int64Array
 from semid._threads import for_each_block
 from semid.collisions.space import AdditiveSpace
-from semid.io.arrays import code_dtype
+from semid.io.matrices import code_dtype
 from semid.kernels.auction import run_auction
 from semid.quantizers.search import decode_codes
 

@@ -7,7 +7,7 @@ import numpy as np
 from semid._arrays import Array, CodeArray, Int64Array
 from semid.collisions.counting import positions_in_groups
 from semid.collisions.keys import RowNumbers
-from semid.quantizers.base import code_dtype
+from semid.io.matrices import code_dtype
 
 __all__ = ["append_suffix", "suffix_size", "suffixes"]
 

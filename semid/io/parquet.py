@@ -11,15 +11,10 @@ from semid._arrays import Array
 from semid._optional import require
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["is_parquet", "read_parquet"]
+__all__ = ["SEPARATOR", "read_parquet"]
 
 ROWS_PER_BATCH = 8192
 SEPARATOR = "::"
-
-
-def is_parquet(X: Any) -> bool:
-    """Return whether `X` is a path that ends in ``.parquet``, perhaps followed by ``::`` and a column."""
-    return isinstance(X, str | os.PathLike) and os.fspath(X).split(SEPARATOR)[0].endswith(".parquet")
 
 
 def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from semid._arrays import CodeArray, FloatArray, Int64Array
 from semid._checks import check_count, check_quantizer
 from semid.errors import InvalidValueError
-from semid.io.arrays import check_embeddings
+from semid.io.batches import check_embeddings
 from semid.metrics.distortion import Decode, decoded_distortion, distortion_by_level, variance
 from semid.metrics.neighbors import neighbor_recall
 from semid.metrics.purity import check_labels, prefix_purity

@@ -8,7 +8,7 @@ import numpy as np
 from semid._arrays import CodeArray, Int64Array, IntArray
 from semid._checks import check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import check_codes
+from semid.io.matrices import check_codes
 
 __all__ = ["as_table", "check_code_table", "code_counts", "entropy_bits", "gini", "group_sizes", "prefix_keys"]
 

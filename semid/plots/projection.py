@@ -8,7 +8,8 @@ from semid._arrays import Array, DoubleArray, Int64Array
 from semid._checks import check_count
 from semid._optional import require
 from semid.errors import InvalidValueError
-from semid.io.arrays import float_block, open_embeddings
+from semid.io.batches import open_embeddings
+from semid.io.matrices import float_block
 from semid.metrics.usage import check_code_table
 from semid.plots.style import CHARACTER_WIDTH, FONT_POINTS, PALETTE, axes_or_new
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from semid._arrays import CodeArray, FloatArray
-from semid.io.arrays import code_dtype
 
-__all__ = ["MultiViewQuantizer", "Quantizer", "code_dtype"]
+__all__ = ["MultiViewQuantizer", "Quantizer"]
 
 
 class Quantizer(ABC):

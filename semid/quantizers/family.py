@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
-from semid.io.arrays import check_codes, float_block, open_embeddings
-from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
+from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
+from semid.io.matrices import check_codes, float_block
 from semid.quantizers.checks import check_init, check_seed
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space

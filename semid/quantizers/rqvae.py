@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
 from semid.errors import InvalidTypeError
-from semid.io.arrays import check_codes, check_embeddings, open_embeddings
+from semid.io.batches import check_embeddings, open_embeddings
+from semid.io.matrices import check_codes
 from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from semid._arrays import Array, CodeArray, FloatArray, Int64Array, IntArray
 from semid._threads import for_each_block, one_blas_thread
-from semid.io.arrays import code_dtype, float_block
-from semid.io.mapped import drop_pages
+from semid.io.matrices import code_dtype, drop_pages, float_block
 from semid.kernels.encode import extend_beams
 
 __all__ = ["SearchTables", "build_tables", "decode_codes", "search_codes"]

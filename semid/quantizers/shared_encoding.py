@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import CodeArray
-from semid.io.arrays import check_codes
+from semid.io.matrices import check_codes
 from semid.quantizers.residual import ResidualKMeans
 
 __all__ = ["encode_shared_specific", "quantizer_of"]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Int64Array, Matrix
 from semid._checks import check_count
-from semid.io.arrays import check_codes, float_block
+from semid.io.matrices import check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_init, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns

@@ -8,8 +8,8 @@ import numpy as np
 
 from semid._arrays import Matrix
 from semid.errors import InvalidValueError
-from semid.io.arrays import float_block
 from semid.io.batches import is_stream, iter_blocks, reservoir_sample
+from semid.io.matrices import float_block
 from semid.quantizers.views import check_view_names, column_slices, open_views
 
 __all__ = ["are_batches", "iter_view_batches", "sample_view_batches"]

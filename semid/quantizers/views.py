@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from semid._arrays import CodeArray, Int64Array, Matrix
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import float_block, open_embeddings
-from semid.io.mapped import drop_pages
+from semid.io.batches import open_embeddings
+from semid.io.matrices import drop_pages, float_block
 
 __all__ = [
     "Scaling",
@@ -102,7 +102,7 @@ def open_views(
     Parameters
     ----------
     X : mapping of str to array-like of shape (n_items, dim of the view)
-        Whatever `semid.io.arrays.open_embeddings` opens.
+        Whatever `semid.io.batches.open_embeddings` opens.
     views : sequence of str
     dims : mapping of str to int, optional
         Number of columns that is required of each view.

@@ -8,6 +8,7 @@ import numpy as np
 
 from semid._arrays import Array, BoolArray, IntArray
 from semid.errors import FormatError
+from semid.io.matrices import code_dtype
 from semid.trie.levels import Levels
 
 __all__ = ["check_checksum", "check_contents", "check_shapes", "checksum", "damaged"]
@@ -50,7 +51,7 @@ def check_shapes(path: Any, levels: Levels, sizes: tuple[int, ...], alive: IntAr
     expected = {
         "starts": (int(levels.node_offsets[n_explicit]), {"int32", "int64"}),
         "firsts": (int(levels.node_offsets[-1]), {str(levels.starts.dtype)}),
-        "child_codes": (int(levels.code_offsets[-1]), {str(np.min_scalar_type(max(sizes) - 1))}),
+        "child_codes": (int(levels.code_offsets[-1]), {str(code_dtype(max(sizes)))}),
         "forks": ((n_levels - 1 - n_explicit) * n_words, {"uint64"}),
     }
     for name, (length, dtypes) in expected.items():

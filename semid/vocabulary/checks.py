@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array, Int64Array
+from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
 
 __all__ = [
     "check_codes",

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from semid._arrays import Int64Array, Matrix
+from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
 from semid.vocabulary.checks import levels_in
 
 __all__ = ["are_initial", "check_codebooks", "check_model", "grow", "initialise"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from semid._arrays import Rows
-from semid.io.arrays import float_block
+from semid.io.matrices import float_block
 from semid.quantizers.networks.building import (
     blocks_of,
     build_network,

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from semid._arrays import Rows
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
-from semid.io.persistence import read_tensors, write_tensors
-from semid.io.plain import to_json
+from semid.io.persistence import read_tensors, to_json, write_tensors
 from semid.quantizers.networks.options import Training
 
 __all__ = ["Record", "Trainer", "pick_device", "train"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from semid._arrays import Rows
-from semid.io.arrays import float_block
+from semid.io.matrices import float_block
 from semid.quantizers.networks.fitting import pool_rows
 from semid.quantizers.networks.training import Record, train
 from semid.quantizers.shared_specific_rqvae.building import build_network, export, scale_view

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Int64Array, Matrix
-from semid.io.arrays import float_block
+from semid.io.matrices import float_block
 from semid.quantizers.networks.dense import Layer, apply_layers
 from semid.quantizers.views import Scaling
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
-from semid.io.arrays import check_codes
+from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, read_view_columns
