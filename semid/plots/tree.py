@@ -9,8 +9,7 @@ import numpy.typing as npt
 from semid._arrays import CodeArray, DoubleArray, Int64Array
 from semid._checks import check_count
 from semid._optional import require
-from semid.metrics.purity import check_labels
-from semid.metrics.usage import check_code_table, group_sizes
+from semid.metrics.usage import check_code_table, check_labels, group_sizes
 from semid.plots.style import (
     CHARACTER_WIDTH,
     FONT_POINTS,
