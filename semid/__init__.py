@@ -7,6 +7,8 @@ numba nor scikit-learn.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from semid._version import __version__
+
 if TYPE_CHECKING:
     from semid import plots as plots
     from semid.catalog import SemanticIds as SemanticIds
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from semid.quantizers import SharedSpecificRQVAE as SharedSpecificRQVAE
     from semid.trie import Trie as Trie
     from semid.vocabulary import SidVocabulary as SidVocabulary
-
-__version__ = "0.1.0.dev0"
 
 _MODULE_OF = {
     "Generator": "semid.generation",

@@ -1,13 +1,16 @@
-"""Checks of what several rooms are given: whole numbers, codebook sizes, a quantizer, what to do with the unknown."""
+"""Checks of what several rooms are given: whole numbers, codebook sizes, arrays, a quantizer."""
 
 import inspect
 import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from semid._arrays import Array
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["check_count", "check_errors", "check_integer", "check_quantizer", "check_sizes", "has_member"]
+__all__ = ["as_array", "check_count", "check_errors", "check_integer", "check_quantizer", "check_sizes", "has_member"]
 
 
 def check_integer(value: Any, name: str, *, remedy: str) -> int:
@@ -94,3 +97,34 @@ def _whole(value: Any) -> int:
 def _described(value: Any) -> str:
     """Return a short value, or its type, for a message."""
     return repr(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
+def as_array(values: Any, name: str) -> Array:
+    """Return what NumPy makes of an array-like, a torch tensor among them, of any shape and dtype."""
+    if hasattr(values, "detach"):  # a torch tensor, known without importing torch
+        return _from_tensor(values, name)
+    if hasattr(values, "tocsr"):
+        raise InvalidTypeError(
+            f"{name} is a sparse matrix: expected a dense array, got {type(values).__name__}. Call its toarray()."
+        )
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidValueError(
+            f"{name} is ragged: expected rows of one length, got {type(values).__name__} ({error}). Pad or repair it."
+        ) from error
+
+
+def _from_tensor(tensor: Any, name: str) -> Array:
+    try:
+        tensor = tensor.detach().cpu()
+        # Of the short floats NumPy has no other.
+        if tensor.is_floating_point() and tensor.element_size() <= 2 and str(tensor.dtype) != "torch.float16":
+            tensor = tensor.float()
+        return np.asarray(tensor)
+    except (TypeError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InvalidTypeError(
+            f"{name} is a tensor without plain numbers: expected a dense tensor, got {tensor.layout}, {tensor.dtype} "
+            f"on device {tensor.device} ({reason}). Make it one, as with to_dense() or dequantize()."
+        ) from error

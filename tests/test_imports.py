@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "metrics": {"quantizers"},
     "plots": {"metrics"},
 }
-EVERYWHERE = {"errors", "io", "_checks", "_optional", "_progress"}
+EVERYWHERE = {"errors", "io", "_arrays", "_checks", "_optional", "_progress", "_threads", "_version"}
 MAY_USE_TORCH = (
     "generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "trie/torch_mirror.py",
     "vocabulary/",

@@ -63,7 +63,7 @@ def test_every_row_is_counted(monkeypatch, rng):
         def update(self, n):
             seen[self.label][1] += n
 
-    monkeypatch.setattr("semid.quantizers.threads.progress_bar", Bar)
+    monkeypatch.setattr("semid._threads.progress_bar", Bar)
     monkeypatch.setattr("semid.metrics.neighbors.progress_bar", Bar)
     X = rng.standard_normal((3_000, 8)).astype(np.float32)
     quantizer = semid.ResidualKMeans(n_levels=2, codebook_size=8).fit(X)

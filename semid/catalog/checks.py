@@ -4,20 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import BoolArray, CodeArray, Int64Array, IntArray
+from semid._checks import as_array
 from semid.catalog.messages import title
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
+from semid.io.matrices import code_dtype
 from semid.trie import Trie
 
 __all__ = ["by_view", "check_ranks", "compact", "contained", "lexicographic_order", "refuse_collisions"]
 
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
-IntArray = npt.NDArray[np.int64]
 
-
-def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> npt.NDArray[np.integer[Any]]:
+def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
     """Return the row of each rank, shape (n_items,), in the smallest of uint32 and int64; equal rows keep their order.
 
     Rows are packed into one key of 64 bits where they fit, as `semid.trie.sorting` does.
@@ -34,9 +32,7 @@ def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> npt.
     return order.astype(np.uint32 if len(codes) < 2**32 else np.int64)
 
 
-def refuse_collisions(
-    view: str | None, codes: CodeArray, order: npt.NDArray[np.integer[Any]], item_id_at: Callable[[int], Any]
-) -> None:
+def refuse_collisions(view: str | None, codes: CodeArray, order: IntArray, item_id_at: Callable[[int], Any]) -> None:
     """Raise if two items of a view have the same codes; `order` as `lexicographic_order` gives it."""
     rows = codes[order]
     alike = np.flatnonzero((rows[1:] == rows[:-1]).all(axis=1))
@@ -57,18 +53,18 @@ def by_view(given: Any) -> dict[str | None, Any]:
     return dict(given)
 
 
-def compact(codes: npt.NDArray[np.integer[Any]], codebook_sizes: Sequence[int]) -> CodeArray:
+def compact(codes: IntArray, codebook_sizes: Sequence[int]) -> CodeArray:
     """Return a copy of codes in the smallest unsigned dtype, in C order."""
-    return np.array(codes, np.min_scalar_type(max(codebook_sizes) - 1), order="C")
+    return np.array(codes, code_dtype(max(codebook_sizes)), order="C")
 
 
-def contained(rows: CodeArray, others: CodeArray, codebook_sizes: Sequence[int]) -> npt.NDArray[np.bool_]:
+def contained(rows: CodeArray, others: CodeArray, codebook_sizes: Sequence[int]) -> BoolArray:
     """Tell which rows are among others; neither repeats a row."""
-    found: npt.NDArray[np.bool_] = Trie.from_codes(others, codebook_sizes=codebook_sizes).rank(rows) >= 0
+    found: BoolArray = Trie.from_codes(others, codebook_sizes=codebook_sizes).rank(rows) >= 0
     return found
 
 
-def check_ranks(ranks: Any, *, n_items: int) -> IntArray:
+def check_ranks(ranks: Any, *, n_items: int) -> Int64Array:
     """Return ranks, or -1 for empty slots, as an int64 array of any shape."""
     given = as_array(ranks, "ranks")
     if given.size == 0:

@@ -5,19 +5,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import CodeArray, Int64Array, IntArray
+from semid._checks import as_array
 from semid.catalog.checks import by_view, compact, contained, lexicographic_order, refuse_collisions
 from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
 from semid.catalog.messages import different_lengths, shown, title
 from semid.errors import InvalidValueError
-from semid.io.matrices import as_array
 from semid.trie import Trie
 from semid.trie.checks import check_code_rows, check_sizes
 
-__all__ = ["CodeArray", "Contents", "make_contents"]
-
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
+__all__ = ["Contents", "make_contents"]
 
 
 @final
@@ -44,7 +42,7 @@ class Contents:
     keys: ItemKeys
     codebook_sizes: dict[str | None, tuple[int, ...]]
     codes: dict[str | None, CodeArray]
-    order: dict[str | None, npt.NDArray[np.integer[Any]]]
+    order: dict[str | None, IntArray]
     retired: dict[str | None, CodeArray]
     generation: int = 0
     last_reuse: int = 0
@@ -101,7 +99,7 @@ class Contents:
                 raise different_lengths(view, 0, n_rows)
         return {view: rows[:0].copy() for view, rows in self.codes.items()}
 
-    def without(self, positions: npt.NDArray[np.int64]) -> Self:
+    def without(self, positions: Int64Array) -> Self:
         """Return contents without the items at some positions, whose codes are retired."""
         kept = np.delete(np.arange(len(self.keys)), positions)
         keys = self.keys.kept(kept)
@@ -136,7 +134,7 @@ def make_contents(item_ids: Any, codes: Any, codebook_sizes: Any) -> Contents:
 
 def order_by_codes(
     codes: dict[str | None, CodeArray], codebook_sizes: dict[str | None, tuple[int, ...]], keys: ItemKeys
-) -> dict[str | None, npt.NDArray[np.integer[Any]]]:
+) -> dict[str | None, IntArray]:
     """Return the position of each rank, per view; raise where two items collide."""
     order = {view: lexicographic_order(rows, codebook_sizes[view]) for view, rows in codes.items()}
     for view, rows in codes.items():

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.errors import InvalidValueError
-from semid.io.arrays import check_embeddings
+from semid.io.batches import check_embeddings
 from semid.metrics.distortion import decoded_distortion
 
 __all__ = ["Drift", "measure_drift"]
@@ -43,7 +43,7 @@ class Drift:
     distortion_nearest: float
 
 
-def measure_drift(quantizer: Any, published: npt.NDArray[Any], X: Any, previous: Any, nearest: Any) -> Drift:
+def measure_drift(quantizer: Any, published: Array, X: Any, previous: Any, nearest: Any) -> Drift:
     """Compare published codes of shape (n, n_levels) with the nearest codes of new and of previous embeddings.
 
     Parameters

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, CodeArray, IntArray
 from semid.catalog.item_keys import IntKeys, ItemKeys
 
 __all__ = ["checksum", "fingerprint"]
 
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 # Ids that are Python objects at one time.
 BLOCK = 65_536
 
@@ -21,7 +20,7 @@ def fingerprint(
     keys: ItemKeys,
     codes: Mapping[str | None, CodeArray],
     codebook_sizes: Mapping[str | None, Sequence[int]],
-    order: npt.NDArray[np.integer[Any]],
+    order: IntArray,
 ) -> str:
     """Return SHA-256 of ids, codes and codebook sizes, in hexadecimal.
 
@@ -48,7 +47,7 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def checksum(config: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+def checksum(config: Any, arrays: Mapping[str, Array]) -> str:
     """Return SHA-256 of JSON values and of arrays, bit by bit, in hexadecimal."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(arrays):

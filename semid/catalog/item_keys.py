@@ -9,13 +9,12 @@ import marisa_trie
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array, IntArray
 from semid.catalog.messages import shown
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["IntKeys", "ItemKeys", "StrKeys", "as_ids", "make_keys"]
 
-IntArray = npt.NDArray[np.int64]
-PositionArray = npt.NDArray[np.integer[Any]]
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
@@ -27,28 +26,28 @@ class ItemKeys(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def find(self, ids: IntArray | list[Any]) -> IntArray:
+    def find(self, ids: Int64Array | list[Any]) -> Int64Array:
         """Return the position of each id (from `as_ids`), -1 where there is none; other types are unknown, too."""
 
     @abstractmethod
-    def at(self, positions: PositionArray) -> list[Any]:
+    def at(self, positions: IntArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
 
     @abstractmethod
-    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+    def joined(self, ids: Int64Array | list[Any]) -> "ItemKeys":
         """Return these ids and new ones (from `as_ids`) behind them; checks them as `make_keys` does."""
 
     @abstractmethod
-    def kept(self, positions: PositionArray) -> "ItemKeys":
+    def kept(self, positions: IntArray) -> "ItemKeys":
         """Return the ids at some positions, in their order; at least one, each once."""
 
     @abstractmethod
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Return the arrays that `from_arrays` takes."""
 
     @classmethod
     @abstractmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         """Restore the ids from saved arrays."""
 
 
@@ -56,7 +55,7 @@ class ItemKeys(ABC):
 class IntKeys(ItemKeys):
     """Ids that are integers of 64 bits: sorted, with the way there and back; 12 or 16 bytes per id."""
 
-    def __init__(self, ordered: IntArray, position_at: PositionArray, place_of: PositionArray) -> None:
+    def __init__(self, ordered: Int64Array, position_at: IntArray, place_of: IntArray) -> None:
         self.ordered = ordered
         self.position_at = position_at  # of each place in the order
         self.place_of = place_of  # in the order, of each position
@@ -64,7 +63,7 @@ class IntKeys(ItemKeys):
     def __len__(self) -> int:
         return len(self.ordered)
 
-    def find(self, ids: IntArray | list[Any]) -> IntArray:
+    def find(self, ids: Int64Array | list[Any]) -> Int64Array:
         """Return the position of each id, -1 where there is none."""
         if isinstance(ids, list):
             # At least one is no int of 64 bits; the others are looked up as such.
@@ -78,20 +77,20 @@ class IntKeys(ItemKeys):
         place[order] = np.minimum(np.searchsorted(self.ordered, asked), len(self.ordered) - 1)
         return np.where(self.ordered[place] == ids, self.position_at[place].astype(np.int64), -1)
 
-    def at(self, positions: PositionArray) -> list[Any]:
+    def at(self, positions: IntArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
         return self.ordered[self.place_of[positions]].tolist()  # type: ignore[no-any-return]
 
-    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+    def joined(self, ids: Int64Array | list[Any]) -> "ItemKeys":
         """Return these ids and new ones behind them."""
         return make_keys(np.concatenate([self.ordered[self.place_of], ids]) if isinstance(ids, np.ndarray)
                          else [*self.at(np.arange(len(self))), *ids])  # fmt: skip
 
-    def kept(self, positions: PositionArray) -> "IntKeys":
+    def kept(self, positions: IntArray) -> "IntKeys":
         """Return the ids at some positions, in their order."""
         return _int_keys(self.ordered[self.place_of[positions]])
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Return the arrays that `from_arrays` takes."""
         return {
             "item_ids.ordered": self.ordered,
@@ -100,7 +99,7 @@ class IntKeys(ItemKeys):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         """Restore the ids from saved arrays."""
         keys = cls(*(arrays[f"item_ids.{name}"] for name in ("ordered", "position_at", "place_of")))
         _check_lengths(len(keys.ordered), keys.position_at, keys.place_of)
@@ -114,8 +113,8 @@ class StrKeys(ItemKeys):
     def __init__(
         self,
         keys: marisa_trie.Trie,
-        position_of_key: PositionArray,
-        key_at: PositionArray,
+        position_of_key: IntArray,
+        key_at: IntArray,
         mapped: npt.NDArray[np.uint8] | None = None,
     ) -> None:
         self.keys = keys
@@ -126,26 +125,26 @@ class StrKeys(ItemKeys):
     def __len__(self) -> int:
         return len(self.position_of_key)
 
-    def find(self, ids: IntArray | list[Any]) -> IntArray:
+    def find(self, ids: Int64Array | list[Any]) -> Int64Array:
         """Return the position of each id, -1 where there is none."""
         get = self.keys.get
         found = (get(item_id, -1) if isinstance(item_id, str) and _is_storable(item_id) else -1 for item_id in ids)
         key = np.fromiter(found, np.int64, len(ids))
         return np.where(key >= 0, self.position_of_key[key].astype(np.int64), -1)
 
-    def at(self, positions: PositionArray) -> list[Any]:
+    def at(self, positions: IntArray) -> list[Any]:
         """Return the ids at positions of shape (n,)."""
         return list(map(self.keys.restore_key, self.key_at[positions].tolist()))
 
-    def joined(self, ids: IntArray | list[Any]) -> "ItemKeys":
+    def joined(self, ids: Int64Array | list[Any]) -> "ItemKeys":
         """Return these ids and new ones behind them."""
         return make_keys([*self.at(np.arange(len(self))), *(ids.tolist() if isinstance(ids, np.ndarray) else ids)])
 
-    def kept(self, positions: PositionArray) -> "StrKeys":
+    def kept(self, positions: IntArray) -> "StrKeys":
         """Return the ids at some positions, in their order."""
         return _str_keys(marisa_trie.Trie(ids := self.at(positions)), ids)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """Return the arrays that `from_arrays` takes."""
         return {
             # As 64-bit words, which a file holds aligned; marisa reads words.
@@ -155,7 +154,7 @@ class StrKeys(ItemKeys):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         """Restore the ids from saved arrays; a mapped one stays mapped."""
         keys = marisa_trie.Trie()
         mapped = arrays["item_ids.marisa"].view(np.uint8)
@@ -165,7 +164,7 @@ class StrKeys(ItemKeys):
         return restored
 
 
-def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
+def as_ids(item_ids: Iterable[Any]) -> Int64Array | list[Any]:
     """Return ids as an int64 array where that is possible, else as a list; an error unless they have an order."""
     if isinstance(item_ids, str | bytes) or not np.iterable(item_ids):
         got = f"the {type(item_ids).__name__} {item_ids!r}"
@@ -190,7 +189,7 @@ def as_ids(item_ids: Iterable[Any]) -> IntArray | list[Any]:
     return ids
 
 
-def make_keys(ids: IntArray | list[Any]) -> ItemKeys:
+def make_keys(ids: Int64Array | list[Any]) -> ItemKeys:
     """Check ids (from `as_ids`), and return them as the kind they are.
 
     Raises
@@ -226,7 +225,7 @@ def make_keys(ids: IntArray | list[Any]) -> ItemKeys:
     return _str_keys(trie, ids)
 
 
-def _int_keys(ids: IntArray) -> IntKeys:
+def _int_keys(ids: Int64Array) -> IntKeys:
     position_at = np.argsort(ids, kind="stable")
     ordered = ids[position_at]
     if _fits_32_bits(ordered):
@@ -234,7 +233,7 @@ def _int_keys(ids: IntArray) -> IntKeys:
     return IntKeys(ordered, position_at.astype(_dtype(len(ids))), _inverse(position_at))
 
 
-def _fits_32_bits(ordered: IntArray) -> bool:
+def _fits_32_bits(ordered: Int64Array) -> bool:
     return bool(-(2**31) <= ordered[0] and ordered[-1] < 2**31)
 
 
@@ -243,7 +242,7 @@ def _str_keys(trie: marisa_trie.Trie, ids: list[str]) -> StrKeys:
     return StrKeys(trie, _inverse(key_at), key_at)
 
 
-def _inverse(permutation: PositionArray) -> PositionArray:
+def _inverse(permutation: IntArray) -> IntArray:
     inverse = np.empty(len(permutation), _dtype(len(permutation)))
     inverse[permutation] = np.arange(len(permutation), dtype=inverse.dtype)
     return inverse
@@ -253,7 +252,7 @@ def _dtype(n_items: int) -> type[np.integer[Any]]:
     return np.uint32 if n_items < 2**32 else np.int64
 
 
-def _check_lengths(n_ids: int, *positions: PositionArray) -> None:
+def _check_lengths(n_ids: int, *positions: IntArray) -> None:
     if any(array.shape != (n_ids,) for array in positions):
         raise ValueError(f"{n_ids} item ids with positions of shape {[array.shape for array in positions]}")
 

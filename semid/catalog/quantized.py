@@ -8,7 +8,7 @@ from semid.catalog.checks import by_view
 from semid.catalog.drift import measure_drift
 from semid.collisions import resolve
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import open_embeddings
+from semid.io.batches import open_embeddings
 
 if TYPE_CHECKING:
     from semid.catalog.semantic_ids import SemanticIds

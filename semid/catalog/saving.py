@@ -4,8 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy.typing as npt
-
+from semid._arrays import Array
 from semid.catalog.contents import Contents
 from semid.catalog.fingerprint import checksum
 from semid.catalog.item_keys import IntKeys, StrKeys
@@ -87,7 +86,7 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
         ) from error
 
 
-def _restore(config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Contents, dict[int, str]]:
+def _restore(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Contents, dict[int, str]]:
     views = config["views"]
     sizes = {view: tuple(sizes) for view, sizes in zip(views, config["codebook_sizes"], strict=True)}
     codes, order, retired = (

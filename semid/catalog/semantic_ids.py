@@ -6,10 +6,11 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from semid._arrays import CodeArray
 from semid._checks import check_errors
 from semid.catalog import pairing, quantized, saving, tables
 from semid.catalog.checks import check_ranks
-from semid.catalog.contents import CodeArray, Contents, make_contents
+from semid.catalog.contents import Contents, make_contents
 from semid.catalog.fingerprint import fingerprint
 from semid.catalog.item_keys import as_ids
 from semid.catalog.messages import shown, title

@@ -3,17 +3,15 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from semid.cli.options import Sources
 from semid.errors import FormatError, InvalidTypeError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from semid._arrays import IntArray
 
-    CodeArray = npt.NDArray[np.integer[Any]]
-    Codes = CodeArray | Mapping[str, CodeArray]
+    Codes = IntArray | Mapping[str, IntArray]
 
 __all__ = ["load_codes"]
 
@@ -46,7 +44,7 @@ def load_codes(path: Path, X: Sources | None = None) -> "Codes":
 
 
 def _load(path: Path) -> "Codes":
-    from semid.io.parquet import is_parquet
+    from semid.io.batches import is_parquet
 
     file = Path(str(path).partition("::")[0]) if is_parquet(path) else path
     if not file.is_file():

@@ -14,10 +14,8 @@ from semid.cli.options import Sources, one_or_several
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from semid._arrays import CodeArray
 
-    CodeArray = npt.NDArray[np.unsignedinteger[Any]]
     Codes = CodeArray | Mapping[str, CodeArray]
 
 __all__ = [

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from semid._arrays import IntArray
+
 __all__ = ["bench"]
 
 
@@ -83,9 +85,7 @@ def _builder(
     return lambda: semid.Trie.from_codes(codes, codebook_sizes=(codebook_size,) * levels)
 
 
-def _unique_codes(
-    n_items: int, levels: int, codebook_size: int, rng: "np.random.Generator"
-) -> "npt.NDArray[np.integer[Any]]":
+def _unique_codes(n_items: int, levels: int, codebook_size: int, rng: "np.random.Generator") -> "IntArray":
     """Return random rows of codes, no two alike, in random order."""
     import numpy as np
 

@@ -1,16 +1,14 @@
 """The assignment problem: each item on one of its listed columns, no column beyond its room, least total cost."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray
+from semid._arrays import DoubleArray, FloatArray, Int64Array
 from semid.kernels.assign import OPEN, place_items, price_items
 
 __all__ = ["Assignment", "assign"]
 
-Float64Array = npt.NDArray[np.float64]
 
 # Entries that searches may look at, on average per item: some 30 microseconds. Ordinary catalogues need 50 to 5,000;
 # where nearly all IDs are needed and there are too many of them for an auction, exact search has no end.
@@ -20,21 +18,21 @@ LOOKS_PER_ITEM, LEAST_LOOKS = 20_000, 2**30
 class Assignment(NamedTuple):
     """An optimal assignment of as many items as fit, and its proof."""
 
-    choice: IntArray  # (n_items,): the entry that each item holds, -1 if it is not placed
+    choice: Int64Array  # (n_items,): the entry that each item holds, -1 if it is not placed
     total: float  # cost of the placed items
     gap: float  # how far `total` can be above the least cost of placing these items: 0 apart from rounding
-    dual: Float64Array  # (n_items,): what each item pays at the final prices, `inf` without an entry that has room
-    price: Float64Array  # (n_columns,): at most 0, and 0 wherever a place is left
+    dual: DoubleArray  # (n_items,): what each item pays at the final prices, `inf` without an entry that has room
+    price: DoubleArray  # (n_columns,): at most 0, and 0 wherever a place is left
 
 
 def assign(
-    start: IntArray,
-    stop: IntArray,
-    column: IntArray,
-    cost: npt.NDArray[np.floating[Any]],
-    room: IntArray,
-    weights: Float64Array,
-    order: IntArray | None = None,
+    start: Int64Array,
+    stop: Int64Array,
+    column: Int64Array,
+    cost: FloatArray,
+    room: Int64Array,
+    weights: DoubleArray,
+    order: Int64Array | None = None,
 ) -> Assignment:
     """Put items on columns at the least total cost, exactly, by successive shortest augmenting paths.
 

@@ -1,14 +1,14 @@
 """Which IDs each item may get: lists from beam search that grow, over IDs numbered as they appear."""
 
 import math
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray, RowNumbers
+from semid._arrays import Array, DoubleArray, Int64Array
+from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableQuantizer
-from semid.io.mapped import drop_pages
+from semid.io.matrices import drop_pages
 
 __all__ = ["CandidateLists", "beam_width"]
 
@@ -47,13 +47,13 @@ class CandidateLists:
     def __init__(
         self,
         quantizer: ResolvableQuantizer,
-        X: npt.NDArray[Any],
-        groups: IntArray,
+        X: Array,
+        groups: Int64Array,
         *,
         n_groups: int,
         capacity: int,
-        taken: npt.NDArray[Any],
-        taken_groups: IntArray,
+        taken: Array,
+        taken_groups: Int64Array,
     ) -> None:
         self._quantizer = quantizer
         self._X = X
@@ -69,7 +69,7 @@ class CandidateLists:
         self.cost = np.empty(0, dtype=np.float32)
         self.room = capacity - np.bincount(self._numbers.number(taken, taken_groups))
 
-    def extend(self, items: IntArray, count: int) -> None:
+    def extend(self, items: Int64Array, count: int) -> None:
         """Give items lists of `count` IDs in place of those that they had.
 
         New IDs get their numbers, which break ties, in the order of `items`.
@@ -94,16 +94,16 @@ class CandidateLists:
         self._codes = append(self._codes, codes)
         self.room = append(self.room, np.full(len(self._numbers) - len(self.room), self._capacity))
 
-    def codes_of(self, entries: IntArray) -> npt.NDArray[Any]:
+    def codes_of(self, entries: Int64Array) -> Array:
         """Return the codes of entries, shape (n_entries, n_levels)."""
         return self._codes[entries]
 
-    def limit(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def limit(self, weights: DoubleArray) -> DoubleArray:
         """Return what an item pays at least for an ID outside its list; shape (n_items,), ``inf`` if all are listed."""
         return np.where(np.isinf(self.reach), np.inf, weights * np.nan_to_num(self.reach, posinf=0.0))
 
 
-def append(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def append(old: Array, new: Array) -> Array:
     """Return both in one array, without a copy while the first is empty."""
     return new if len(old) == 0 else np.concatenate([old, new])
 

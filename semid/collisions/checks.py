@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from semid._checks import check_integer
+from semid._arrays import Array, CodeArray, DoubleArray
+from semid._checks import as_array, check_integer
 from semid.collisions.counting import count_collisions
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableViews
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import check_codes
-from semid.io.matrices import as_array
+from semid.io.matrices import check_codes
 
 __all__ = [
     "POLICIES",
@@ -105,7 +104,7 @@ def check_capacity(capacity: Any) -> int:
     return min(n_items, MOST_CAPACITY)
 
 
-def check_weights(weights: Any, n_items: int) -> npt.NDArray[np.float64] | None:
+def check_weights(weights: Any, n_items: int) -> DoubleArray | None:
     """Return weights as float64 of shape (n_items,), the largest one in 0.5 .. 1, or None.
 
     Only their ratios count, and so sums of costs are finite whatever the weights are. The factor is a power of two,
@@ -132,11 +131,11 @@ def check_weights(weights: Any, n_items: int) -> npt.NDArray[np.float64] | None:
             f"weights must be finite and not negative: expected at least 0, got {factors[wrong[0]]} for item "
             f"{wrong[0]}. Pass 0 for items that may move freely."
         )
-    scaled: npt.NDArray[np.float64] = np.ldexp(factors, -np.frexp(factors.max(initial=0.0))[1])
+    scaled: DoubleArray = np.ldexp(factors, -np.frexp(factors.max(initial=0.0))[1])
     return scaled
 
 
-def check_row_count(codes: npt.NDArray[Any], n_items: int) -> None:
+def check_row_count(codes: Array, n_items: int) -> None:
     """Raise unless there is one row of codes per item."""
     if len(codes) != n_items:
         raise InvalidValueError(
@@ -144,9 +143,7 @@ def check_row_count(codes: npt.NDArray[Any], n_items: int) -> None:
         )
 
 
-def check_taken(
-    taken: Any, codebook_sizes: tuple[int, ...], *, capacity: int, suffix: bool, name: str
-) -> npt.NDArray[np.unsignedinteger[Any]]:
+def check_taken(taken: Any, codebook_sizes: tuple[int, ...], *, capacity: int, suffix: bool, name: str) -> CodeArray:
     """Return published codes, shape (n_taken, n_levels), or (n_taken, n_levels + 1) with a suffix.
 
     Raises
@@ -199,7 +196,7 @@ def check_view_names(given: Any, views: Sequence[str], *, name: str) -> Mapping[
     return given
 
 
-def check_codes_of_views(quantizer: ResolvableViews, codes: Any) -> dict[str, npt.NDArray[Any]]:
+def check_codes_of_views(quantizer: ResolvableViews, codes: Any) -> dict[str, Array]:
     """Return codes per view, of which the shared levels agree over the views."""
     given = check_view_names(codes, quantizer.views, name="codes")
     checked = {
@@ -209,9 +206,7 @@ def check_codes_of_views(quantizer: ResolvableViews, codes: Any) -> dict[str, np
     return checked
 
 
-def check_taken_of_views(
-    quantizer: ResolvableViews, taken: Any, *, capacity: int, suffix: bool
-) -> dict[str, npt.NDArray[Any]]:
+def check_taken_of_views(quantizer: ResolvableViews, taken: Any, *, capacity: int, suffix: bool) -> dict[str, Array]:
     """Return published codes per view; row i of all views is one item, so the shared levels agree."""
     given = check_view_names(taken, quantizer.views, name="taken")
     sizes = tuple(quantizer.codebook_sizes)
@@ -223,7 +218,7 @@ def check_taken_of_views(
     return checked
 
 
-def check_common(codes: Mapping[str, npt.NDArray[Any]], n_shared: int, *, name: str) -> None:
+def check_common(codes: Mapping[str, Array], n_shared: int, *, name: str) -> None:
     """Raise unless all views have the same items and the same shared codes."""
     (first, expected), *others = codes.items()
     for view, rows in others:

@@ -1,21 +1,19 @@
 """Counting: items on one ID, items too many, largest group."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray, RowNumbers
+from semid._arrays import Array, Int64Array
+from semid.collisions.keys import RowNumbers
 
 __all__ = ["count_collisions", "positions_in_groups"]
 
 
 def count_collisions(
-    codes: npt.NDArray[Any],
+    codes: Array,
     codebook_sizes: tuple[int, ...],
     *,
     capacity: int = 1,
-    taken: npt.NDArray[Any] | None = None,
+    taken: Array | None = None,
 ) -> int:
     """Return how many items are too many for their ID, once `taken` rows have used their places.
 
@@ -34,7 +32,7 @@ def count_collisions(
     return int(np.maximum(items - np.maximum(room, 0), 0).sum())
 
 
-def positions_in_groups(groups: IntArray) -> IntArray:
+def positions_in_groups(groups: Int64Array) -> Int64Array:
     """Return for each row how many rows before it are of the same group; shape (n_rows,), dtype int64.
 
     Examples

@@ -1,13 +1,11 @@
 """Distortion of codes, block by block and summed in float64."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, Views
 from semid.collisions.stages import subtract_shared
-from semid.io.mapped import drop_pages
+from semid.io.matrices import drop_pages
 
 __all__ = ["distortion", "distortion_of_views"]
 
@@ -15,7 +13,7 @@ __all__ = ["distortion", "distortion_of_views"]
 BLOCK = 8192
 
 
-def distortion(quantizer: ResolvableQuantizer, X: npt.NDArray[Any], codes: npt.NDArray[Any]) -> float:
+def distortion(quantizer: ResolvableQuantizer, X: Array, codes: Array) -> float:
     """Return the mean squared distance between embeddings and decoded codes."""
     total = 0.0
     for begin in range(0, len(X), BLOCK):

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["check_item_ids"]
@@ -12,7 +12,7 @@ __all__ = ["check_item_ids"]
 INTEGER_TYPES = (int, np.integer)
 
 
-def check_item_ids(item_ids: Any, n_items: int) -> npt.NDArray[np.int64] | None:
+def check_item_ids(item_ids: Any, n_items: int) -> Int64Array | None:
     """Return the rank of each id among all of them, shape (n_items,); None without ids.
 
     Ids are read as `semid.SemanticIds` reads them: all int or all str, in whatever holds them, such as a column of a
@@ -49,7 +49,7 @@ def check_item_ids(item_ids: Any, n_items: int) -> npt.NDArray[np.int64] | None:
     return ranks.astype(np.int64)
 
 
-def as_sortable(ids: list[Any]) -> npt.NDArray[Any]:
+def as_sortable(ids: list[Any]) -> Array:
     """Return ids of one type as an array that keeps them apart, of int or str where possible: objects sort slower."""
     array = np.array(ids)
     # Some int have more than 64 bits, and an array of str drops the NULs at their ends.

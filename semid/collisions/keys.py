@@ -1,16 +1,15 @@
 """Rows of codes to dense numbers, so that semantic IDs can index arrays."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
 from semid.kernels.assign import find_keys, number_keys
 
-__all__ = ["IntArray", "KeyNumbers", "RowNumbers"]
+__all__ = ["KeyNumbers", "RowNumbers"]
 
-IntArray = npt.NDArray[np.int64]
 
 # Numbers of rows stay below this in any memory there is; it bounds what the next group of levels may be multiplied by.
 MAX_ROWS_BITS = 40
@@ -38,7 +37,7 @@ class KeyNumbers:
     def __len__(self) -> int:
         return self._n_known
 
-    def number(self, keys: IntArray) -> IntArray:
+    def number(self, keys: Int64Array) -> Int64Array:
         """Return the number of each key, shape (n_keys,), dtype int64; new keys get the next free numbers."""
         numbers = np.empty(len(keys), dtype=np.int64)
         position = 0
@@ -50,7 +49,7 @@ class KeyNumbers:
                 return numbers
             self._grow()
 
-    def find(self, keys: IntArray) -> IntArray:
+    def find(self, keys: Int64Array) -> Int64Array:
         """Return the number of each key, shape (n_keys,), dtype int64, and -1 for keys without one."""
         numbers = np.empty(len(keys), dtype=np.int64)
         find_keys(keys, self._slot_keys, self._slot_numbers, numbers)
@@ -99,7 +98,7 @@ class RowNumbers:
     def __len__(self) -> int:
         return len(self._tables[-1])
 
-    def number(self, rows: npt.NDArray[Any], groups: IntArray | None = None) -> IntArray:
+    def number(self, rows: Array, groups: Int64Array | None = None) -> Int64Array:
         """Return the number of each row; new rows get the next free numbers.
 
         Parameters

@@ -6,12 +6,12 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.keys import IntArray, RowNumbers
+from semid._arrays import Array, CodeArray, DoubleArray, Int64Array
+from semid.collisions.keys import RowNumbers
 from semid.collisions.nearest import Placement, place_nearest
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.space import additive_space
 from semid.errors import InvalidValueError
-from semid.io.arrays import CodeArray
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 
 __all__ = ["place_in_last_levels"]
@@ -38,15 +38,15 @@ class LastLevels:
 
 def place_in_last_levels(
     quantizer: ResolvableQuantizer,
-    X: npt.NDArray[Any],
-    codes: npt.NDArray[Any],
+    X: Array,
+    codes: Array,
     n_moved: int,
     *,
     codebook_sizes: tuple[int, ...],
     capacity: int,
-    taken: npt.NDArray[Any] | None,
-    weights: npt.NDArray[np.float64] | None,
-    order: IntArray | None,
+    taken: Array | None,
+    weights: DoubleArray | None,
+    order: Int64Array | None,
 ) -> Placement:
     """Do what `place_nearest` does, among the IDs that begin with an item's own codes of all but `n_moved` levels.
 

@@ -1,19 +1,18 @@
 """Policy "nearest": for one quantizer, IDs of least total distance that nobody has to share."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, DoubleArray, Int64Array
 from semid.collisions.assignment import Assignment, assign
 from semid.collisions.candidates import CandidateLists
-from semid.collisions.keys import IntArray
 from semid.collisions.prefixes import PrefixRoom
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.scarce import auction_is_worthwhile, place_by_auction
 from semid.collisions.space import AdditiveSpace, additive_space
-from semid.io.arrays import code_dtype
+from semid.io.matrices import code_dtype
 
 __all__ = ["Placement", "place_nearest"]
 
@@ -34,7 +33,7 @@ MAX_ENTRIES = 2**25
 class Placement(NamedTuple):
     """Codes of all items, and what is known about their cost."""
 
-    codes: npt.NDArray[Any]  # (n_items, n_levels), unsigned integer dtype
+    codes: Array  # (n_items, n_levels), unsigned integer dtype
     total: float  # weighted squared distance, summed over items
     gap: float  # how far the part of `total` of items on their candidates can be above the least one for these
     gap_over_all_ids: float  # how far `total` can be above the least one, if no ID outside a list is nearer than inside
@@ -44,14 +43,14 @@ class Placement(NamedTuple):
 
 def place_nearest(
     quantizer: ResolvableQuantizer,
-    X: npt.NDArray[Any],
+    X: Array,
     *,
     capacity: int,
-    taken: npt.NDArray[Any] | None = None,
-    weights: npt.NDArray[np.float64] | None = None,
-    order: IntArray | None = None,
-    groups: IntArray | None = None,
-    taken_groups: IntArray | None = None,
+    taken: Array | None = None,
+    weights: DoubleArray | None = None,
+    order: Int64Array | None = None,
+    groups: Int64Array | None = None,
+    taken_groups: Int64Array | None = None,
     n_groups: int = 1,
 ) -> Placement:
     """Choose one ID per item, at most `capacity` items on each, at the least total squared distance.
@@ -119,16 +118,16 @@ class Problem(NamedTuple):
     """What `place_nearest` is asked, with nothing left out."""
 
     quantizer: ResolvableQuantizer
-    X: npt.NDArray[Any]
+    X: Array
     capacity: int
-    taken: npt.NDArray[Any]
-    weights: npt.NDArray[np.float64]
-    order: IntArray
-    groups: IntArray
-    taken_groups: IntArray
+    taken: Array
+    weights: DoubleArray
+    order: Int64Array
+    groups: Int64Array
+    taken_groups: Int64Array
     n_groups: int
 
-    def only(self, items: IntArray) -> "Problem":
+    def only(self, items: Int64Array) -> "Problem":
         """Return the problem of some items, ascending; the IDs in use stay."""
         position = np.full(len(self.X), -1)
         position[items] = np.arange(len(items))
@@ -138,14 +137,14 @@ class Problem(NamedTuple):
         )
 
 
-def split(groups: IntArray, order: IntArray, wanted: list[int]) -> list[IntArray]:
+def split(groups: Int64Array, order: Int64Array, wanted: list[int]) -> list[Int64Array]:
     """Return for each of the wanted groups its items, in order."""
     by_group = order[np.argsort(groups[order], kind="stable")]
     begins, ends = (np.searchsorted(groups[by_group], wanted, side=side) for side in ("left", "right"))
     return [by_group[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
-def place_group_by_auction(problem: Problem, space: AdditiveSpace, members: IntArray) -> Placement:
+def place_group_by_auction(problem: Problem, space: AdditiveSpace, members: Int64Array) -> Placement:
     """Solve the problem of one group, whose items `members` lists in order."""
     group = problem.groups[members[0]]
     codes, total, gap = place_by_auction(
@@ -213,6 +212,6 @@ def place_on_lists(problem: Problem) -> Placement:
     )
 
 
-def assign_lists(lists: CandidateLists, weights: npt.NDArray[np.float64], order: IntArray) -> Assignment:
+def assign_lists(lists: CandidateLists, weights: DoubleArray, order: Int64Array) -> Assignment:
     """Solve the assignment over the candidates listed so far."""
     return assign(lists.start, lists.stop, lists.column, lists.cost, lists.room, weights, order)

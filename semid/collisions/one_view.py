@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.collisions.checks import check_fits, check_row_count, check_taken, check_weights
 from semid.collisions.counting import count_collisions
 from semid.collisions.distortion import distortion
@@ -17,8 +18,7 @@ from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
-from semid.io.arrays import check_codes
-from semid.quantizers.base import code_dtype
+from semid.io.matrices import check_codes, code_dtype
 
 __all__ = ["resolve_one_view"]
 
@@ -89,9 +89,7 @@ def resolve_one_view(
     )
 
 
-def resolve_by_suffix(
-    codes: npt.NDArray[Any], sizes: tuple[int, ...], published: npt.NDArray[Any] | None, before: float
-) -> Resolution:
+def resolve_by_suffix(codes: Array, sizes: tuple[int, ...], published: Array | None, before: float) -> Resolution:
     """Append the level that counts collisions; the quantizer's own codes stay."""
     suffix = suffixes(codes, sizes, published)
     longer = (*sizes, suffix_size([suffix] if published is None else [suffix, published[:, -1]]))

@@ -1,13 +1,13 @@
 """Items by their content: an order that does not depend on that of the rows, and exact duplicates."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from semid.collisions.keys import IntArray
-from semid.io.mapped import drop_pages
+from semid._arrays import Array, DoubleArray, Int64Array
+from semid.io.matrices import drop_pages
 from semid.kernels.rows import hash_rows
 
 __all__ = ["Items", "content_order", "groups_of_duplicates"]
@@ -18,9 +18,9 @@ BLOCK = 8192
 
 def content_order(
     parts: Sequence[npt.NDArray[np.float32]],
-    weights: npt.NDArray[np.float64] | None,
-    item_ids: IntArray | None = None,
-) -> IntArray:
+    weights: DoubleArray | None,
+    item_ids: Int64Array | None = None,
+) -> Int64Array:
     """Return the rows sorted by a hash of their embeddings in all views, then by weight, item id and position.
 
     Parameters
@@ -44,7 +44,7 @@ def content_order(
     return np.lexsort([key for key in (item_ids, weights, hashes) if key is not None])
 
 
-def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: IntArray) -> IntArray:
+def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: Int64Array) -> Int64Array:
     """Return a number for each row, the same for rows that are equal in all views; in the order of first appearance.
 
     Parameters
@@ -72,17 +72,17 @@ def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: IntArr
 class Items(NamedTuple):
     """The items to place, in which exact duplicates may be one, and the order in which to take them."""
 
-    first: IntArray | None  # (n_places,): row that stands for the equal ones, ascending; None if each is for itself
-    groups: IntArray | None  # (n_items,): which of these
-    weights: npt.NDArray[np.float64] | None  # (n_places,)
-    order: IntArray  # (n_places,)
+    first: Int64Array | None  # (n_places,): row that stands for the equal ones, ascending; None if each is for itself
+    groups: Int64Array | None  # (n_items,): which of these
+    weights: DoubleArray | None  # (n_places,)
+    order: Int64Array  # (n_places,)
 
     @classmethod
     def of(
         cls,
         parts: Sequence[npt.NDArray[np.float32]],
-        weights: npt.NDArray[np.float64] | None,
-        item_ids: IntArray | None = None,
+        weights: DoubleArray | None,
+        item_ids: Int64Array | None = None,
         *,
         share: bool,
     ) -> Self:
@@ -102,10 +102,10 @@ class Items(NamedTuple):
         """How many places the items need."""
         return len(self.order)
 
-    def keep(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def keep(self, rows: Array) -> Array:
         """Return one row of those of equal items."""
         return rows if self.first is None else rows[self.first]
 
-    def spread(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def spread(self, rows: Array) -> Array:
         """Return rows of the items to place for all items."""
         return rows if self.groups is None else rows[self.groups]

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray, KeyNumbers
+from semid._arrays import Array, Int64Array
+from semid.collisions.keys import KeyNumbers
 
 __all__ = ["PrefixRoom"]
 
@@ -26,7 +26,7 @@ class PrefixRoom:
         Number of separate trees.
     """
 
-    def __init__(self, codebooks: Sequence[npt.NDArray[Any]], *, capacity: int, n_groups: int = 1) -> None:
+    def __init__(self, codebooks: Sequence[Array], *, capacity: int, n_groups: int = 1) -> None:
         self._codebooks = codebooks
         self._sizes = tuple(len(codebook) for codebook in codebooks)
         n_levels = len(codebooks)
@@ -34,9 +34,9 @@ class PrefixRoom:
         self._room = [min(capacity * math.prod(self._sizes[depth:]), 2**62) for depth in range(n_levels + 1)]
         self._tables = [KeyNumbers() for _ in range(n_levels)]
         self._counts = [np.zeros(n_groups if depth == 0 else 0, dtype=np.int64) for depth in range(n_levels + 1)]
-        self._siblings: dict[tuple[int, int], IntArray] = {}
+        self._siblings: dict[tuple[int, int], Int64Array] = {}
 
-    def add(self, rows: npt.NDArray[Any], groups: IntArray) -> None:
+    def add(self, rows: Array, groups: Int64Array) -> None:
         """Count items in: `rows` of shape (n_rows, n_levels), `groups` of shape (n_rows,)."""
         nodes = groups
         np.add.at(self._counts[0], nodes, 1)
@@ -48,7 +48,7 @@ class PrefixRoom:
                 self._counts[level + 1] = np.concatenate([self._counts[level + 1], spare])
             np.add.at(self._counts[level + 1], nodes, 1)
 
-    def place(self, wanted: npt.NDArray[Any], groups: IntArray) -> npt.NDArray[Any]:
+    def place(self, wanted: Array, groups: Int64Array) -> Array:
         """Return for each wanted row an ID with room, and count it in.
 
         The longest prefix of the wanted ID that has room is kept. Below it, level by level, the nearest centroid to the
@@ -59,7 +59,7 @@ class PrefixRoom:
             self._place_row(row, group)
         return placed
 
-    def _place_row(self, row: npt.NDArray[Any], group: int) -> None:
+    def _place_row(self, row: Array, group: int) -> None:
         """Replace one wanted row by an ID with room."""
         nodes = self._walk(row, group)
         depth = max(d for d, node in enumerate(nodes) if self._has_room(d, node))
@@ -74,7 +74,7 @@ class PrefixRoom:
             row[level], node = order[chosen], int(children[chosen])
         self.add(row[None], np.array([group]))
 
-    def _walk(self, row: npt.NDArray[Any], group: int) -> list[int]:
+    def _walk(self, row: Array, group: int) -> list[int]:
         """Return the nodes along a row, from the root; -1 from where no item is."""
         nodes = [group]
         for level, code in enumerate(row.tolist()):
@@ -86,7 +86,7 @@ class PrefixRoom:
     def _has_room(self, depth: int, node: int) -> bool:
         return node < 0 or int(self._counts[depth][node]) < self._room[depth]
 
-    def _siblings_by_distance(self, level: int, code: int) -> IntArray:
+    def _siblings_by_distance(self, level: int, code: int) -> Int64Array:
         """Return the codes of a level, nearest centroid to that of `code` first; `code` itself leads."""
         if (level, code) not in self._siblings:
             offsets = self._codebooks[level].astype(np.float64) - self._codebooks[level][code]

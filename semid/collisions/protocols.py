@@ -3,32 +3,31 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from semid._arrays import Array, FloatArray
 
 __all__ = ["ResolvableQuantizer", "ResolvableViews", "Views", "members_of"]
 
-Views = Mapping[str, npt.NDArray[Any]]
+Views = Mapping[str, Array]
 
 
 class ResolvableQuantizer(Protocol):
     """A fitted quantizer of one view; `semid.quantizers.base.Quantizer` says what the names mean."""
 
     @property
-    def codebooks(self) -> tuple[npt.NDArray[np.floating[Any]], ...]:
+    def codebooks(self) -> tuple[FloatArray, ...]:
         """Centroids, one array of shape (codebook_size, dim) per level."""
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of codes of each level."""
 
-    def encode(self, X: Any) -> npt.NDArray[Any]:
+    def encode(self, X: Any) -> Array:
         """Return codes of shape (n_items, n_levels)."""
 
-    def decode(self, codes: Any) -> npt.NDArray[Any]:
+    def decode(self, codes: Any) -> Array:
         """Return embeddings of shape (n_items, dim)."""
 
-    def candidates(self, X: Any, *, count: int, beam: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def candidates(self, X: Any, *, count: int, beam: int) -> tuple[Array, Array]:
         """Return codes of shape (n_items, count, n_levels), best first, and squared distances, ``inf`` where absent."""
 
 

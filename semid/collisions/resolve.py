@@ -10,8 +10,8 @@ from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, mem
 from semid.collisions.result import Resolution
 from semid.collisions.several_views import resolve_several_views
 from semid.errors import InvalidTypeError
-from semid.io.arrays import check_embeddings
-from semid.io.mapped import drop_pages
+from semid.io.batches import check_embeddings
+from semid.io.matrices import drop_pages
 
 __all__ = ["resolve"]
 

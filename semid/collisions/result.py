@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-import numpy as np
-import numpy.typing as npt
+from semid._arrays import CodeArray
 
 __all__ = ["Resolution"]
 
@@ -46,7 +45,7 @@ class Resolution:
         over the assignments. 0 where an auction of all IDs takes the place of the lists.
     """
 
-    codes: npt.NDArray[np.unsignedinteger[Any]] | Mapping[str, npt.NDArray[np.unsignedinteger[Any]]]
+    codes: CodeArray | Mapping[str, CodeArray]
     codebook_sizes: tuple[int, ...]
     n_moved: int
     distortion_before: float

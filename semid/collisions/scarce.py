@@ -1,17 +1,16 @@
 """Where most IDs are needed: an auction of all places among the items, without candidate lists."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray
+from semid._arrays import Array, DoubleArray, Int64Array
+from semid._threads import for_each_block
 from semid.collisions.space import AdditiveSpace
-from semid.io.arrays import code_dtype
+from semid.io.matrices import code_dtype
 from semid.kernels.auction import run_auction
 from semid.quantizers.search import decode_codes
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["Auctioned", "auction_is_worthwhile", "place_by_auction"]
 
@@ -33,7 +32,7 @@ BLOCK = 1024
 class Auctioned(NamedTuple):
     """Codes of all items, and what is known about their cost."""
 
-    codes: npt.NDArray[Any]  # (n_items, n_levels), unsigned integer dtype
+    codes: Array  # (n_items, n_levels), unsigned integer dtype
     total: float
     gap: float  # how far `total` can be above the least one over all IDs
 
@@ -47,9 +46,9 @@ def place_by_auction(
     space: AdditiveSpace,
     *,
     capacity: int,
-    taken: npt.NDArray[Any],
-    weights: npt.NDArray[np.float64],
-    order: IntArray,
+    taken: Array,
+    weights: DoubleArray,
+    order: Int64Array,
 ) -> Auctioned:
     """Give each item one of all IDs, at most `capacity` items on each, within `TOLERANCE` of the least total cost.
 

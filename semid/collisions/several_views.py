@@ -21,7 +21,7 @@ from semid.collisions.result import Resolution
 from semid.collisions.sinkhorn import balance_last_level
 from semid.collisions.stages import place_in_stages, subtract_shared
 from semid.collisions.suffix import append_suffix, suffix_size, suffixes
-from semid.quantizers.base import code_dtype
+from semid.io.matrices import code_dtype
 
 __all__ = ["resolve_several_views"]
 

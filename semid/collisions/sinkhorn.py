@@ -1,10 +1,9 @@
 """Policy "sinkhorn": the repair that GenSAR's authors published; it leaves collisions, and says how many."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.collisions.space import AdditiveSpace, additive_space
@@ -20,9 +19,9 @@ ROUNDS, ITERATIONS, EPSILON = 20, 50, 0.003
 def balance_last_level(
     quantizer: ResolvableQuantizer,
     X: npt.NDArray[np.float32],
-    codes: npt.NDArray[Any],
-    prefixes: npt.NDArray[Any] | None = None,
-) -> npt.NDArray[Any]:
+    codes: Array,
+    prefixes: Array | None = None,
+) -> Array:
     """Give the items of each collision group new last codes, up to 20 times; the codes before them stay.
 
     In every round each group is balanced by itself: entropic optimal transport gives each of its items an equal share,
@@ -71,7 +70,7 @@ def balance_last_level(
     return codes
 
 
-def balanced(rest: AdditiveSpace, members: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def balanced(rest: AdditiveSpace, members: Int64Array) -> Int64Array:
     """Return the balanced last codes of some items."""
     Z, book = rest.Z[members].astype(np.float64), rest.codebooks[0].astype(np.float64)
     distances = np.einsum("nd,nd->n", Z, Z)[:, None] - 2 * Z @ book.T + np.einsum("kd,kd->k", book, book)

@@ -1,10 +1,11 @@
 """The space in which the resolver measures distances, where an ID stands for a sum of one centroid per level."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.collisions.protocols import ResolvableQuantizer
 from semid.quantizers.search import decode_codes
 
@@ -20,7 +21,7 @@ class AdditiveSpace(NamedTuple):
     Z: npt.NDArray[np.float32]  # (n_items, dim)
     codebooks: tuple[npt.NDArray[np.float32], ...]  # one (codebook_size, dim) per level
 
-    def rest(self, prefixes: npt.NDArray[Any]) -> "AdditiveSpace":
+    def rest(self, prefixes: Array) -> "AdditiveSpace":
         """Return the space of the other levels, once `prefixes` of shape (n_items, n_first) are chosen."""
         n_first = prefixes.shape[1]
         if n_first == 0:

@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.collisions.keys import IntArray
+from semid._arrays import Array, DoubleArray, Int64Array
 from semid.collisions.last_levels import place_in_last_levels
 from semid.collisions.nearest import Placement
 from semid.collisions.protocols import ResolvableViews, Views
@@ -20,11 +19,11 @@ def place_in_stages(
     *,
     capacity: int,
     taken: Views | None,
-    weights: npt.NDArray[np.float64] | None,
-    order: IntArray | None = None,
+    weights: DoubleArray | None,
+    order: Int64Array | None = None,
     codes: Views,
     n_moved: int | None = None,
-) -> tuple[dict[str, npt.NDArray[Any]], list[Placement]]:
+) -> tuple[dict[str, Array], list[Placement]]:
     """Return the codes of each view, and the assignments solved.
 
     Stage 1 gives every item a shared prefix, with at most as many items on a prefix as the specific levels can tell
@@ -89,7 +88,7 @@ def place_in_stages(
     return placed, placements
 
 
-def subtract_shared(quantizer: ResolvableViews, X: Views, shared: npt.NDArray[Any]) -> Views:
+def subtract_shared(quantizer: ResolvableViews, X: Views, shared: Array) -> Views:
     """Return what the shared levels leave of each view, dtype float32."""
     if quantizer.shared_quantizer is None:
         return X

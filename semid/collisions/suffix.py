@@ -1,21 +1,18 @@
 """Policy "suffix": one more level that counts the items of a collision group; TIGER (arXiv:2305.05065), section 3.1."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, CodeArray, Int64Array
 from semid.collisions.counting import positions_in_groups
 from semid.collisions.keys import RowNumbers
-from semid.quantizers.base import code_dtype
+from semid.io.matrices import code_dtype
 
 __all__ = ["append_suffix", "suffix_size", "suffixes"]
 
 
-def suffixes(
-    codes: npt.NDArray[Any], codebook_sizes: tuple[int, ...], taken: npt.NDArray[Any] | None
-) -> npt.NDArray[np.int64]:
+def suffixes(codes: Array, codebook_sizes: tuple[int, ...], taken: Array | None) -> Int64Array:
     """Return the suffix of each item, in row order from 0; behind the largest one that its group has published.
 
     Parameters
@@ -37,13 +34,11 @@ def suffixes(
     return positions_in_groups(groups) + offsets[groups]
 
 
-def suffix_size(columns: Iterable[npt.NDArray[Any]]) -> int:
+def suffix_size(columns: Iterable[Array]) -> int:
     """Return how many codes the level of the suffix needs for all of these columns."""
     return 1 + max(int(column.max(initial=0)) for column in columns)
 
 
-def append_suffix(
-    codes: npt.NDArray[Any], suffix: npt.NDArray[np.int64], codebook_sizes: tuple[int, ...]
-) -> npt.NDArray[np.unsignedinteger[Any]]:
+def append_suffix(codes: Array, suffix: Int64Array, codebook_sizes: tuple[int, ...]) -> CodeArray:
     """Return codes with the suffix as last level, in the smallest dtype that fits `codebook_sizes`."""
     return np.column_stack([codes, suffix]).astype(code_dtype(max(codebook_sizes)))

@@ -1,17 +1,14 @@
 """Overwrite the scores of rows so that only items can follow, and so that every row keeps a finite score."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.trie import Trie
 from semid.trie.mask import mask_torch_inplace
 
 __all__ = ["FORCED", "allow_children", "allow_one"]
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 # Score of the tokens that stay allowed in a row whose allowed tokens another processor had all removed. Finite, so that
 # sampling has something to draw; far below any sum of log-probabilities, so that no beam is promoted by it; within

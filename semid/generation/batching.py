@@ -4,14 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["as_prompts", "batches", "bytes_per_token", "check_one_each", "padded"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 def as_prompts(prompts: Any) -> list[IntArray]:

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, overload
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.generation.head import Head, Tokens
 from semid.generation.inputs import batch_of, check_flag, check_model
 from semid.generation.output import BeamOutput
@@ -21,8 +20,6 @@ from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["generate", "last_token", "prepare", "run"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @overload

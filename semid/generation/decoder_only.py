@@ -4,16 +4,14 @@ from typing import Any, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.generation.body import Body
 from semid.generation.forward import Forward, reorder
 from semid.generation.interface import plain_cache, windows
 
 __all__ = ["RowDecoder", "TreeDecoder"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @final

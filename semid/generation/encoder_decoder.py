@@ -6,13 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.generation.body import Body
 from semid.generation.forward import Forward, reorder
 from semid.generation.shared_states import share
 
 __all__ = ["EncoderDecoder"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @final

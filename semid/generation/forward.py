@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-__all__ = ["Forward", "IntArray", "reorder"]
+from semid._arrays import IntArray
 
-IntArray = npt.NDArray[np.integer[Any]]
+__all__ = ["Forward", "reorder"]
 
 
 class Forward(ABC):

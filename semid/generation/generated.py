@@ -1,18 +1,15 @@
 """What the hooks of ``model.generate`` read: the generated part of each row, and the token that ends one."""
 
 import operator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary import SidVocabulary, checks
 
 __all__ = ["check_eos", "check_prompt_len", "end_token", "generated_part", "token_rows"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 def generated_part(input_ids: torch.Tensor, prompt_len: int) -> IntArray:

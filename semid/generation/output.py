@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid._arrays import FloatArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.generated import check_prompt_len
 from semid.generation.inputs import check_count
@@ -14,9 +15,6 @@ from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["BeamOutput", "read_beams"]
-
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.float32]
 
 
 class BeamOutput(NamedTuple):

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, final
+from typing import final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import LogitsProcessor
 
+from semid._arrays import IntArray
 from semid.errors import InvalidValueError
 from semid.generation.allowing import allow_children, allow_one
 from semid.generation.generated import check_eos, check_prompt_len, end_token, token_rows
@@ -19,8 +18,6 @@ from semid.trie.token_walk import walk_tokens
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["SidLogitsProcessor"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @final

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.pairing import check_pair
 from semid.trie import Trie
@@ -15,7 +15,6 @@ from semid.vocabulary import SidVocabulary
 
 __all__ = ["Part", "as_lists", "as_ranks", "check_lists", "check_ranks", "check_tries", "route"]
 
-IntArray = npt.NDArray[np.integer[Any]]
 Ranks = Sequence[Iterable[int] | None]
 
 

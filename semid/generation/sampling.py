@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid._arrays import DoubleArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.selection import Selection
 
 __all__ = ["Draw", "RowSeeds", "draw", "row_keys", "row_seeds"]
 
-IntArray = npt.NDArray[np.integer[Any]]
 KeyArray = npt.NDArray[np.uint64]
-DoubleArray = npt.NDArray[np.float64]
 RowSeeds = int | Sequence[int | Sequence[int]] | None
 
 # The increment and the multipliers of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import FloatArray, IntArray
 from semid.errors import InvalidTypeError
 from semid.generation.beam import last_token
 from semid.generation.forward import Forward
@@ -19,9 +19,6 @@ from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["score_items"]
-
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.float32]
 
 
 @torch.inference_mode()

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import DoubleArray, FloatArray, IntArray
 from semid.errors import InvalidValueError
 from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
@@ -16,10 +16,6 @@ from semid.generation.settings import Settings
 from semid.trie import Selection
 
 __all__ = ["check_numbers", "search"]
-
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.float32]
-DoubleArray = npt.NDArray[np.float64]
 
 
 class Beams(NamedTuple):

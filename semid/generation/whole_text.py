@@ -5,8 +5,9 @@ from typing import Any, final
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
+from semid._arrays import IntArray
 from semid.generation.body import features_of
-from semid.generation.forward import Forward, IntArray
+from semid.generation.forward import Forward
 from semid.generation.interface import forward_arguments
 
 __all__ = ["WholeText"]

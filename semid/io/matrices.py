@@ -1,16 +1,31 @@
-"""One matrix from outside: opened without reading, and its rows checked as they are taken."""
+"""Matrices: embeddings and codes opened without reading, checked as rows are taken, mapped files kept out of memory."""
 
+import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, CodeArray, IntArray
+from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.mapped import take_rows
 
-__all__ = ["as_array", "float_block", "load_npy", "open_matrix"]
+__all__ = [
+    "check_codes",
+    "code_dtype",
+    "drop_pages",
+    "float_block",
+    "load_npy",
+    "mapping_of",
+    "open_matrix",
+    "take_rows",
+]
+
+# Pages of a mapping count as memory of the process until they are dropped; dropping them costs a system call.
+PIECE_BYTES = 1 << 24
 
 
 def open_matrix(X: Any, *, name: str = "X", dim: int | None = None, min_items: int = 1) -> npt.NDArray[np.number[Any]]:
@@ -44,9 +59,39 @@ def open_matrix(X: Any, *, name: str = "X", dim: int | None = None, min_items: i
     return matrix
 
 
-def float_block(
-    X: npt.NDArray[np.number[Any]], rows: slice | npt.NDArray[np.integer[Any]], *, name: str = "X"
-) -> npt.NDArray[np.float32]:
+def load_npy(path: str | os.PathLike[str], name: str) -> Array:
+    """Return the array of a ``.npy`` file, memory-mapped."""
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidValueError(f"{name} cannot be read: expected a .npy file, got {path}, not a file. Check the path.")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InvalidValueError(
+            f"{name} cannot be read: expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."
+        ) from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InvalidValueError(
+            f"{name} cannot be read: expected a .npy file of one array, got the archive {path}. Write it with "
+            "numpy.save."
+        )
+    return array
+
+
+def _from_objects(X: Array, name: str) -> Array:
+    try:
+        if X.dtype.kind == "O":
+            return X.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidTypeError(
+            f"{name} is not numeric: expected real numbers, argument must be a string or a number for dtype {X.dtype} "
+            f"({error}). Convert it to float32."
+        ) from error
+    raise InvalidTypeError(f"{name} is not numeric: expected real numbers, got dtype {X.dtype}. Convert it to float32.")
+
+
+def float_block(X: npt.NDArray[np.number[Any]], rows: slice | IntArray, *, name: str = "X") -> npt.NDArray[np.float32]:
     """Return some rows of a matrix as finite float32, in C order.
 
     Parameters
@@ -82,70 +127,93 @@ def float_block(
     return block
 
 
-def load_npy(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
-    """Return the array of a ``.npy`` file, memory-mapped."""
-    path = Path(path)
-    if not path.is_file():
-        raise InvalidValueError(f"{name} cannot be read: expected a .npy file, got {path}, not a file. Check the path.")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InvalidValueError(
-            f"{name} cannot be read: expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InvalidValueError(
-            f"{name} cannot be read: expected a .npy file of one array, got the archive {path}. Write it with "
-            "numpy.save."
-        )
-    return array
-
-
-def as_array(values: Any, name: str) -> npt.NDArray[Any]:
-    """Return what NumPy makes of an array-like, a torch tensor among them, of any shape and dtype."""
-    if hasattr(values, "detach"):  # a torch tensor, known without importing torch
-        return _from_tensor(values, name)
-    if hasattr(values, "tocsr"):
-        raise InvalidTypeError(
-            f"{name} is a sparse matrix: expected a dense array, got {type(values).__name__}. Call its toarray()."
-        )
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InvalidValueError(
-            f"{name} is ragged: expected rows of one length, got {type(values).__name__} ({error}). Pad or repair it."
-        ) from error
-
-
-def _from_tensor(tensor: Any, name: str) -> npt.NDArray[Any]:
-    try:
-        tensor = tensor.detach().cpu()
-        # Of the short floats NumPy has no other.
-        if tensor.is_floating_point() and tensor.element_size() <= 2 and str(tensor.dtype) != "torch.float16":
-            tensor = tensor.float()
-        return np.asarray(tensor)
-    except (TypeError, RuntimeError) as error:  # a NotImplementedError is a RuntimeError
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InvalidTypeError(
-            f"{name} is a tensor without plain numbers: expected a dense tensor, got {tensor.layout}, {tensor.dtype} "
-            f"on device {tensor.device} ({reason}). Make it one, as with to_dense() or dequantize()."
-        ) from error
-
-
 def _describe(row: npt.NDArray[np.float32]) -> str:
     bad = np.flatnonzero(~np.isfinite(row))
     column = int(bad[0]) if len(bad) else int(np.abs(row).argmax())
     return f"{row[column]} at column {column}"
 
 
-def _from_objects(X: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    try:
-        if X.dtype.kind == "O":
-            return X.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidTypeError(
-            f"{name} is not numeric: expected real numbers, argument must be a string or a number for dtype {X.dtype} "
-            f"({error}). Convert it to float32."
-        ) from error
-    raise InvalidTypeError(f"{name} is not numeric: expected real numbers, got dtype {X.dtype}. Convert it to float32.")
+def take_rows(X: Array, rows: IntArray) -> Array:
+    """Return copies of some rows; of a memory-mapped file no more than about 16 MiB stay in memory besides.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_items, dim)
+    rows : ndarray of shape (n_rows,), integer dtype
+    """
+    if mapping_of(X) is None:
+        return np.asarray(X[rows])
+    taken = np.empty((len(rows), *X.shape[1:]), X.dtype)
+    # One row may bring in the pages around it, 64 KiB at a time.
+    step = max(1, PIECE_BYTES // (1 << 16))
+    for first in range(0, len(rows), step):
+        taken[first : first + step] = X[rows[first : first + step]]
+        drop_pages(X)
+    return taken
+
+
+def drop_pages(X: Array) -> None:
+    """Let go of the pages of a memory-mapped file that were read; they are read again when needed.
+
+    Nothing happens for other arrays, and for a mapping whose changes are not written to the file, which dropping
+    would lose.
+    """
+    mapped = mapping_of(X)
+    if mapped is not None and mapped.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def mapping_of(X: Any) -> Any:
+    """Return the np.memmap that an array is a view of, itself perhaps, or None."""
+    while X is not None and not isinstance(X, np.memmap):
+        X = getattr(X, "base", None)
+    return X
+
+
+def check_codes(codes: Any, codebook_sizes: Sequence[int], *, name: str = "codes") -> CodeArray:
+    """Return codes as a matrix of the smallest unsigned dtype that holds them.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_items, n_levels), any integer dtype
+    codebook_sizes : sequence of int
+        One per level.
+    name : str
+        What messages call `codes`.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype, C order
+
+    Raises
+    ------
+    InvalidValueError
+        If the shape is wrong, or a code is not below the codebook size of its level.
+    InvalidTypeError
+        If the codes are not integers.
+    """
+    codes = as_array(codes, name)
+    if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes):
+        raise InvalidValueError(
+            f"{name} has a wrong shape: expected (n_items, {len(codebook_sizes)}), got {codes.shape}. Pass one row per "
+            "item and one column per level."
+        )
+    if codes.dtype.kind not in "iu":
+        if codes.size:
+            raise InvalidTypeError(
+                f"{name} has a wrong dtype: expected integers, got {codes.dtype}. Convert whole numbers with astype."
+            )
+        codes = codes.astype(np.uint8)
+    outside = (codes < 0) | (codes >= np.asarray(codebook_sizes))
+    if outside.any():
+        row, level = (int(index) for index in np.argwhere(outside)[0])
+        raise InvalidValueError(
+            f"{name} lies outside the codebook: expected 0 to {codebook_sizes[level] - 1} at level {level}, got "
+            f"{codes[row, level]} in row {row}. Encode with the same quantizer."
+        )
+    return np.ascontiguousarray(codes, dtype=code_dtype(max(codebook_sizes)))
+
+
+def code_dtype(codebook_size: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return the smallest unsigned dtype that holds the codes ``0 .. codebook_size - 1``."""
+    return np.min_scalar_type(codebook_size - 1)

@@ -6,23 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid._optional import require
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["is_parquet", "read_parquet"]
+__all__ = ["SEPARATOR", "read_parquet"]
 
 ROWS_PER_BATCH = 8192
 SEPARATOR = "::"
 
 
-def is_parquet(X: Any) -> bool:
-    """Return whether `X` is a path that ends in ``.parquet``, perhaps followed by ``::`` and a column."""
-    return isinstance(X, str | os.PathLike) and os.fspath(X).split(SEPARATOR)[0].endswith(".parquet")
-
-
-def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[npt.NDArray[Any]]:
+def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[Array]:
     """Yield the rows of a column of lists, a batch at a time.
 
     Parameters
@@ -83,7 +78,7 @@ def _choose_column(schema: Any, column: str, path: str, name: str) -> str:
     )
 
 
-def _rows(column: Any, name: str, first: int) -> npt.NDArray[Any]:
+def _rows(column: Any, name: str, first: int) -> Array:
     if column.null_count:
         row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise InvalidValueError(f"{name} has no list in row {row}: expected numbers, got null. Drop that row.")

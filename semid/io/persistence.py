@@ -9,15 +9,16 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
+from semid._version import __version__
 from semid.errors import FormatError, InvalidValueError
 from semid.io.exchange import put_in_place
-from semid.io.plain import to_json
 
 __all__ = [
     "FORMAT_VERSION",
@@ -26,6 +27,7 @@ __all__ = [
     "read_folder",
     "read_tensors",
     "saved_class",
+    "to_json",
     "write_folder",
     "write_tensors",
 ]
@@ -33,7 +35,6 @@ __all__ = [
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
-Array = npt.NDArray[Any]
 # The names of the safetensors format; it has no 16-bit brain float in NumPy, and we store none.
 DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
@@ -200,7 +201,7 @@ def write_folder(
     class_name : str
         What `read_folder` asks for.
     config : mapping
-        The constructor's arguments: what `semid.io.plain.to_json` takes.
+        The constructor's arguments: what `to_json` takes.
     arrays : mapping of str to ndarray
     card : str
         Text of README.md, for people.
@@ -210,15 +211,38 @@ def write_folder(
     InvalidValueError
         If `folder` exists and is something else, or holds other files besides.
     """
-    import semid
-
     check_replaceable(Path(folder))
-    head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": semid.__version__}
+    head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": __version__}
     with fresh_path(folder, folder=True) as fresh:
         fresh.mkdir()
         write_tensors(fresh / TENSORS, arrays)
         (fresh / CONFIG).write_text(to_json(head | dict(config), indent=2) + "\n", encoding="utf-8")
         (fresh / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON; a number of NumPy is a number, an array a list, any mapping an object.
+
+    Raises
+    ------
+    TypeError
+        If it holds something else that JSON does not know.
+    """
+    return json.dumps(value, indent=indent, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def saved_class(folder: str | os.PathLike[str]) -> str:

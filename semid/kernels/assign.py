@@ -1,18 +1,14 @@
 """Kernels of the collision resolver: number keys, place items one by one at least total cost, price the result."""
 
 import heapq
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import FloatArray, IntArray
 from semid.kernels.compile import njit
 
 __all__ = ["OPEN", "find_keys", "number_keys", "place_items", "price_items"]
 
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.floating[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 # Number of the closing of a column that was never closed: later than all.
 OPEN = 2**62

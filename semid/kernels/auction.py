@@ -1,17 +1,14 @@
 """Kernels of the collision resolver where IDs are scarce: items bid for places among all IDs there are."""
 
 import heapq
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import FloatArray, IntArray
 from semid.kernels.compile import njit
 
 __all__ = ["run_auction"]
 
-IntArray = npt.NDArray[np.integer[Any]]
-FloatArray = npt.NDArray[np.floating[Any]]
 
 # Holders that are no items: a place without anybody, and one that stays empty in the end.
 NOBODY, EMPTY = -1, -2

@@ -1,17 +1,15 @@
 """Kernel of the Sinkhorn repair: codes for the items of one collision group, given out equally."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.kernels.compile import njit
 
 __all__ = ["balance_codes"]
 
 
 @njit
-def balance_codes(distances: npt.NDArray[Any], epsilon: float, n_iterations: int, codes: npt.NDArray[Any]) -> None:
+def balance_codes(distances: Array, epsilon: float, n_iterations: int, codes: Array) -> None:
     """Write for each row the code that it gets most of when all codes are given out equally.
 
     Parameters

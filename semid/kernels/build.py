@@ -3,15 +3,14 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels.compile import njit
 from semid.kernels.nodes import popcount
 from semid.kernels.sorting import fork_level, fork_limits, low_bits
 
 __all__ = ["fill_levels"]
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 # Items that are written at a time: what is known of them stays in the first-level cache. A multiple of 64.
 PIECE = 512

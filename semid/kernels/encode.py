@@ -1,15 +1,11 @@
 """Kernels of residual k-means: the nearest centroid, sums per cluster, and one level of a beam search."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.kernels.compile import njit
 
 __all__ = ["extend_beams", "nearest", "sort_by_cluster", "subtract_rows", "sum_clusters"]
-
-Array = npt.NDArray[Any]
 
 
 @njit

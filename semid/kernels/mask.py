@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels.compile import njit
 from semid.kernels.nodes import list_children
 
 __all__ = ["fill_bitmask", "mask_inplace"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @njit

@@ -17,13 +17,12 @@ Every kernel of the trie takes these arrays first:
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels.compile import inlined, njit
 
 __all__ = ["alive_below", "count_below", "find_code", "list_children", "next_fork", "node_range", "popcount"]
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 _1, _2, _4, _56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
 _PAIRS, _NIBBLES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)

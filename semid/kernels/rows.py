@@ -1,17 +1,16 @@
 """Kernels on whole rows: a hash of their content."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.kernels.compile import njit
 
 __all__ = ["hash_rows"]
 
 
 @njit
-def hash_rows(bits: npt.NDArray[np.uint32], hashes: npt.NDArray[Any]) -> None:
+def hash_rows(bits: npt.NDArray[np.uint32], hashes: Array) -> None:
     """Mix each row of ``float32`` bits into one number, on top of what `hashes` holds; 0.0 and -0.0 are the same.
 
     Parameters

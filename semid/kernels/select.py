@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import FloatArray, IntArray
 from semid.kernels.compile import inlined, njit
 from semid.kernels.nodes import alive_below, count_below, next_fork, node_range, popcount
 
 __all__ = ["select"]
 
-IntArray = npt.NDArray[np.integer[Any]]
-ScoreArray = npt.NDArray[np.float32]
 
 NEG_INF, LOWEST = np.float32(-np.inf), np.finfo(np.float32).min
 # Scores that are looked at together.
@@ -71,7 +70,7 @@ def count_forks(forks: IntArray, first_word: Any, first: Any, last: Any) -> Any:
 
 
 @inlined
-def raise_lanes(lanes: ScoreArray, lane: Any, base: Any, scores: ScoreArray) -> Any:
+def raise_lanes(lanes: FloatArray, lane: Any, base: Any, scores: FloatArray) -> Any:
     """Raise lanes to scores, one after the other and again from the first; return the lane for the next score."""
     n, width = scores.shape[0], lanes.shape[0]
     first = np.int64(0)
@@ -119,7 +118,7 @@ def reached_by(numbers: npt.NDArray[np.int32], wanted: Any) -> Any:
 
 
 @inlined
-def list_reaching(scores: ScoreArray, base: Any, threshold: Any, reached: IntArray) -> Any:
+def list_reaching(scores: FloatArray, base: Any, threshold: Any, reached: IntArray) -> Any:
     """Write which scores reach the threshold, in order, and return how many do."""
     n_reached = np.int64(0)
     for first in range(0, scores.shape[0], BLOCK):
@@ -169,15 +168,15 @@ def select(
     alive: IntArray,
     alive_counts: IntArray,
     depth: Any,
-    log_probs: ScoreArray,
-    start: ScoreArray,
+    log_probs: FloatArray,
+    start: FloatArray,
     nodes: IntArray,
     excluded: IntArray,
     exclude_starts: IntArray,
     candidates: IntArray,
     candidate_starts: IntArray,
     limited: IntArray,
-    out_scores: ScoreArray,
+    out_scores: FloatArray,
     out_rows: IntArray,
     out_codes: IntArray,
     out_nodes: IntArray,

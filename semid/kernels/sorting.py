@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels.compile import inlined, njit
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "sort_ties",
 ]
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 _1 = np.uint64(1)
 # So many keys are sorted by counting who is smaller, which has no branches to guess wrong.

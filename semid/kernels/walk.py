@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels.compile import njit
 from semid.kernels.nodes import alive_below, count_below, find_code, list_children, node_range
 
 __all__ = ["count_children", "gather_children", "ranges", "walk", "walk_tokens"]
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @njit

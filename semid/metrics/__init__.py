@@ -1,6 +1,5 @@
 """Metrics: how good a set of semantic IDs is, before any model is trained on it."""
 
-from semid.metrics.results import LevelReport, MultiViewReport, Report
-from semid.metrics.summary import report
+from semid.metrics.summary import LevelReport, MultiViewReport, Report, report
 
 __all__ = ["LevelReport", "MultiViewReport", "Report", "report"]

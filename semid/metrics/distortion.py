@@ -1,16 +1,13 @@
 """Distortion: the mean squared distance between embeddings and what their codes decode to, in float64."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.metrics.usage import CodeArray
+from semid._arrays import CodeArray, DoubleArray, FloatArray
 
-__all__ = ["Decode", "FloatArray", "decoded_distortion", "distortion_by_level", "variance"]
+__all__ = ["Decode", "decoded_distortion", "distortion_by_level", "variance"]
 
-FloatArray = npt.NDArray[np.floating[Any]]
 Decode = Callable[[CodeArray], FloatArray]
 
 # Rows turned into float64 at once.
@@ -32,7 +29,7 @@ def variance(X: FloatArray) -> float:
     return total / len(X)
 
 
-def distortion_by_level(X: FloatArray, codes: CodeArray, codebooks: tuple[FloatArray, ...]) -> npt.NDArray[np.float64]:
+def distortion_by_level(X: FloatArray, codes: CodeArray, codebooks: tuple[FloatArray, ...]) -> DoubleArray:
     """Return the distortion of the sum of the centroids up to each level, shape (n_levels,), dtype float64."""
     total = np.zeros(len(codebooks))
     for rows in _blocks(len(X)):

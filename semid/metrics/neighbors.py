@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import DoubleArray, FloatArray, Int64Array
 from semid._progress import progress_bar
 
-__all__ = ["Rows", "neighbor_recall"]
+__all__ = ["Vectors", "neighbor_recall"]
 
-Float64Array = npt.NDArray[np.float64]
 # Items' vectors by position: (slice or index array) -> (n, dim).
-Rows = Callable[[Any], npt.NDArray[np.floating[Any]]]
+Vectors = Callable[[Any], FloatArray]
 
 # Distances held at once, per space: 32 MiB of float64, whatever the catalogue's size.
 BLOCK_DISTANCES = 2**22
@@ -20,7 +19,7 @@ BLOCK_DISTANCES = 2**22
 TIE_TOLERANCE = 1e-12
 
 
-def neighbor_recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], *, n_items: int, k: int) -> float:
+def neighbor_recall(rows: Vectors, decoded: Vectors, queries: Int64Array, *, n_items: int, k: int) -> float:
     """Return the mean share of the queries' k nearest items that are also among the k nearest after decoding.
 
     An item as near as the k-th nearest embedding counts as a neighbour too, so duplicates in the catalogue cost
@@ -46,7 +45,7 @@ def neighbor_recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], *
         return _recall(rows, decoded, queries, n_items, k, bar)
 
 
-def _recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], n_items: int, k: int, bar: Any) -> float:
+def _recall(rows: Vectors, decoded: Vectors, queries: Int64Array, n_items: int, k: int, bar: Any) -> float:
     near = _Ball(rows, queries, n_items, k, bar)
     near_decoded = _Ball(decoded, queries, n_items, k, bar)
     certain, tied, certain_true, tied_true = np.zeros((4, len(queries)), dtype=np.int64)
@@ -65,7 +64,7 @@ def _recall(rows: Rows, decoded: Rows, queries: npt.NDArray[np.int64], n_items: 
 class _Ball:
     """The ball around each query that reaches to its k-th nearest item: squared radius, and distances by blocks."""
 
-    def __init__(self, rows: Rows, queries: npt.NDArray[np.int64], n_items: int, k: int, bar: Any) -> None:
+    def __init__(self, rows: Vectors, queries: Int64Array, n_items: int, k: int, bar: Any) -> None:
         self.rows, self.queries, self.n_items, self.bar = rows, queries, n_items, bar
         points = np.asarray(rows(queries), dtype=np.float64)
         # |a - b|^2 = |a|^2 - 2ab + |b|^2 loses digits when all points are far from zero; a common shift repairs it.
@@ -79,10 +78,10 @@ class _Ball:
             both = np.concatenate([nearest, distance], axis=1)
             both.partition(k - 1, axis=1)
             nearest = both[:, :k].copy()
-        self.radius: Float64Array = nearest.max(axis=1)
-        self.tolerance: Float64Array = TIE_TOLERANCE * (self.norms + largest_norm)
+        self.radius: DoubleArray = nearest.max(axis=1)
+        self.tolerance: DoubleArray = TIE_TOLERANCE * (self.norms + largest_norm)
 
-    def blocks(self) -> Iterator[tuple[Float64Array, float]]:
+    def blocks(self) -> Iterator[tuple[DoubleArray, float]]:
         """Yield squared distances (n_queries, block) with the block's largest squared norm; inf from item to itself."""
         size = max(1, BLOCK_DISTANCES // len(self.queries))
         for start in range(0, self.n_items, size):

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, DoubleArray, Int64Array
 from semid._checks import check_count
 from semid._optional import require
 from semid.errors import InvalidValueError
-from semid.io.arrays import float_block, open_embeddings
+from semid.io.batches import open_embeddings
+from semid.io.matrices import float_block
 from semid.metrics.usage import check_code_table
 from semid.plots.style import CHARACTER_WIDTH, FONT_POINTS, PALETTE, axes_or_new
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["projection"]
 
-FloatArray = npt.NDArray[np.float64]
 
 # Corners of a square of colours, (left, right) of (bottom, top): blue to orange and dark to light, which colour-blind
 # readers tell apart.
@@ -91,7 +91,7 @@ def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "
     return ax
 
 
-def _principal_plane(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _principal_plane(x: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Return the coordinates (n_items, 2) on the two strongest axes, and each axis's share of the variance."""
     x = x - x.mean(axis=0)
     values, axes = np.linalg.eigh(x.T @ x)
@@ -104,7 +104,7 @@ def _principal_plane(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     return plane, shares
 
 
-def _colors(middles: FloatArray) -> FloatArray:
+def _colors(middles: DoubleArray) -> DoubleArray:
     """Return a colour (red, green, blue) per cell."""
     to_rgb = require("matplotlib.colors", extra="plot").to_rgb
     if len(middles) <= len(PALETTE):
@@ -121,7 +121,7 @@ def _dot_area(n_points: int) -> float:
     return float(np.clip(30_000 / n_points, 3, 40))
 
 
-def _write_numbers(ax: "Axes", cells: npt.NDArray[Any], middles: FloatArray, n_items: npt.NDArray[np.int64]) -> None:
+def _write_numbers(ax: "Axes", cells: Array, middles: DoubleArray, n_items: Int64Array) -> None:
     """Write the numbers of the cells at their middles, the fullest first, and none over another."""
     font_pixels = FONT_POINTS * ax.figure.canvas.figure.dpi / 72
     at = ax.transData.transform(middles)

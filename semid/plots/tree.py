@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import CodeArray, DoubleArray, Int64Array
 from semid._checks import check_count
 from semid._optional import require
-from semid.metrics.purity import check_labels
-from semid.metrics.usage import CodeArray, check_code_table, group_sizes
+from semid.metrics.usage import check_code_table, check_labels, group_sizes
 from semid.plots.style import (
     CHARACTER_WIDTH,
     FONT_POINTS,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["prefix_tree"]
 
-IntArray = npt.NDArray[np.int64]
 
 # Nodes narrower than this share of the width are drawn together: on their own they would be thinner than a pixel.
 NARROWEST = 1 / 1000
@@ -51,10 +50,10 @@ class _Labels(NamedTuple):
     """Categories of the items, the most frequent ones with a colour."""
 
     names: npt.NDArray[np.str_]  # (n_labels,) in alphabetical order
-    of_item: IntArray  # (n_items,)
-    rank: IntArray  # (n_labels,) 0 for the most frequent, the first in the alphabet among equals
+    of_item: Int64Array  # (n_items,)
+    rank: Int64Array  # (n_labels,) 0 for the most frequent, the first in the alphabet among equals
 
-    def majority(self, node_of_item: IntArray) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    def majority(self, node_of_item: Int64Array) -> tuple[Int64Array, DoubleArray]:
         """Return each node's most frequent label, the first in the alphabet among equals, and its share."""
         pairs, count = np.unique(node_of_item * len(self.names) + self.of_item, return_counts=True)
         node, label = np.divmod(pairs, len(self.names))
@@ -66,13 +65,13 @@ class _Labels(NamedTuple):
 class _Level(NamedTuple):
     """The nodes of one level in the order of drawing: by parent, by colour of the label, the fullest first, by code."""
 
-    code: IntArray  # (n_nodes,)
-    first: IntArray  # (n_nodes,) items to the left of the node
-    n_items: IntArray  # (n_nodes,) items below the node
+    code: Int64Array  # (n_nodes,)
+    first: Int64Array  # (n_nodes,) items to the left of the node
+    n_items: Int64Array  # (n_nodes,) items below the node
     color: npt.NDArray[np.str_]  # (n_nodes,) of the node's label, or of its ancestor on level 0
-    block: IntArray  # (n_nodes,) nodes drawn as one rectangle have the same number
-    label: IntArray  # (n_nodes,) the most frequent one; 0 without labels
-    share: npt.NDArray[np.float64]  # (n_nodes,) of that label among the items of the node
+    block: Int64Array  # (n_nodes,) nodes drawn as one rectangle have the same number
+    label: Int64Array  # (n_nodes,) the most frequent one; 0 without labels
+    share: DoubleArray  # (n_nodes,) of that label among the items of the node
 
 
 def prefix_tree(
@@ -210,7 +209,7 @@ def _levels(codes: CodeArray, codebook_sizes: Sequence[int], labels: _Labels | N
         parent_of_item, parent_color, parent_block, parent_is_wide = node_of_item, color, block, wide
 
 
-def _colors(count: IntArray) -> npt.NDArray[np.str_]:
+def _colors(count: Int64Array) -> npt.NDArray[np.str_]:
     palette = np.array(PALETTE)[np.arange(len(count)) % len(PALETTE)]
     return np.where(count >= COLORED * count.sum(), palette, GREY)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import FloatArray, Int64Array
 from semid.metrics.usage import check_code_table, code_counts, entropy_bits
 from semid.plots.style import CHARACTER_WIDTH, FONT_POINTS, GREY, PALETTE, axes_or_new
 
@@ -87,12 +87,12 @@ def codebook_usage(codes: Any, *, codebook_sizes: Sequence[int] | None = None, a
     return ax
 
 
-def _summary(level: int, counts: npt.NDArray[np.int64], *, fullest: float) -> str:
+def _summary(level: int, counts: Int64Array, *, fullest: float) -> str:
     used = f"{np.count_nonzero(counts):,} of {len(counts):,} codes used"
     return f"level {level}: {used}, fullest {fullest:.3g}{TIMES}, perplexity {2 ** entropy_bits(counts):,.0f}"
 
 
-def _top(ax: "Axes", bottom: float, high: float, loads: list[npt.NDArray[np.floating[Any]]]) -> float:
+def _top(ax: "Axes", bottom: float, high: float, loads: list[FloatArray]) -> float:
     """Return the upper limit that leaves the upper right corner, where curves are low, free for the legend."""
     extent = ax.get_window_extent()
     font_pixels = FONT_POINTS * ax.figure.canvas.figure.dpi / 72

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Labels, Matrix
 from semid._checks import check_count
+from semid._threads import for_each_block
 from semid.errors import InvalidValueError
 from semid.quantizers.lloyd import cluster_means
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["assign_within", "check_capacity", "run_balanced"]
 
-Matrix = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 BLOCK_FLOATS = 1 << 19
 
 

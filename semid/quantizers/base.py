@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from semid.io.arrays import CodeArray, FloatArray, code_dtype
+from semid._arrays import CodeArray, FloatArray
 
-__all__ = ["CodeArray", "FloatArray", "MultiViewQuantizer", "Quantizer", "code_dtype"]
+__all__ = ["MultiViewQuantizer", "Quantizer"]
 
 
 class Quantizer(ABC):

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
+from semid._arrays import Array
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 NAMES = "feature_names_in_"
 
 
-def read_columns(X: Any, matrix: npt.NDArray[Any]) -> dict[str, Any]:
+def read_columns(X: Any, matrix: Array) -> dict[str, Any]:
     """Return the attributes by which scikit-learn knows columns, for `keep_columns` when a fit has ended.
 
     Parameters
@@ -48,7 +48,7 @@ def keep_columns(estimator: Any, columns: Mapping[str, Any]) -> None:
         setattr(estimator, name, value)
 
 
-def check_columns(estimator: Any, X: Any, matrix: npt.NDArray[Any]) -> None:
+def check_columns(estimator: Any, X: Any, matrix: Array) -> None:
     """Raise an InvalidValueError unless number and names of the columns are those of the fit."""
     _compare(estimator, X, matrix, reset=False)
 
@@ -87,7 +87,7 @@ def checked_batches(X: Any, fitted: Mapping[str, tuple[str, ...]]) -> Any:
     return checked()
 
 
-def _compare(estimator: Any, X: Any, matrix: npt.NDArray[Any], *, reset: bool) -> None:
+def _compare(estimator: Any, X: Any, matrix: Array, *, reset: bool) -> None:
     try:
         validate_data(estimator, X if hasattr(X, "columns") else matrix, reset=reset, skip_check_array=True)
     except (TypeError, ValueError) as error:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
-from semid.io.arrays import CodeArray, check_codes, float_block, open_embeddings
-from semid.io.batches import is_stream, iter_batches, iter_blocks, reservoir_sample
+from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
+from semid.io.matrices import check_codes, float_block
 from semid.quantizers.checks import check_init, check_seed
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space
@@ -27,7 +27,6 @@ from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["KMeansFamily"]
 
-Matrix = npt.NDArray[np.float32]
 # partial_fit begins when there are so many rows per code: k-means++ draws from no more.
 FIRST_ROWS_PER_CODE = 64
 

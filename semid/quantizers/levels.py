@@ -3,15 +3,13 @@
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Matrix
 from semid.quantizers.balance import check_capacity
 from semid.quantizers.streaming import absorb_batch
 from semid.quantizers.training import Learnt, fit_levels
 
 __all__ = ["absorb_levels", "train_levels"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 class Settings(Protocol):

@@ -3,13 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Int64Array, Labels, Matrix
+from semid._threads import for_each_block
 from semid.kernels.encode import nearest, sort_by_cluster, sum_clusters
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["assign_clusters", "cluster_means", "run_lloyd", "run_lloyd_by_halves"]
 
-Matrix = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 BLOCK_FLOATS = 1 << 19
 CLUSTERS_PER_BLOCK = 16
 # From so many rows on, the first steps see every second row alone. At 100k x 384, 256 codes, that takes 10 % off the
@@ -104,7 +103,7 @@ def assign_clusters(
     return labels, cost
 
 
-def cluster_means(x: Matrix, labels: Labels, n_clusters: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
+def cluster_means(x: Matrix, labels: Labels, n_clusters: int) -> tuple[Matrix, Int64Array]:
     """Return the mean of each cluster, zeros where it is empty, and the cluster sizes.
 
     Parameters

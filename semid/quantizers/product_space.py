@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.quantizers.threads import one_blas_thread
+from semid._arrays import Matrix
+from semid._threads import one_blas_thread
 from semid.quantizers.training import Learnt
 
 __all__ = ["full_space", "rotate", "split_columns"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 def split_columns(dim: int, n_levels: int) -> tuple[slice, ...]:

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Labels, Matrix
+from semid._threads import for_each_block
 from semid.kernels.encode import subtract_rows
 from semid.quantizers.lloyd import assign_clusters, cluster_means
 from semid.quantizers.search import build_tables, search_codes
-from semid.quantizers.threads import for_each_block
 
 __all__ = ["refine_codebooks", "refine_jointly", "subtract_centroids"]
 
-Matrix = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 # So few that a block stays in the cache while the centroids of all levels are added to it.
 BLOCK_ROWS = 512
 # At 100k x 384, 3 x 256 codes: beams of 2 or 4 in the first round leave 0.05 % less distortion for as many collisions;

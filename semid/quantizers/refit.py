@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from semid._arrays import FloatArray, IntArray, Matrix
 from semid.errors import InvalidValueError
 from semid.quantizers.product_space import rotate
 from semid.quantizers.shared_training import LearntViews
@@ -14,7 +14,6 @@ from semid.quantizers.training import Learnt
 
 __all__ = ["CodeSums", "refit_levels", "refit_views"]
 
-Matrix = npt.NDArray[np.float32]
 # A sweep that saves no larger share of the squared distances than this is the last one.
 TOLERANCE = 1e-7
 SWEEPS = 200
@@ -44,7 +43,7 @@ class CodeSums:
         self._squares = 0.0
         self._together: dict[tuple[int, int], Any] = {}
 
-    def add(self, block: npt.NDArray[np.floating[Any]], codes: npt.NDArray[np.integer[Any]]) -> None:
+    def add(self, block: FloatArray, codes: IntArray) -> None:
         """Count items, of which `block` has the embeddings, shape (n_rows, dim), and `codes` a row each."""
         block = np.asarray(block, np.float64)
         self._squares += float(np.einsum("nd,nd->", block, block))
@@ -83,7 +82,7 @@ class CodeSums:
         return tuple(book.astype(np.float32) for book in books)
 
 
-def refit_levels(learnt: Learnt, blocks: Iterable[Matrix], codes: npt.NDArray[np.integer[Any]]) -> Learnt:
+def refit_levels(learnt: Learnt, blocks: Iterable[Matrix], codes: IntArray) -> Learnt:
     """Return the least-squares codebooks for given codes, and the counts of these.
 
     Parameters
@@ -115,9 +114,7 @@ def refit_levels(learnt: Learnt, blocks: Iterable[Matrix], codes: npt.NDArray[np
     )
 
 
-def refit_views(
-    learnt: LearntViews, blocks: Iterable[Matrix], codes: Mapping[str, npt.NDArray[np.integer[Any]]]
-) -> LearntViews:
+def refit_views(learnt: LearntViews, blocks: Iterable[Matrix], codes: Mapping[str, IntArray]) -> LearntViews:
     """Do what `refit_levels` does for shared and specific levels; each view is a problem of its own.
 
     Parameters
@@ -150,9 +147,7 @@ def refit_views(
     )
 
 
-def pairs(
-    blocks: Iterable[Matrix], codes: npt.NDArray[np.integer[Any]]
-) -> Iterator[tuple[Matrix, npt.NDArray[np.integer[Any]]]]:
+def pairs(blocks: Iterable[Matrix], codes: IntArray) -> Iterator[tuple[Matrix, IntArray]]:
     """Yield blocks of embeddings, each with its rows of codes; raise if one of the two ends before the other."""
     n_items = 0
     for block in blocks:

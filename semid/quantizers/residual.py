@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.errors import InvalidValueError
-from semid.io.arrays import check_embeddings
+from semid.io.batches import check_embeddings
 from semid.quantizers.family import KMeansFamily
 from semid.quantizers.levels import absorb_levels, train_levels
 from semid.quantizers.training import Learnt

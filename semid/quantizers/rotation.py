@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh, svd
 
+from semid._arrays import Matrix
+from semid._threads import one_blas_thread
 from semid.quantizers.lloyd import run_lloyd
 from semid.quantizers.product_space import rotate
 from semid.quantizers.starts import plus_plus_start
-from semid.quantizers.threads import one_blas_thread
 
 __all__ = ["ROTATIONS", "learn_rotation"]
 
 ROTATIONS = (None, "opq")
-Matrix = npt.NDArray[np.float32]
 ROWS_PER_CODE = 64
 ROUNDS = 12
 FIRST_STEPS, NEXT_STEPS = 8, 2

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
+from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
 from semid.errors import InvalidTypeError
-from semid.io.arrays import CodeArray, check_codes, check_embeddings, open_embeddings
+from semid.io.batches import check_embeddings, open_embeddings
+from semid.io.matrices import check_codes
 from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers
@@ -23,8 +24,6 @@ from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["RQVAE"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 @final

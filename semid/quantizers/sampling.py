@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Int64Array
 from semid.errors import InvalidValueError
 
 __all__ = ["auto_codebook_size", "check_enough", "sample_limit", "sample_rows"]
@@ -68,7 +68,7 @@ def sample_limit(codebook_sizes: Sequence[int], sample_size: int | None) -> int:
 
 def sample_rows(
     n_items: int, codebook_sizes: Sequence[int], *, sample_size: int | None, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+) -> Int64Array:
     """Return the rows to train on, in increasing order, as a file is read fastest.
 
     Parameters

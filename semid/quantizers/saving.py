@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.shared_training import LearntViews
 from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
@@ -137,7 +137,7 @@ def _learnt(stored: StoredArrays, books: str, counts: str, sizes: Sequence[int],
     return Learnt(stored.take_levels(books, sizes, dim=dim), stored.take_counts(counts, sizes))
 
 
-def _name_levels(name: str, codebooks: Sequence[npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def _name_levels(name: str, codebooks: Sequence[Array]) -> dict[str, Array]:
     return {f"{name}_{level}": codebook for level, codebook in enumerate(codebooks)}
 
 

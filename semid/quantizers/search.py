@@ -15,10 +15,10 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from semid.io.arrays import CodeArray, FloatArray, code_dtype, float_block
-from semid.io.mapped import drop_pages
+from semid._arrays import Array, CodeArray, FloatArray, Int64Array, IntArray
+from semid._threads import for_each_block, one_blas_thread
+from semid.io.matrices import code_dtype, drop_pages, float_block
 from semid.kernels.encode import extend_beams
-from semid.quantizers.threads import for_each_block, one_blas_thread
 
 __all__ = ["SearchTables", "build_tables", "decode_codes", "search_codes"]
 
@@ -62,7 +62,7 @@ class SearchTables:
     columns: tuple[slice, ...] | None = None
 
     @property
-    def offsets(self) -> npt.NDArray[np.int64]:
+    def offsets(self) -> Int64Array:
         """Where each level begins among the columns of `right`; shape (n_levels + 1,)."""
         return np.cumsum([0, *(len(codebook) for codebook in self.codebooks)], dtype=np.int64)
 
@@ -208,7 +208,7 @@ def _search_block(
     offsets = tables.offsets
     paths, cost = np.empty((len(x), 1, 0), np.int32), np.zeros((len(x), 1), np.float32)
     if tables.columns is not None:
-        products: npt.NDArray[Any] = _products_of_columns(x, tables)[:, None, :]
+        products: Array = _products_of_columns(x, tables)[:, None, :]
     elif tables.cross is not None:
         products = (x @ tables.right)[:, None, :]
     for level, width in enumerate(widths):
@@ -242,7 +242,7 @@ def _products_of_columns(x: npt.NDArray[np.float32], tables: SearchTables) -> np
     return products
 
 
-def decode_codes(codes: npt.NDArray[np.integer[Any]], codebooks: Sequence[FloatArray]) -> npt.NDArray[np.float32]:
+def decode_codes(codes: IntArray, codebooks: Sequence[FloatArray]) -> npt.NDArray[np.float32]:
     """Return the sum of the chosen centroids.
 
     Parameters

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from semid.io.arrays import CodeArray, check_codes
+from semid._arrays import CodeArray
+from semid.io.matrices import check_codes
 from semid.quantizers.residual import ResidualKMeans
 
 __all__ = ["encode_shared_specific", "quantizer_of"]

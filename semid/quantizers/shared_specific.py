@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from semid._arrays import CodeArray, Int64Array, Matrix
 from semid._checks import check_count
-from semid.io.arrays import CodeArray, check_codes, float_block
+from semid.io.matrices import check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_init, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
@@ -38,7 +39,6 @@ from semid.quantizers.views import (
 
 __all__ = ["SharedSpecificKMeans"]
 
-Matrix = npt.NDArray[np.float32]
 Matrices = Mapping[str, npt.NDArray[np.number[Any]]]
 Views = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
@@ -413,7 +413,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         return np.random.default_rng(check_seed(self.seed))
 
     def _train(
-        self, matrices: Matrices, rows: npt.NDArray[np.int64], sizes: tuple[int, ...], rng: np.random.Generator
+        self, matrices: Matrices, rows: Int64Array, sizes: tuple[int, ...], rng: np.random.Generator
     ) -> LearntViews:
         return fit_views(
             matrices, rows, weights=check_view_weights(self.view_weights, self.views),

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Int64Array, Matrix
 from semid.quantizers.streaming import absorb_batch
 from semid.quantizers.training import Learnt, fit_levels
 from semid.quantizers.views import Scaling, column_slices, fit_scaling
 
 __all__ = ["LearntViews", "absorb_views", "fit_views"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 class LearntViews(NamedTuple):
@@ -39,7 +38,7 @@ class LearntViews(NamedTuple):
 
 def fit_views(
     matrices: Mapping[str, npt.NDArray[np.number[Any]]],
-    rows: npt.NDArray[np.int64],
+    rows: Int64Array,
     *,
     weights: Mapping[str, float],
     shared_sizes: Sequence[int],

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
 from sklearn.cluster import kmeans_plusplus
 
+from semid._arrays import Matrix
+from semid._threads import for_each_block, one_blas_thread
 from semid.quantizers.lloyd import cluster_means, run_lloyd
-from semid.quantizers.threads import for_each_block, one_blas_thread
 
 __all__ = [
     "STARTS",
@@ -20,7 +20,6 @@ __all__ = [
     "separating_start",
 ]
 
-Matrix = npt.NDArray[np.float32]
 AXES_ROWS = 16_384
 # Rows per code that k-means++ draws from; it is sequential, and with all rows it would outlast the Lloyd steps.
 ROWS_PER_CODE = 64

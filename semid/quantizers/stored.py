@@ -3,17 +3,15 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array, Matrix
 from semid.errors import FormatError
 from semid.quantizers.views import Scaling
 
 __all__ = ["StoredArrays", "check_n_levels", "damage_as_format_error"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 @final
@@ -25,10 +23,10 @@ class StoredArrays:
     arrays : mapping of str to ndarray
     """
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._left = dict(arrays)
 
-    def take(self, name: str, shape: Sequence[int | None], *, dtype: str = "float32") -> npt.NDArray[Any]:
+    def take(self, name: str, shape: Sequence[int | None], *, dtype: str = "float32") -> Array:
         """Return a finite array of that shape, in which None stands for any size but 0."""
         array = self._left.pop(name)
         if array.ndim != len(shape) or any(
@@ -47,7 +45,7 @@ class StoredArrays:
         """Return one codebook per level; without `dim`, each may have its own."""
         return tuple(self.take(f"{name}_{level}", (size, dim)) for level, size in enumerate(sizes))
 
-    def take_counts(self, name: str, sizes: Sequence[int]) -> tuple[npt.NDArray[np.int64], ...]:
+    def take_counts(self, name: str, sizes: Sequence[int]) -> tuple[Int64Array, ...]:
         """Return, per level, the rows behind each code; copies, since `partial_fit` adds to them."""
         return tuple(np.array(self.take(f"{name}_{level}", (size,), dtype="int64")) for level, size in enumerate(sizes))
 

@@ -5,20 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Int64Array, Matrix
 from semid.quantizers.lloyd import assign_clusters, cluster_means, worst_served
 from semid.quantizers.refine import subtract_centroids
 
 __all__ = ["absorb_batch", "absorb_level"]
 
-Matrix = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
 # A code that has less than this share of the rows of an average code is moved to where it is needed.
 IDLE_SHARE = 0.01
 
 
 def absorb_batch(
-    batch: Matrix, codebooks: Sequence[Matrix], counts: Sequence[Counts]
-) -> tuple[tuple[Matrix, ...], tuple[Counts, ...]]:
+    batch: Matrix, codebooks: Sequence[Matrix], counts: Sequence[Int64Array]
+) -> tuple[tuple[Matrix, ...], tuple[Int64Array, ...]]:
     """Return the codebooks of residual levels after a batch of embeddings, and how many rows stand behind each code.
 
     Parameters
@@ -37,7 +36,7 @@ def absorb_batch(
     return tuple(books), tuple(sizes)
 
 
-def absorb_level(x: Matrix, codebook: Matrix, counts: Counts) -> tuple[Matrix, npt.NDArray[np.int32], Counts]:
+def absorb_level(x: Matrix, codebook: Matrix, counts: Int64Array) -> tuple[Matrix, npt.NDArray[np.int32], Int64Array]:
     """Return one codebook, the nearest codes of the rows before it moved, and its counts, after a batch.
 
     A centroid becomes the mean of the rows it has taken so far, this batch among them (mini-batch k-means, Sculley

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from semid._arrays import Int64Array, Labels, Matrix
 from semid.quantizers.balance import run_balanced
 from semid.quantizers.lloyd import assign_clusters, run_lloyd, run_lloyd_by_halves
 from semid.quantizers.refine import refine_jointly, subtract_centroids
@@ -15,8 +15,6 @@ from semid.quantizers.starts import STARTS, first_start, separating_start
 
 __all__ = ["Learnt", "fit_codebooks", "fit_levels", "sample_rows"]
 
-Matrix = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 # On 100k clustered embeddings of 384 dimensions, 3 x 256 codes: distortion over that of scikit-learn per level,
 # collisions and perplexity of the later levels, for seeds 0, 1, 2. After 25 steps a level and 6 rounds 1.009, 13.3 %,
 # 221/241; 1.009, 13.7 %, 217/243; 1.012, 13.3 %, 226/242. After 15 and 7, which cost as much, 1.009, 13.6 %, 221/238;
@@ -33,7 +31,7 @@ class Learnt(NamedTuple):
 
     codebooks: tuple[Matrix, ...]
     """Per level, shape (codebook_size, dim of the level), dtype float32."""
-    counts: tuple[npt.NDArray[np.int64], ...]
+    counts: tuple[Int64Array, ...]
     """Per level, how many training rows stand behind each code; shape (codebook_size,)."""
     n_iter: int = 0
     """Most Lloyd steps that a level took."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
-from semid.io.arrays import CodeArray
+from semid._arrays import CodeArray
 from semid.quantizers.base import Quantizer
 
 __all__ = ["QuantizerTransformer"]

@@ -5,16 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Matrix
 from semid.errors import InvalidValueError
-from semid.io.arrays import float_block
 from semid.io.batches import is_stream, iter_blocks, reservoir_sample
+from semid.io.matrices import float_block
 from semid.quantizers.views import check_view_names, column_slices, open_views
 
 __all__ = ["are_batches", "iter_view_batches", "sample_view_batches"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 def are_batches(X: Any) -> bool:

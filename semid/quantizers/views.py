@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import CodeArray, Int64Array, Matrix
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.arrays import CodeArray, float_block, open_embeddings
-from semid.io.mapped import drop_pages
+from semid.io.batches import open_embeddings
+from semid.io.matrices import drop_pages, float_block
 
 __all__ = [
     "Scaling",
@@ -22,8 +23,6 @@ __all__ = [
     "open_views",
     "standardize_block",
 ]
-
-Matrix = npt.NDArray[np.float32]
 
 
 class Scaling(NamedTuple):
@@ -103,7 +102,7 @@ def open_views(
     Parameters
     ----------
     X : mapping of str to array-like of shape (n_items, dim of the view)
-        Whatever `semid.io.arrays.open_embeddings` opens.
+        Whatever `semid.io.batches.open_embeddings` opens.
     views : sequence of str
     dims : mapping of str to int, optional
         Number of columns that is required of each view.
@@ -136,7 +135,7 @@ def open_views(
 
 
 def fit_scaling(
-    matrix: npt.NDArray[np.number[Any]], rows: npt.NDArray[np.int64], *, view: str, weight: float
+    matrix: npt.NDArray[np.number[Any]], rows: Int64Array, *, view: str, weight: float
 ) -> tuple[Scaling, Matrix]:
     """Return how to standardise a view, and its given rows standardised."""
     sample = float_block(matrix, rows, name=f"view {view!r}")

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from semid._arrays import CodeArray, IntArray
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_at, check_depth, check_integer, check_nodes, check_prefixes, check_ranks
-from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.plain import as_array
 from semid.trie.reading import codes_of
 from semid.trie.restriction import EVERYTHING, Alive

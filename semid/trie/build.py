@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from semid._arrays import CodeArray, IntArray
+from semid.io.matrices import code_dtype
 from semid.kernels import kernel
-from semid.trie.levels import CodeArray, IntArray, Levels, level_offsets
+from semid.trie.levels import Levels, level_offsets
 from semid.trie.plain import plain
 from semid.trie.sorting import SortedKeys, sort_keys
 
@@ -34,7 +36,7 @@ def build_levels(codes: IntArray, codebook_sizes: Sequence[int], *, warn: bool =
             DuplicateCodesWarning,
             stacklevel=3,
         )
-    return _fill(rows, np.cumsum(n_forks), np.min_scalar_type(max(codebook_sizes) - 1))
+    return _fill(rows, np.cumsum(n_forks), code_dtype(max(codebook_sizes)))
 
 
 def _fill(rows: SortedKeys, n_edges: IntArray, dtype: np.dtype[Any]) -> Levels:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.levels import Levels
 from semid.trie.plain import INT64, as_array, plain, plain_int64
@@ -25,7 +25,6 @@ __all__ = [
     "check_sizes",
 ]
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 FROM_WALK = "Take them from walk or select."
 

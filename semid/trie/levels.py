@@ -1,14 +1,12 @@
 """The arrays of a trie, and how large each must be."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["CodeArray", "IntArray", "Levels", "level_offsets"]
+from semid._arrays import CodeArray, IntArray
 
-CodeArray = npt.NDArray[np.unsignedinteger[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
+__all__ = ["Levels", "level_offsets"]
 
 
 class Levels(NamedTuple):

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import Array, BoolArray
 from semid.trie.masking import mask_rows
 from semid.trie.trie import Trie
 
@@ -18,12 +18,12 @@ HALF = {torch.bfloat16: np.int16(0xFF80 - (1 << 16)), torch.float16: np.int16(0x
 def mask_torch_inplace(
     trie: Trie,
     scores: torch.Tensor,
-    nodes: npt.NDArray[Any],
+    nodes: Array,
     *,
     depth: int,
     tokens: Any,
     lost_token: int | None = None,
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Overwrite with minus infinity every score that does not lead to an item.
 
     Parameters
@@ -62,7 +62,7 @@ def mask_torch_inplace(
     return best.scatter_reduce(0, at[0], kept, "amax").isneginf().cpu().numpy()
 
 
-def shared_array(scores: torch.Tensor) -> tuple[npt.NDArray[Any], Any] | None:
+def shared_array(scores: torch.Tensor) -> tuple[Array, Any] | None:
     """Return an array on a tensor's memory and what minus infinity is in it; None where the memory is another device's.
 
     Scores of a half type come as int16, and minus infinity as its bits.

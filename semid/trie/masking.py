@@ -4,12 +4,12 @@ import functools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, BoolArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_at, check_integer
-from semid.trie.levels import IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.plain import plain_int64
 from semid.trie.restriction import Alive
 
@@ -30,7 +30,7 @@ def mask_inplace(
     tokens: Any,
     lost_token: int | None,
     neg_inf: float,
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
     nodes = check_at(nodes, depth, levels)
     check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
@@ -48,14 +48,14 @@ def mask_inplace(
 def mask_rows(
     levels: Levels,
     alive: Alive,
-    scores: npt.NDArray[Any],
+    scores: Array,
     nodes: IntArray,
     *,
     depth: int,
     tokens: IntArray,
     lost_token: int | None,
     neg_inf: float,
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Run the kernel of `Trie.mask_inplace` on arguments that were checked."""
     bits = BITS[scores.itemsize]
     room, kept = np.empty(len(tokens), levels.child_codes.dtype), np.empty(len(tokens), bits)

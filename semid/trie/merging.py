@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import BoolArray, CodeArray, IntArray
 from semid.errors import InvalidValueError
 from semid.trie.build import build_levels
 from semid.trie.checks import check_code_rows, check_sizes
-from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.reading import all_codes
 from semid.trie.restriction import EVERYTHING, Alive, alive_from
 
@@ -59,7 +59,7 @@ def update(trie: "Trie", added: Any, removed: Any) -> tuple[Levels, Alive]:
     return levels, _carried(trie, levels, came, stays)
 
 
-def _carried(trie: "Trie", levels: Levels, came: IntArray, stays: npt.NDArray[np.bool_]) -> Alive:
+def _carried(trie: "Trie", levels: Levels, came: IntArray, stays: BoolArray) -> Alive:
     """Return the restriction of the new trie: items that stay keep their state, new ones can be reached."""
     if trie.n_items == trie.n_ranks:
         return EVERYTHING

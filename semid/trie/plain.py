@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["FLOAT32", "INT64", "as_array", "plain", "plain_int64"]
@@ -12,7 +13,7 @@ __all__ = ["FLOAT32", "INT64", "as_array", "plain", "plain_int64"]
 INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
-def as_array(values: Any, *, name: str) -> npt.NDArray[Any]:
+def as_array(values: Any, *, name: str) -> Array:
     """Return values as an array; an error for lists of different lengths."""
     try:
         return np.asarray(values)
@@ -23,21 +24,21 @@ def as_array(values: Any, *, name: str) -> npt.NDArray[Any]:
         ) from error
 
 
-def plain(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def plain(array: Any, dtype: npt.DTypeLike) -> Array:
     """Return an array as a kernel may read it, converted to a native `dtype`.
 
     A kernel sees bytes and an item's size. Codes of the other byte order would be read as other codes, and lead it out
     of its arrays.
     """
-    rows: npt.NDArray[Any] = np.ascontiguousarray(array, dtype)
+    rows: Array = np.ascontiguousarray(array, dtype)
     return rows if rows.flags.aligned else rows.copy()
 
 
-def plain_int64(values: Any, *, name: str, remedy: str) -> npt.NDArray[np.int64]:
+def plain_int64(values: Any, *, name: str, remedy: str) -> Int64Array:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
     if type(values) is not np.ndarray or values.dtype is not INT64:  # every step of a search comes by
         values = as_array(values, name=name)
         if values.dtype.kind not in "iu" and values.size:  # an empty list has the dtype float64
             raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {values.dtype}. {remedy}")
-    rows: npt.NDArray[np.int64] = np.ascontiguousarray(values, INT64)
+    rows: Int64Array = np.ascontiguousarray(values, INT64)
     return rows if rows.flags.aligned else rows.copy()

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie.levels import IntArray
 
 __all__ = ["RankLists", "check_n_lists"]
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from semid.trie.levels import CodeArray, IntArray, Levels
+from semid._arrays import CodeArray, IntArray
+from semid.trie.levels import Levels
 from semid.trie.restriction import Alive
 
 __all__ = ["all_codes", "codes_of", "pieces"]

@@ -3,10 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import BoolArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie.levels import IntArray
 from semid.trie.plain import as_array
 
 __all__ = ["EVERYTHING", "Alive", "alive_from", "alive_from_words", "check_restriction", "intersect"]
@@ -30,7 +29,7 @@ class Alive(NamedTuple):
         """Return the number of items alive."""
         return int(self.alive_counts[-1]) + int(np.bitwise_count(self.alive[-1]))
 
-    def mask(self, n_items: int) -> npt.NDArray[np.bool_]:
+    def mask(self, n_items: int) -> BoolArray:
         """Return the bits as booleans by rank."""
         if len(self.alive) == 0:
             return np.ones(n_items, np.bool_)
@@ -50,7 +49,7 @@ for _array in EVERYTHING:
     _array.setflags(write=False)
 
 
-def alive_from(mask: npt.NDArray[np.bool_]) -> Alive:
+def alive_from(mask: BoolArray) -> Alive:
     """Pack booleans by rank."""
     room = np.zeros((len(mask) // 64 + 1) * 8, np.uint8)
     packed = np.packbits(mask, bitorder="little")
@@ -70,7 +69,7 @@ def intersect(one: Alive, other: Alive) -> Alive:
     return _frozen(one.alive & other.alive)
 
 
-def check_restriction(mask_or_ranks: Any, *, n_items: int) -> npt.NDArray[np.bool_]:
+def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
     """Return a mask by rank from a mask or from ranks in any order."""
     given = as_array(mask_or_ranks, name="ranks")
     if given.ndim != 1:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import FloatArray, IntArray
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import FROM_WALK, check_integer
-from semid.trie.levels import IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.plain import FLOAT32, INT64, plain, plain_int64
 from semid.trie.rank_lists import RankLists, check_n_lists
 from semid.trie.restriction import Alive
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Selection", "select", "select_rows"]
 
-FloatArray = npt.NDArray[np.float32]
 Ranks = Sequence[Iterable[int] | None] | RankLists | None
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie.levels import IntArray
 
 __all__ = ["pad_sequences"]
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from semid._arrays import CodeArray, IntArray
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.levels import CodeArray, IntArray
 
 __all__ = ["SortedKeys", "sort_keys"]
 

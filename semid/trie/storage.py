@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 
+from semid._arrays import IntArray
 from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
-from semid.trie.levels import IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.mark import Mark
 from semid.trie.verifying import check_checksum, check_contents, check_shapes, checksum, damaged
 

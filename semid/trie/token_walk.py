@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import IntArray
 from semid.kernels import kernel
-from semid.trie.levels import IntArray
 from semid.trie.trie import Trie
 
 __all__ = ["walk_tokens"]

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import Int64Array, IntArray
 from semid.errors import InvalidValueError
 from semid.trie.checks import check_depth
-from semid.trie.levels import IntArray
 from semid.trie.rank_lists import RankLists
 from semid.trie.trie import Trie
 
@@ -118,7 +117,7 @@ class TorchTrie(torch.nn.Module):
         given = torch.from_numpy(lists.given.astype(np.bool_))
         return RankTensors(torch.from_numpy(padded).to(like), given.to(like.device))
 
-    def _at(self, ranks: IntArray) -> npt.NDArray[np.int64]:
+    def _at(self, ranks: IntArray) -> Int64Array:
         """Return the positions of ranks among the items of the mirror, less those that it does not reach."""
         at = np.searchsorted(self._reached, ranks)
         known = at < len(self._reached)

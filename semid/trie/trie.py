@@ -7,11 +7,12 @@ from typing import Any, Self, final
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, BoolArray, CodeArray, IntArray
 from semid.trie import masking, merging
 from semid.trie.asking import Questions
 from semid.trie.build import build_levels
 from semid.trie.checks import check_code_rows, check_depth, check_sizes
-from semid.trie.levels import CodeArray, IntArray, Levels
+from semid.trie.levels import Levels
 from semid.trie.mark import UNMARKED, Mark
 from semid.trie.rank_lists import RankLists
 from semid.trie.reading import pieces
@@ -292,14 +293,14 @@ class Trie(Questions):
 
     def mask_inplace(
         self,
-        scores: npt.NDArray[Any],
+        scores: Array,
         nodes: Any,
         *,
         depth: int,
         tokens: Any,
         lost_token: int | None = None,
         neg_inf: float = -np.inf,
-    ) -> npt.NDArray[np.bool_]:
+    ) -> BoolArray:
         """Overwrite with minus infinity every score that does not lead to an item.
 
         Parameters

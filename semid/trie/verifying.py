@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, BoolArray, IntArray
 from semid.errors import FormatError
-from semid.trie.levels import IntArray, Levels
+from semid.io.matrices import code_dtype
+from semid.trie.levels import Levels
 
 __all__ = ["check_checksum", "check_contents", "check_shapes", "checksum", "damaged"]
 
 
-def checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+def checksum(arrays: Mapping[str, Array]) -> str:
     """Return the CRC-32 of named arrays, bit by bit, in hexadecimal: against accidents, not against intent."""
     crc = 0
     for name in sorted(arrays):
@@ -24,7 +25,7 @@ def checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return f"{crc:08x}"
 
 
-def check_checksum(path: Any, arrays: Mapping[str, npt.NDArray[Any]], expected: str | None) -> None:
+def check_checksum(path: Any, arrays: Mapping[str, Array], expected: str | None) -> None:
     """Raise unless the arrays have the checksum of the file's header; files of earlier versions have none."""
     if expected is not None and checksum(arrays) != expected:
         raise damaged(path, f"checksum {expected}", checksum(arrays))
@@ -50,7 +51,7 @@ def check_shapes(path: Any, levels: Levels, sizes: tuple[int, ...], alive: IntAr
     expected = {
         "starts": (int(levels.node_offsets[n_explicit]), {"int32", "int64"}),
         "firsts": (int(levels.node_offsets[-1]), {str(levels.starts.dtype)}),
-        "child_codes": (int(levels.code_offsets[-1]), {str(np.min_scalar_type(max(sizes) - 1))}),
+        "child_codes": (int(levels.code_offsets[-1]), {str(code_dtype(max(sizes)))}),
         "forks": ((n_levels - 1 - n_explicit) * n_words, {"uint64"}),
     }
     for name, (length, dtypes) in expected.items():
@@ -109,7 +110,7 @@ def _rising(path: Any, levels: Levels, name: str, array: IntArray, depth: int, l
     return part
 
 
-def _check_codes(path: Any, level: int, codes: IntArray, size: int, *, falls: npt.NDArray[np.bool_]) -> None:
+def _check_codes(path: Any, level: int, codes: IntArray, size: int, *, falls: BoolArray) -> None:
     if codes.max() >= size:
         raise damaged(path, f"codes below {size} at level {level}", f"{codes.max()}")
     if falls.any():
@@ -117,7 +118,7 @@ def _check_codes(path: Any, level: int, codes: IntArray, size: int, *, falls: np
         raise damaged(path, f"rising codes at level {level}", f"{codes[at]}, {codes[at + 1]} at place {at}")
 
 
-def _words(bits: npt.NDArray[np.bool_], n_words: int) -> IntArray:
+def _words(bits: BoolArray, n_words: int) -> IntArray:
     packed = np.zeros(8 * n_words, np.uint8)
     packed[: (len(bits) + 7) // 8] = np.packbits(bits, bitorder="little")
     return packed.view("<u8").astype(np.uint64, copy=False)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
+from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
 
 __all__ = [
     "check_codes",
@@ -24,10 +24,8 @@ __all__ = [
     "shown",
 ]
 
-IntArray = npt.NDArray[np.int64]
 
-
-def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> npt.NDArray[Any]:
+def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> Array:
     """Return codes of shape (..., depth) as an integer array, each below its codebook size."""
     rows = check_rows(codes, len(codebook_sizes), name="codes")
     for level, size in enumerate(codebook_sizes[: rows.shape[-1]]):
@@ -41,7 +39,7 @@ def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> npt.NDArray[Any]
     return rows
 
 
-def check_rows(given: Any, n_levels: int, *, name: str) -> npt.NDArray[Any]:
+def check_rows(given: Any, n_levels: int, *, name: str) -> Array:
     """Return an integer array of shape (..., depth) with at most `n_levels` columns."""
     rows = as_array(given, name)
     if rows.ndim == 0 or rows.shape[-1] > n_levels:
@@ -138,7 +136,7 @@ def check_seed(seed: Any) -> int:
     return number
 
 
-def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> IntArray:
+def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> Int64Array:
     """Return the token ids of a level as a new int64 array of distinct ids."""
     ids = as_array(token_ids, f"token_ids of level {level}")
     if ids.ndim != 1 or len(ids) == 0 or (size is not None and len(ids) != size):
@@ -160,7 +158,7 @@ def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> IntA
     return ids.astype(np.int64)
 
 
-def check_eos(eos_token_id: Any, level_tokens: Sequence[IntArray]) -> int | None:
+def check_eos(eos_token_id: Any, level_tokens: Sequence[Int64Array]) -> int | None:
     """Return the end token, or raise unless it is None, or one integer from 0 on that is no code of a level."""
     if eos_token_id is None:
         return None

@@ -4,20 +4,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import Int64Array, Matrix
+from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import as_array
 from semid.vocabulary.checks import levels_in
 
 __all__ = ["are_initial", "check_codebooks", "check_model", "grow", "initialise"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
-
-def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[FloatArray]:
+def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[Matrix]:
     """Return the codebooks as float32 arrays of shape (codebook_size, dim), or raise an error that names the level."""
     given = levels_in(codebooks, name="codebooks", each="one array", remedy="Pass quantizer.codebooks, of one view.")
     if len(given) != len(codebook_sizes):
@@ -80,7 +77,7 @@ def grow(model: Any, n_tokens: int) -> int:
 
 @torch.no_grad()
 def initialise(
-    model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray] | None, *, n_old: int, seed: int
+    model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix] | None, *, n_old: int, seed: int
 ) -> None:
     """Fill embedding rows of new tokens; `SidVocabulary.extend` describes the values.
 
@@ -101,7 +98,7 @@ def initialise(
 
 
 @torch.no_grad()
-def are_initial(model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray], *, seed: int) -> bool:
+def are_initial(model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix], *, seed: int) -> bool:
     """Tell whether rows are as `initialise` fills them, because it just did: two views may share all their tokens."""
     n_old = int(model.get_input_embeddings().weight.shape[0])
     first = _first_values(model, rows, codebooks, n_old=n_old, seed=seed)
@@ -109,7 +106,7 @@ def are_initial(model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatA
 
 
 def _first_values(
-    model: Any, rows: Sequence[IntArray], codebooks: Sequence[FloatArray] | None, *, n_old: int, seed: int
+    model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix] | None, *, n_old: int, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield weights or biases, the rows of a level in them, and the values to begin with."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()

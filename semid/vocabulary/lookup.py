@@ -1,14 +1,15 @@
 """Token ids to codes: a table where a level's tokens lie close together, a search where they do not."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
+
 __all__ = ["Lookup", "Tables"]
 
-IntArray = npt.NDArray[np.int64]
 
 # Tokens per code that a table may have room for: those added to a tokenizer follow each other, others may lie anywhere.
 SPARSEST = 64
@@ -35,11 +36,11 @@ class Lookup(NamedTuple):
 
     first: int
     table: npt.NDArray[np.int32]
-    tokens: IntArray
-    order: IntArray
+    tokens: Int64Array
+    order: Int64Array
 
     @classmethod
-    def of(cls, tokens: IntArray) -> Self:
+    def of(cls, tokens: Int64Array) -> Self:
         """Make the lookup of distinct token ids, indexed by code."""
         order = np.argsort(tokens)
         rising = tokens[order]
@@ -51,7 +52,7 @@ class Lookup(NamedTuple):
             array.setflags(write=False)
         return cls(first, table, rising, order)
 
-    def codes_of(self, token_ids: npt.NDArray[Any]) -> IntArray:
+    def codes_of(self, token_ids: Array) -> Int64Array:
         """Return the codes of token ids, -1 for those of no code; any shape, any integers."""
         token_ids = token_ids.astype(np.int64, copy=False)
         if len(self.table):
@@ -79,8 +80,8 @@ class Tables(NamedTuple):
     Tables(firsts=array([3, 9]), starts=array([0, 5, 6]), codes=array([ 1, -1,  2, -1,  0,  0], dtype=int32))
     """
 
-    firsts: IntArray
-    starts: IntArray
+    firsts: Int64Array
+    starts: Int64Array
     codes: npt.NDArray[np.int32]
 
     @classmethod

@@ -4,15 +4,13 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array, Int64Array
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
 from semid.vocabulary.checks import check_eos, check_prefixes, check_sizes, check_token_ids, shown
 
 __all__ = ["Saved", "read_vocabulary", "write_vocabulary"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Saved(NamedTuple):
@@ -20,7 +18,7 @@ class Saved(NamedTuple):
 
     codebook_sizes: tuple[int, ...]
     prefixes: tuple[str, ...]
-    level_tokens: tuple[IntArray, ...]
+    level_tokens: tuple[Int64Array, ...]
     eos_token_id: int | None
     catalogue: str | None
     generation: int | None
@@ -48,7 +46,7 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Saved:
         ) from error
 
 
-def _restore(config: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Saved:
+def _restore(config: dict[str, Any], arrays: dict[str, Array]) -> Saved:
     sizes = check_sizes(arrays.pop("codebook_sizes").tolist())
     levels = enumerate(sizes) if arrays else ()
     tokens = tuple(check_token_ids(arrays.pop(f"level_{level}"), level, size) for level, size in levels)

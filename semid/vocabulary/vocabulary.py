@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Self, final
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Int64Array
 from semid._checks import check_errors
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import (
@@ -28,8 +28,6 @@ from semid.vocabulary.lookup import Lookup, Tables
 from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
 
 __all__ = ["SidVocabulary"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 @final
@@ -80,7 +78,7 @@ class SidVocabulary:
         self.eos_token_id: int | None = None
         self.catalogue: str | None = None
         self.generation: int | None = None
-        self._level_tokens: tuple[IntArray, ...] = ()
+        self._level_tokens: tuple[Int64Array, ...] = ()
         self._lookups: tuple[Lookup, ...] = ()
         self._tables: Tables | None = None
         self._highest: tuple[int, ...] = ()
@@ -166,7 +164,7 @@ class SidVocabulary:
         return digest.hexdigest()
 
     @property
-    def level_tokens(self) -> tuple[IntArray, ...]:
+    def level_tokens(self) -> tuple[Int64Array, ...]:
         """Token id of each code, one read-only array per level."""
         if not self._level_tokens:
             raise InvalidValueError(
@@ -215,7 +213,7 @@ class SidVocabulary:
         tokens = self.tokens_of(codes)
         return "".join(tokens) if not tokens or isinstance(tokens[0], str) else [self.to_text(row) for row in codes]
 
-    def to_tokens(self, codes: Any) -> IntArray:
+    def to_tokens(self, codes: Any) -> Int64Array:
         """Return the token ids of codes.
 
         Parameters
@@ -238,7 +236,7 @@ class SidVocabulary:
             token_ids[..., level] = self.level_tokens[level][codes[..., level]]
         return token_ids
 
-    def to_codes(self, token_ids: Any, *, errors: str = "raise") -> IntArray:
+    def to_codes(self, token_ids: Any, *, errors: str = "raise") -> Int64Array:
         """Return the codes of token ids.
 
         Parameters
@@ -440,7 +438,7 @@ class SidVocabulary:
     def _names(self, level: int) -> list[str]:
         return [f"<{self.prefixes[level]}_{level}_{code}>" for code in range(self.codebook_sizes[level])]
 
-    def _set_tokens(self, levels: tuple[IntArray, ...]) -> None:
+    def _set_tokens(self, levels: tuple[Int64Array, ...]) -> None:
         for array in levels:
             array.setflags(write=False)
         self._level_tokens, self._lookups = levels, tuple(Lookup.of(tokens) for tokens in levels)

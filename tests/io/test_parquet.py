@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semid.errors import InvalidTypeError, InvalidValueError, OptionalDependencyError
-from semid.io.arrays import open_embeddings
+from semid.io.batches import open_embeddings
 from semid.io.parquet import read_parquet
 from semid.quantizers import ResidualKMeans
 

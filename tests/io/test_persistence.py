@@ -1,12 +1,14 @@
 """Saved folders: whole or not at all, and never mistaken for something else."""
 
 import json
+from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
 from semid.errors import FormatError, InvalidValueError
-from semid.io.persistence import read_folder, read_tensors, saved_class, write_folder, write_tensors
+from semid.io.persistence import read_folder, read_tensors, saved_class, to_json, write_folder, write_tensors
 
 
 def save(folder, value=1.0):
@@ -131,3 +133,27 @@ def test_messages_of_bad_folders(tmp_path):
     tensors.write_bytes(tensors.read_bytes()[:-1])
     with pytest.raises(FormatError, match=r"is damaged: expected a complete file, got \d+ bytes where 'x' ends"):
         read_folder(tmp_path / "a", class_name="Thing")
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.longdouble(2), 2.0),
+        (Fraction(1, 4), 0.25),
+        (np.array([8, 16]), [8, 16]),
+        ([np.uint8(1), "a", None, True], [1, "a", None, True]),
+        (MappingProxyType({"a": np.float32(2)}), {"a": 2.0}),
+    ],
+    ids=repr,
+)
+def test_numbers_arrays_and_mappings_of_any_kind(value, expected):
+    found = json.loads(to_json({"x": value}))["x"]
+    assert found == expected and type(found) is type(expected)
+
+
+def test_other_things_are_refused():
+    with pytest.raises(TypeError, match="Object of type object is not JSON serializable"):
+        to_json(object())

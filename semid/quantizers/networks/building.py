@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from semid._arrays import Matrix, Rows
 from semid.quantizers.networks.dense import Layer
 from semid.quantizers.networks.options import Training
 from semid.quantizers.networks.parts import Architecture, Fitted
@@ -27,8 +27,6 @@ __all__ = [
     "start_codebooks",
 ]
 
-Matrix = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 BLOCK_ROWS = 8192
 
 

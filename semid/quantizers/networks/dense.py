@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from semid.quantizers.threads import for_each_block
+from semid._arrays import Matrix
+from semid._threads import for_each_block
 
 __all__ = ["Layer", "apply_layers"]
 
-Matrix = npt.NDArray[np.float32]
 BLOCK_ROWS = 1024
 
 

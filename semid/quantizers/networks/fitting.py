@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from semid.io.arrays import float_block
+from semid._arrays import Rows
+from semid.io.matrices import float_block
 from semid.quantizers.networks.building import (
     blocks_of,
     build_network,
@@ -26,7 +27,6 @@ from semid.quantizers.training import sample_rows
 
 __all__ = ["fit_network", "pool_rows"]
 
-Rows = npt.NDArray[np.int64]
 # Rows that select the checkpoint: enough to tell epochs apart.
 MOST_JUDGES = 16_384
 # A code that no row of the pool chooses is dead, and moves to one of them: rows at least, and at least per code.

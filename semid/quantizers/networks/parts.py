@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from semid.io.arrays import float_block
+from semid._arrays import Int64Array, Matrix
+from semid.io.matrices import float_block
 from semid.quantizers.networks.dense import Layer, apply_layers
 from semid.quantizers.networks.options import CodeLearning
 from semid.quantizers.views import Scaling
 
 __all__ = ["Architecture", "Fitted", "encode_latents", "standardize"]
 
-Matrix = npt.NDArray[np.float32]
 BLOCK_ROWS = 16_384
 
 
@@ -34,7 +34,7 @@ class Fitted(NamedTuple):
     codebooks: tuple[Matrix, ...]
 
 
-def standardize(matrix: npt.NDArray[np.number[Any]], rows: slice | npt.NDArray[np.int64], scaling: Scaling) -> Matrix:
+def standardize(matrix: npt.NDArray[np.number[Any]], rows: slice | Int64Array, scaling: Scaling) -> Matrix:
     """Return some rows of embeddings, centred and scaled, in a new array; an InvalidValueError if one is not finite."""
     block = float_block(matrix, rows) - scaling.mean
     block *= np.float32(scaling.factor)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from semid._arrays import Array
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.networks.dense import Layer
 from semid.quantizers.networks.options import CodeLearning, Training
@@ -37,7 +37,7 @@ codes = quantizer.encode(embeddings)
 def write_rqvae(folder: str | os.PathLike[str], *, params: Mapping[str, Any], fitted: Fitted, history: History) -> None:
     """Write an RQVAE; `params` are those of its constructor."""
     sizes = params["codebook_size"]
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "mean": fitted.scaling.mean, "factor": np.array([fitted.scaling.factor]),
     }  # fmt: skip
     for name, layers in (("encoder", fitted.encoder), ("decoder", fitted.decoder)):

@@ -4,10 +4,10 @@ from functools import partial
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from semid._arrays import Int64Array, Matrix
 from semid.quantizers.networks.building import (
     blocks_of,
     build_network,
@@ -22,8 +22,6 @@ from semid.quantizers.networks.training import Trainer
 from semid.quantizers.training import sample_rows
 
 __all__ = ["NetworkStream"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 @final
@@ -76,6 +74,6 @@ class NetworkStream:
             loaded = self._load(batch, rows)
             self._trainer.take_step(partial(self._network, loaded), self._options.learning_rate)
 
-    def _load(self, batch: Matrix, rows: npt.NDArray[np.int64]) -> Tensor:
+    def _load(self, batch: Matrix, rows: Int64Array) -> Tensor:
         block = torch.from_numpy(standardize(batch, rows, self._scaling))
         return block.to(self._network.started.device)

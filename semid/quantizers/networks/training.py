@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from semid._arrays import Rows
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
-from semid.io.persistence import read_tensors, write_tensors
-from semid.io.plain import to_json
+from semid.io.persistence import read_tensors, to_json, write_tensors
 from semid.quantizers.networks.options import Training
 
 __all__ = ["Record", "Trainer", "pick_device", "train"]
 
 Record = dict[str, float]
-Rows = npt.NDArray[np.int64]
 
 
 def pick_device(name: str) -> torch.device:

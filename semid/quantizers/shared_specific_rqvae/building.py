@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from semid._arrays import Matrix, Rows
 from semid.quantizers.networks.dense import Layer
 from semid.quantizers.networks.training import pick_device
 from semid.quantizers.shared_specific_rqvae.network import SharedSpecificNetwork
@@ -16,9 +17,6 @@ from semid.quantizers.shared_specific_rqvae.recipes import Recipe
 from semid.quantizers.views import Scaling, fit_scaling
 
 __all__ = ["build_network", "export", "restore", "scale_view"]
-
-Matrix = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 
 def build_network(

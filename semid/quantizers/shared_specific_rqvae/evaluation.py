@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from semid._arrays import Rows
 from semid.quantizers.shared_specific_rqvae.network import SharedSpecificNetwork
 
 __all__ = ["collision_rate", "encode_all", "relative_error"]
 
-Rows = npt.NDArray[np.int64]
 Load = Callable[[Rows], list[torch.Tensor]]
 BLOCK_ROWS = 4096
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from semid.io.arrays import float_block
+from semid._arrays import Rows
+from semid.io.matrices import float_block
 from semid.quantizers.networks.fitting import pool_rows
 from semid.quantizers.networks.training import Record, train
 from semid.quantizers.shared_specific_rqvae.building import build_network, export, scale_view
@@ -24,7 +25,6 @@ from semid.quantizers.training import sample_rows
 __all__ = ["fit_network"]
 
 Matrices = Mapping[str, npt.NDArray[np.number[Any]]]
-Rows = npt.NDArray[np.int64]
 Load = Callable[[Rows], list[torch.Tensor]]
 # Rows that select the checkpoint: enough to tell epochs apart.
 MOST_JUDGES = 16_384

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from semid.io.arrays import float_block
+from semid._arrays import Int64Array, Matrix
+from semid.io.matrices import float_block
 from semid.quantizers.networks.dense import Layer, apply_layers
 from semid.quantizers.views import Scaling
 
 __all__ = ["Architecture", "Fitted", "Layers", "encode_views", "standardize_rows"]
 
-Matrix = npt.NDArray[np.float32]
 Layers = tuple[Layer, ...]
 
 
@@ -38,7 +38,7 @@ class Fitted(NamedTuple):
 
 
 def standardize_rows(
-    matrix: npt.NDArray[np.number[Any]], rows: slice | npt.NDArray[np.int64], scaling: Scaling, *, view: str
+    matrix: npt.NDArray[np.number[Any]], rows: slice | Int64Array, scaling: Scaling, *, view: str
 ) -> Matrix:
     """Return some rows of a view, centred and scaled, in a new array."""
     block = float_block(matrix, rows, name=f"view {view!r}") - scaling.mean

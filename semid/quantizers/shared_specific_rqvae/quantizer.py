@@ -9,8 +9,9 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
-from semid.io.arrays import CodeArray, check_codes
+from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
 from semid.quantizers.columns import check_view_columns, read_view_columns
@@ -35,8 +36,6 @@ from semid.quantizers.views import (
 )
 
 __all__ = ["SharedSpecificRQVAE"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 @final

@@ -4,18 +4,16 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from semid._arrays import Matrix
 from semid.errors import InvalidValueError
 from semid.quantizers.shared_specific_rqvae.network import SharedSpecificNetwork
 from semid.quantizers.training import fit_codebooks
 
 __all__ = ["start_from_batch", "start_from_rows"]
-
-Matrix = npt.NDArray[np.float32]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from semid._arrays import Int64Array
 from semid.quantizers.networks.training import Record, Trainer
 from semid.quantizers.sampling import sample_rows
 from semid.quantizers.shared_specific_rqvae.building import build_network, export, restore, scale_view
@@ -95,7 +96,7 @@ class ViewStream:
                 record[name] = record.get(name, 0.0) + float(value.detach()) * len(rows) / n_items
         return record
 
-    def _load(self, batch: Matrices, rows: npt.NDArray[np.int64]) -> list[torch.Tensor]:
+    def _load(self, batch: Matrices, rows: Int64Array) -> list[torch.Tensor]:
         return [
             torch.from_numpy(standardize_rows(matrix, rows, self._scaling[view], view=view)).to(
                 self._network.started.device

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from semid.quantizers.threads import for_each_block, one_blas_thread
+from semid._threads import for_each_block, one_blas_thread
 
 
 def blas_threads():
