@@ -19,6 +19,7 @@ typedef struct {
     int64_t n, k, most;       /* more than `most` keys are cut down to k */
     float threshold;          /* what a score must reach; never -inf, which no candidate has */
     int is_all;               /* no key was lost, and no score was stopped */
+    int is_cut;               /* keys were lost: only the k largest are known to be the largest */
 } Best;
 
 INLINED void
@@ -27,6 +28,7 @@ begin(Best *best, int64_t k, float threshold)
     best->n = 0;
     best->k = k;
     best->most = 2 * k;
+    best->is_cut = 0;
     best->is_all = !(threshold >= -FLT_MAX);
     best->threshold = best->is_all ? -FLT_MAX : threshold;
 }
@@ -69,6 +71,7 @@ make_room(Best *best)
     keep_largest(best->keys, best->n, best->k);
     best->n = best->k;
     best->is_all = 0;
+    best->is_cut = 1;
     uint64_t least = best->keys[0];
     for (int64_t at = 1; at < best->n; at++)
         least = best->keys[at] < least ? best->keys[at] : least;
@@ -140,7 +143,8 @@ sort_few_keys_avx2(uint64_t *from, uint64_t *to, int64_t n)
 }
 #endif
 
-/* Sort keys that all differ, the largest first. */
+/* Sort keys that all differ, the largest first, and leave out those that a lost key may have been larger than: a key with
+ * the score of the threshold is pushed although others of this score, which come before it, have been lost. */
 static inline void
 sort_best(Best *best)
 {
@@ -157,6 +161,8 @@ sort_best(Best *best)
         best->scratch = best->keys;
         best->keys = sorted;
     }
+    if (best->is_cut && best->n > best->k)
+        best->n = best->k;
 }
 
 #endif
