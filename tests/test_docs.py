@@ -74,3 +74,22 @@ def test_the_pictures_of_the_readme_are_drawn(tmp_path):
     script("draw_speed").draw(tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 10_000
     assert script("take_film_ids").film_ids().startswith(b"\x89PNG")
+
+
+def test_the_figures_of_wide_beams_are_the_measured_ones():
+    """Model, requests and beams, prompt; then how many times as fast window and full are as Hugging Face's search."""
+    speed = script("draw_speed")
+    shapes = {"T5-small shape": "t5", "Qwen2, hidden 256": "qwen2", "Qwen2-0.5B shape": "qwen2-0.5b"}
+    measured = speed.seconds_of("bench_generate.json")
+    text = (ROOT / "docs" / "wide-beams.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(tuple(f"| {s}" for s in shapes))
+    ]
+    assert len(rows) == 6
+    for model, requests, prompt, window, full, *_ in rows:
+        (shape,) = [name for start, name in shapes.items() if model.startswith(start)]
+        seconds = measured[f"test_bench_generate[{shape}-{requests.replace(' x ', '-')}-{prompt}]"]
+        for shown, ours in ((window, "semid, window"), (full, "semid, full")):
+            assert float(shown) == pytest.approx(
+                speed.times_as_fast(seconds, ours=ours, rival="HF, unconstrained"), rel=0.005
+            )
