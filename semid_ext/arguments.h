@@ -31,6 +31,9 @@ INTERNAL int take_arguments(const char *kernel, const char *layout, PyObject *co
                             Arguments *arguments);
 INTERNAL void release_arguments(Arguments *arguments);
 
+/* Tell whether `n` values begin at 0 or above, do not fall, and end at `last` or below. */
+INTERNAL int are_starts(const int64_t *starts, int64_t n, int64_t last);
+
 /* Release everything and say that lengths disagree; returns NULL. */
 INTERNAL PyObject *wrong_lengths(const char *kernel, Arguments *arguments);
 

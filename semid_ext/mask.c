@@ -215,11 +215,14 @@ mask_inplace(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n
     const Py_ssize_t size = arguments.views[SCORES].itemsize;
     if (LENGTH(NODES, 0) != mask.n_rows || LENGTH(EMPTY, 0) != mask.n_rows || arguments.views[NEG_INF].itemsize != size
         || arguments.views[KEPT].itemsize != size || mask.depth < 0 || mask.depth >= mask.trie.n_levels
-        || mask.lost_token >= mask.width)
+        || mask.lost_token >= mask.width || LENGTH(CODES, 0) < mask.n_codes || LENGTH(KEPT, 0) < mask.n_codes
+        || !are_nodes(&mask.trie, mask.depth, mask.nodes, mask.n_rows))
         return wrong_lengths("mask_inplace", &arguments);
     mask.is_streamed = mask.n_rows * mask.width * size >= STREAMED_BYTES;
-    Py_BEGIN_ALLOW_THREADS
     find_window(&mask);
+    if (mask.n_codes && (mask.first < 0 || mask.last > mask.width))
+        return wrong_lengths("mask_inplace", &arguments);
+    Py_BEGIN_ALLOW_THREADS
 #define RUN(SIZE) FOR_CODE_SIZE(&mask.trie, mask_rows(&mask, CODE_SIZE, SIZE))
     if (size == 1)
         RUN(1);
@@ -262,8 +265,12 @@ fill_bitmask(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n
         return NULL;
     const Trie *trie = &arguments.trie;
     const int64_t depth = arguments.numbers[DEPTH], n_rows = LENGTH(BITMASK, 0), n_words = LENGTH(BITMASK, 1);
-    if (LENGTH(NODES, 0) != n_rows || depth < 0 || depth >= trie->n_levels)
+    if (LENGTH(NODES, 0) != n_rows || LENGTH(CODES, 0) < LENGTH(TOKENS, 0) || depth < 0 || depth >= trie->n_levels
+        || !are_nodes(trie, depth, ARRAY(int64_t, NODES), n_rows))
         return wrong_lengths("fill_bitmask", &arguments);
+    for (int64_t code = 0; code < LENGTH(TOKENS, 0); code++)
+        if (ARRAY(int64_t, TOKENS)[code] < 0 || ARRAY(int64_t, TOKENS)[code] >> 5 >= n_words)
+            return wrong_lengths("fill_bitmask", &arguments);
     Py_BEGIN_ALLOW_THREADS
     FOR_CODE_SIZE(trie, fill_bits(trie, depth, ARRAY(int64_t, NODES), ARRAY(int64_t, TOKENS), ARRAY(uint32_t, BITMASK),
                                   n_rows, n_words, ARRAY(void, CODES), CODE_SIZE));

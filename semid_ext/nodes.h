@@ -228,6 +228,19 @@ count_flat_children(const Trie *trie, int64_t depth, int64_t first, int64_t last
     return n;
 }
 
+/* Tell whether all nodes are nodes of their depth, or -1. */
+INLINED int
+are_nodes(const Trie *trie, int64_t depth, const int64_t *nodes, int64_t n)
+{
+    const uint64_t n_nodes
+        = (uint64_t)(depth <= trie->n_explicit ? trie->node_offsets[depth + 1] - trie->node_offsets[depth] - 1
+                                               : trie->n_items);
+    uint64_t n_others = 0;
+    for (int64_t at = 0; at < n; at++)
+        n_others += (uint64_t)nodes[at] + 1 > n_nodes;
+    return n_others == 0;
+}
+
 /* How many ranks below `rank` are alive; `alive` has a word for it. */
 INLINED int64_t
 alive_before(const Trie *trie, int64_t rank)

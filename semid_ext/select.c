@@ -410,19 +410,6 @@ make_room_for_keys(Step *step, int64_t wanted)
     return step->best.keys && step->best.scratch && step->lanes ? 0 : -1;
 }
 
-/* Tell whether all nodes are nodes of their depth, or -1. */
-static int
-are_nodes(const Trie *trie, int64_t depth, const int64_t *nodes, int64_t n)
-{
-    const uint64_t n_nodes
-        = (uint64_t)(depth <= trie->n_explicit ? trie->node_offsets[depth + 1] - trie->node_offsets[depth] - 1
-                                               : trie->n_items);
-    uint64_t n_others = 0;
-    for (int64_t at = 0; at < n; at++)
-        n_others += (uint64_t)nodes[at] + 1 > n_nodes;
-    return n_others == 0;
-}
-
 /* One request; -1 where memory is out. */
 INLINED int
 select_of_request(Step *step, int code_size)
@@ -466,6 +453,8 @@ select_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
                && LENGTH(EXCLUDE_STARTS, 0) == n_requests + 1 && LENGTH(CANDIDATE_STARTS, 0) == n_requests + 1
                && LENGTH(START, 0) == n_requests && LENGTH(START, 1) == step.n_beams && LENGTH(NODES, 0) == n_requests
                && LENGTH(NODES, 1) == step.n_beams && step.n_beams * step.size < INT64_C(0xFFFFFFFF);
+    fits = fits && are_starts(ARRAY(int64_t, EXCLUDE_STARTS), n_requests + 1, LENGTH(EXCLUDED, 0))
+           && are_starts(ARRAY(int64_t, CANDIDATE_STARTS), n_requests + 1, LENGTH(CANDIDATES, 0));
     for (int out = OUT_SCORES; out <= OUT_NODES; out++)
         fits = fits && LENGTH(out, 0) == n_requests && LENGTH(out, 1) == k;
     if (!fits)

@@ -94,7 +94,7 @@ walk_tokens(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n)
     const Tables tables = {ARRAY(int64_t, FIRSTS), ARRAY(int64_t, STARTS), ARRAY(int32_t, CODES)};
     const int64_t n_levels = LENGTH(FIRSTS, 0);
     if (LENGTH(OUT, 0) != n_rows || first < 0 || first > width || width - first > trie->n_levels
-        || width - first > n_levels || LENGTH(STARTS, 0) != n_levels + 1 || LENGTH(CODES, 0) != tables.starts[n_levels])
+        || width - first > n_levels || LENGTH(STARTS, 0) != n_levels + 1 || !are_starts(tables.starts, n_levels + 1, LENGTH(CODES, 0)))
         return wrong_lengths("walk_tokens", &arguments);
     Py_BEGIN_ALLOW_THREADS
     FOR_CODE_SIZE(trie, walk_token_rows(trie, ARRAY(int64_t, TOKENS), n_rows, width, first, &tables,
@@ -114,7 +114,8 @@ ranges(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t n)
     const Trie *trie = &arguments.trie;
     const int64_t depth = arguments.numbers[DEPTH], n_rows = LENGTH(NODES, 0), *nodes = ARRAY(int64_t, NODES);
     int64_t *out = ARRAY(int64_t, OUT);
-    if (LENGTH(OUT, 0) != n_rows || LENGTH(OUT, 1) != 2 || depth < 0 || depth > trie->n_levels)
+    if (LENGTH(OUT, 0) != n_rows || LENGTH(OUT, 1) != 2 || depth < 0 || depth > trie->n_levels
+        || !are_nodes(trie, depth, nodes, n_rows))
         return wrong_lengths("ranges", &arguments);
     Py_BEGIN_ALLOW_THREADS
     for (int64_t row = 0; row < n_rows; row++) {
@@ -146,7 +147,8 @@ count_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t
         return NULL;
     const Trie *trie = &arguments.trie;
     const int64_t depth = arguments.numbers[DEPTH], n_rows = LENGTH(NODES, 0);
-    if (LENGTH(ROW_STARTS, 0) != n_rows + 1 || depth < 0 || depth >= trie->n_levels)
+    if (LENGTH(ROW_STARTS, 0) != n_rows + 1 || depth < 0 || depth >= trie->n_levels
+        || !are_nodes(trie, depth, ARRAY(int64_t, NODES), n_rows))
         return wrong_lengths("count_children", &arguments);
     Py_BEGIN_ALLOW_THREADS
     FOR_CODE_SIZE(trie, count_rows(trie, depth, ARRAY(int64_t, NODES), n_rows, ARRAY(void, ROOM),
@@ -174,8 +176,8 @@ gather_children(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_
         return NULL;
     const Trie *trie = &arguments.trie;
     const int64_t depth = arguments.numbers[DEPTH], n_rows = LENGTH(NODES, 0);
-    if (LENGTH(ROW_STARTS, 0) != n_rows + 1 || LENGTH(CODES, 0) < ARRAY(int64_t, ROW_STARTS)[n_rows] || depth < 0
-        || depth >= trie->n_levels)
+    if (LENGTH(ROW_STARTS, 0) != n_rows + 1 || !are_starts(ARRAY(int64_t, ROW_STARTS), n_rows + 1, LENGTH(CODES, 0))
+        || depth < 0 || depth >= trie->n_levels || !are_nodes(trie, depth, ARRAY(int64_t, NODES), n_rows))
         return wrong_lengths("gather_children", &arguments);
     Py_BEGIN_ALLOW_THREADS
     FOR_CODE_SIZE(trie, gather_rows(trie, depth, ARRAY(int64_t, NODES), n_rows, ARRAY(int64_t, ROW_STARTS),
