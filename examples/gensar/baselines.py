@@ -14,9 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from .dataset import TEST, Dataset, History, Task, seen, targets
-from .history import IntArray
-from .queries import words
+from .dataset import TEST, Dataset, History, IntArray, Task, seen, targets, words
 from .ranking import CUTOFFS, metrics, ranks_of
 
 __all__ = ["Bm25", "ItemCF", "measure_floors", "popularity", "rank_requests", "top_items"]

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from semid.errors import InvalidValueError
 
-from .history import History, IntArray
+from .dataset import History, IntArray
 
 __all__ = ["BiEncoder", "BiEncoderOptions", "Joint", "fit_biencoder", "in_batch_loss", "item_pairs", "search_pairs"]
 

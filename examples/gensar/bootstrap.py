@@ -10,7 +10,7 @@ import numpy as np
 
 from semid.errors import InvalidValueError
 
-from .history import IntArray
+from .dataset import IntArray
 from .ranking import CUTOFFS, gains
 
 __all__ = ["LEVEL", "N_DRAWS", "intervals"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.utils.extmath import randomized_svd
 
-from .history import History, IntArray
+from .dataset import History, IntArray
 
 __all__ = ["collaborative_embeddings", "ppmi_matrix", "unit_rows"]
 

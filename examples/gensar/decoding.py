@@ -14,7 +14,7 @@ import torch
 import semid
 from semid.errors import InvalidValueError
 
-from .history import IntArray
+from .dataset import IntArray
 
 __all__ = ["DECODERS", "Written", "generate_hf"]
 

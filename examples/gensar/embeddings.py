@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from semid.errors import FormatError, InvalidValueError
 
-from .files import write_whole
-from .package_data import check_sha256, package_folder
+from .files import check_sha256, package_folder, write_whole
 
 __all__ = ["cache_folder", "check_cached", "embed_texts"]
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .history import Task
+from .dataset import Task
 
 __all__ = ["loss_curve", "metric_bars"]
 

@@ -16,9 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 import semid
 
-from .dataset import Task
+from .dataset import Task, words
 from .identifiers import VIEW_OF, Identifiers
-from .queries import words
 
 __all__ = [
     "ITEM_TEXT",

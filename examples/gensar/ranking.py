@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from semid.errors import InvalidValueError
 
-from .history import IntArray
+from .dataset import IntArray
 
 __all__ = ["CUTOFFS", "gains", "metrics", "ranks_of"]
 

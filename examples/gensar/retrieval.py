@@ -23,9 +23,10 @@ from .assembly import side_by_side
 from .baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
 from .biencoder import fit_biencoder
 from .collaborative import collaborative_embeddings
-from .dataset import TEST, Dataset, History, Task, load_dataset, targets
+from .dataset import TEST, Dataset, History, Task, targets
 from .embeddings import embed_texts
 from .identifiers import codebook_size_for, joined
+from .loaders import load_dataset
 from .presets import recipe_for
 from .ranking import metrics, ranks_of
 from .sequential import sequential_items

@@ -9,10 +9,11 @@ import transformers
 
 from .assembly import identify, make_reader, views_of
 from .candidates import candidates_for
-from .dataset import VALID, Dataset, load_dataset
+from .dataset import VALID, Dataset, first_users
 from .embeddings import embed_texts
 from .evaluation import Evaluator
 from .hf_trainer import is_main_process
+from .loaders import load_dataset
 from .measuring import SHOWN, evaluate_tasks, rank_catalogue, tasks_of
 from .options import TRAINERS, Options, check_device, check_options, default_folder
 from .output import RunFolder
@@ -21,14 +22,9 @@ from .rivals import Rivals
 from .sampled import rank_candidates
 from .sequential import SequentialItems
 
-__all__ = ["SHOWN", "first_users", "run"]
+__all__ = ["SHOWN", "run"]
 
 MAX_THREADS = 8
-
-
-def first_users(dataset: Dataset, n_users: int | None) -> Dataset:
-    """Return the data set with its first users only (None: all); the catalogue stays whole."""
-    return dataclasses.replace(dataset, histories=dataset.histories[:n_users])
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from .bootstrap import LEVEL
-from .history import Task
+from .dataset import Task
 
 __all__ = ["format_table", "interval_rows", "unbeaten_floors"]
 

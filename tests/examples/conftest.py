@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from gensar.dataset import Dataset
-from gensar.history import Events, build_histories
+from gensar.dataset import Dataset, Events, build_histories
 from gensar.identifiers import make_identifiers
 from gensar.language import make_tokenizer, teach_ids
 from gensar.presets import Recipe

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from gensar.baselines import Bm25
 from gensar.candidates import CANDIDATE_FILES, candidates_for, draw_by_popularity, draw_candidates, read_candidates
-from gensar.dataset import TEST, load_dataset, targets
+from gensar.dataset import TEST, targets
+from gensar.loaders import load_dataset
 
 from semid.errors import FormatError
 

@@ -1,9 +1,8 @@
-"""A checkpoint is whole or absent, and restores everything."""
+"""A checkpoint restores everything, and a damaged one is refused."""
 
 import pytest
 import torch
 from gensar.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from gensar.files import write_json, write_whole
 
 from semid.errors import FormatError
 
@@ -45,16 +44,3 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         optimizer = torch.optim.AdamW(model.parameters())
     with pytest.raises(FormatError, match=r"cannot be resumed: expected the checkpoint of this model, got .*--out"):
         load_checkpoint(path, model=model, optimizer=optimizer)
-
-
-def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path):
-    write_json(tmp_path / "a.json", {"a": 1})
-
-    def fail(path):
-        path.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(tmp_path / "a.json", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert (tmp_path / "a.json").read_text() == '{\n  "a": 1\n}\n'

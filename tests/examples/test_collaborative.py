@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from gensar.collaborative import collaborative_embeddings, ppmi_matrix
-from gensar.history import Events, build_histories
+from gensar.dataset import Events, build_histories
 from oracles import ppmi_oracle
 
 

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 from gensar import embeddings
-from gensar.dataset import load_dataset
 from gensar.embeddings import cache_folder, embed_texts
+from gensar.loaders import load_dataset
 
 from semid.errors import FormatError, InvalidValueError, OptionalDependencyError
 

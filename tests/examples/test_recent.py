@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from gensar.dataset import TEST
+from gensar.dataset import TEST, Events, build_histories
 from gensar.encoder_decoder import T5Backbone
 from gensar.events import prompt
-from gensar.history import Events, build_histories
 from gensar.presets import recipe_for
 from gensar.recent import check_history, past_events
 

@@ -9,16 +9,8 @@ from gensar.options import Options, check_device, default_folder
 from gensar.output import item_labels
 from gensar.presets import recipe_for
 from gensar.record import Stopwatch
-from gensar.run import first_users
 
 from semid.errors import InvalidValueError
-
-
-def test_first_users_keep_the_catalogue(toy):
-    few = first_users(toy, 3)
-    assert few.histories == toy.histories[:3]
-    assert few.item_keys == toy.item_keys
-    assert first_users(toy, None).n_users == toy.n_users
 
 
 def test_auto_is_the_gpu_where_there_is_one():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from gensar.assembly import BACKBONE_OF
 from gensar.causal import CausalBackbone
+from gensar.dataset import TEST
 from gensar.evaluation import Evaluator
-from gensar.history import TEST
 from gensar.language import make_tokenizer, query_token, teach_ids
 from gensar.presets import recipe_for
 from gensar.soft import SoftEmbedding, check_inputs, features_of, load_model, soften

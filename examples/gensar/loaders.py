@@ -1,7 +1,11 @@
-"""Folders with RecBole atomic files: NAME.inter and NAME.item, tab-separated, header of ``field:type``.
+"""Where the data come from: MovieLens-100K, RecBole atomic files, or a folder in the neutral format (see `neutral`).
 
-An interaction is a row of NAME.inter, whatever its rating. There is no search log in such files, so queries are made
-from categories and decade (see `queries`).
+RecBole's files are NAME.inter and NAME.item, tab-separated, with a header of ``field:type``. An interaction is a row of
+NAME.inter, whatever its rating. Such files hold no search log, so queries are made from categories and decade.
+
+MovieLens-100K (Harper and Konstan 2015, doi 10.1145/2827872) is such a folder inside the package recbole, which is read
+as data and never imported. All 100,000 ratings count as interactions, whatever the stars, and no film or user is left
+out: every user has at least 20 ratings, and the 333 films with fewer than five are in the catalogue that a model ranks.
 """
 
 import csv
@@ -14,47 +18,67 @@ import numpy as np
 
 from semid.errors import FormatError
 
-from .history import Events
-from .lines import integer, malformed, read_table
-from .queries import attach_queries, queries_of_paths
-from .source import Source
+from .dataset import Dataset, Events, Source, attach_queries, queries_of_paths
+from .files import check_sha256, integer, malformed, package_folder, read_table
+from .neutral import read_neutral
 
-__all__ = ["read_atomic"]
+__all__ = ["load_dataset", "read_atomic", "read_movielens"]
+
+REQUIREMENT = "recbole==1.2.1"
+SHA256 = {
+    "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    "ml-100k.item": "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532",
+}
 
 TITLE_FIELDS = ("movie_title", "title", "item_title", "name", "item_name")
 CATEGORY_FIELDS = ("class", "genre", "genres", "categories", "category")
 YEAR_FIELDS = ("release_year", "year")
 
 
-class Item(NamedTuple):
-    """What the example uses of one row of NAME.item."""
+def load_dataset(source: str | Path | None) -> Dataset:
+    """Load MovieLens-100K (None) or a folder in the neutral format or with RecBole atomic files.
 
-    title: str
-    brand: str
-    root: str
-    categories: tuple[str, ...]
-    year: int | None
+    Raises
+    ------
+    FormatError
+        If the folder is missing or holds neither format, or a file is malformed (the message names file, line and what
+        was expected).
+    OptionalDependencyError
+        If `source` is None and the package that carries MovieLens-100K is not installed.
+    """
+    if source is None:
+        return read_movielens().dataset()
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise FormatError(
+            f"no data folder: expected a folder, got {str(folder)!r}. "
+            "Pass an existing folder, or leave the option out for MovieLens-100K."
+        )
+    if any((folder / name).exists() for name in ("items.jsonl", "items.jsonl.gz")):
+        return read_neutral(folder).dataset()
+    if any(folder.glob("*.inter")):
+        return read_atomic(folder).dataset()
+    raise FormatError(
+        f"no data in {str(folder)!r}: expected items.jsonl[.gz] and interactions.csv[.gz], or NAME.inter and "
+        f"NAME.item (RecBole atomic files), got {sorted(p.name for p in folder.iterdir())[:8]}. "
+        "Check the path."
+    )
 
-    @property
-    def decade(self) -> str:
-        """The decade as in "1990s"; "" if the year is unknown."""
-        return "" if self.year is None else f"{self.year // 10 * 10}s"
 
-    @property
-    def text(self) -> str:
-        """What is embedded and indexed: title, year, brand, categories and decade."""
-        titled = self.title if self.year is None else f"{self.title} ({self.year})".strip()
-        kinds = " ".join(part for part in (self.decade, self.root.lower()) if part) if self.categories else self.decade
-        return ". ".join(part for part in (titled, self.brand, ", ".join(self.categories), kinds) if part)
+def read_movielens() -> Source:
+    """Read MovieLens-100K.
 
-    @property
-    def paths(self) -> list[tuple[str, ...]]:
-        """Category paths; with a year: root > category > decade, per category and for all categories together."""
-        root = (self.root,) if self.root else ()
-        if self.year is None:
-            return [(*root, *self.categories)]
-        paths = [(*root, category, self.decade) for category in self.categories]
-        return [*paths, (*root, *self.categories, self.decade)] if len(paths) != 1 else paths
+    Raises
+    ------
+    OptionalDependencyError
+        If recbole is not installed.
+    FormatError
+        If its files are not the published ones.
+    """
+    folder = package_folder("recbole", requirement=REQUIREMENT) / "dataset_example" / "ml-100k"
+    for name, digest in SHA256.items():
+        check_sha256(folder / name, digest, requirement=REQUIREMENT)
+    return read_atomic(folder)
 
 
 def read_atomic(folder: Path) -> Source:
@@ -92,6 +116,37 @@ def read_atomic(folder: Path) -> Source:
         n_users=len(set(users)),
         events=events,
     )
+
+
+class Item(NamedTuple):
+    """What the example uses of one row of NAME.item."""
+
+    title: str
+    brand: str
+    root: str
+    categories: tuple[str, ...]
+    year: int | None
+
+    @property
+    def decade(self) -> str:
+        """The decade as in "1990s"; "" if the year is unknown."""
+        return "" if self.year is None else f"{self.year // 10 * 10}s"
+
+    @property
+    def text(self) -> str:
+        """What is embedded and indexed: title, year, brand, categories and decade."""
+        titled = self.title if self.year is None else f"{self.title} ({self.year})".strip()
+        kinds = " ".join(part for part in (self.decade, self.root.lower()) if part) if self.categories else self.decade
+        return ". ".join(part for part in (titled, self.brand, ", ".join(self.categories), kinds) if part)
+
+    @property
+    def paths(self) -> list[tuple[str, ...]]:
+        """Category paths; with a year: root > category > decade, per category and for all categories together."""
+        root = (self.root,) if self.root else ()
+        if self.year is None:
+            return [(*root, *self.categories)]
+        paths = [(*root, category, self.decade) for category in self.categories]
+        return [*paths, (*root, *self.categories, self.decade)] if len(paths) != 1 else paths
 
 
 def _only(folder: Path, suffix: str) -> Path:

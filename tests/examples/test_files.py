@@ -1,10 +1,23 @@
+"""Files are read with the line in every error, written whole or not at all, and taken from packages unrun."""
+
 import gzip
+import hashlib
 import re
+import sys
 
 import pytest
-from gensar.lines import find_file, integer, read_jsonl, read_table
+from gensar.files import (
+    check_sha256,
+    find_file,
+    integer,
+    package_folder,
+    read_jsonl,
+    read_table,
+    write_json,
+    write_whole,
+)
 
-from semid.errors import FormatError
+from semid.errors import FormatError, OptionalDependencyError
 
 
 @pytest.fixture
@@ -98,3 +111,52 @@ def test_find_file_takes_plain_before_gzip(write, tmp_path):
     assert find_file(tmp_path, "x.csv") == packed
     plain = write("", "x.csv")
     assert find_file(tmp_path, "x.csv") == plain
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(tmp_path / "a.json", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+def test_a_package_is_found_without_running_its_code(tmp_path, monkeypatch):
+    package = tmp_path / "package_that_must_not_run"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert package_folder("package_that_must_not_run", requirement="x==1") == package
+    assert "package_that_must_not_run" not in sys.modules
+
+
+def test_a_missing_package_tells_the_pip_command():
+    message = (
+        r"cannot find the data package nothing_here: expected it in this Python environment, got none\. "
+        r"Run pip install --no-deps nothing==1\.0$"
+    )
+    with pytest.raises(OptionalDependencyError, match=message):
+        package_folder("nothing_here", requirement="nothing==1.0")
+
+
+def test_checksum(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    check_sha256(path, digest, requirement="x==1")
+    path.write_bytes(b"other")
+    got = hashlib.sha256(b"other").hexdigest()
+    message = f"is not the published file: expected SHA-256 {digest}, got {got}. Run pip install --force-reinstall"
+    with pytest.raises(FormatError, match=message):
+        check_sha256(path, digest, requirement="x==1")
+
+
+def test_a_missing_file_tells_the_pip_command(tmp_path):
+    message = r"is missing: expected the file of x==1, got none\. Run pip install --force-reinstall --no-deps x==1$"
+    with pytest.raises(FormatError, match=message):
+        check_sha256(tmp_path / "none", "0", requirement="x==1")
