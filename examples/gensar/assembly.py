@@ -1,6 +1,6 @@
 """From a data set to what is trained: views, unique IDs, tokens for them, and a model that knows the tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,17 +8,15 @@ import numpy as np
 from .backbone import Backbone
 from .biencoder import fit_biencoder
 from .causal import CausalBackbone
-from .collaborative import collaborative_embeddings
 from .dataset import Dataset
-from .embeddings import embed_texts
 from .encoder_decoder import T5Backbone
 from .identifiers import Identifiers, make_identifiers
 from .language import Language, make_tokenizer, query_token, teach_ids
 from .presets import BackboneName, Recipe
-from .sequential import SequentialItems, sequential_items
 from .soft import FloatArray, features_of, soften
+from .views import embed_texts
 
-__all__ = ["BACKBONE_OF", "Reader", "Views", "identify", "make_reader", "side_by_side", "views_of"]
+__all__ = ["BACKBONE_OF", "Reader", "identify", "make_reader"]
 
 BACKBONE_OF: dict[BackboneName, type[Backbone]] = {"causal": CausalBackbone, "t5": T5Backbone}
 
@@ -29,37 +27,6 @@ class Reader(NamedTuple):
     backbone: Backbone
     model: Any
     language: Language
-
-
-def side_by_side(parts: Sequence[FloatArray]) -> FloatArray:
-    """Return embeddings of unit length as one of unit length, shape (n_items, sum of the dims), dtype float32."""
-    return np.concatenate(parts, axis=1) / np.float32(len(parts) ** 0.5)
-
-
-class Views(NamedTuple):
-    """The two embeddings of each item.
-
-    Attributes
-    ----------
-    embeddings : dict of view to ndarray of shape (n_items, dim), dtype float32
-    sequential : SequentialItems or None
-        SASRec's part of the collaborative view.
-    """
-
-    embeddings: dict[str, FloatArray]
-    sequential: SequentialItems | None
-
-
-def views_of(dataset: Dataset, *, recipe: Recipe, seed: int) -> Views:
-    """Return the semantic and the collaborative view of the items, as the recipe has them."""
-    semantic = embed_texts(dataset.item_texts)
-    parts, sequential = [], None
-    if recipe.collaborative != "sasrec":
-        parts.append(collaborative_embeddings(dataset.histories, n_items=dataset.n_items, seed=seed))
-    if recipe.collaborative != "ppmi":
-        sequential = sequential_items(dataset, seed=seed)
-        parts.append(sequential.embeddings)
-    return Views({"semantic": semantic, "collaborative": side_by_side(parts)}, sequential)
 
 
 def identify(dataset: Dataset, views: Mapping[str, FloatArray], *, recipe: Recipe, seed: int) -> Identifiers:

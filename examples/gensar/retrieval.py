@@ -19,17 +19,14 @@ import numpy.typing as npt
 import semid
 from semid.errors import SemidError
 
-from .assembly import side_by_side
 from .baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
 from .biencoder import fit_biencoder
-from .collaborative import collaborative_embeddings
 from .dataset import TEST, Dataset, History, Task, targets
-from .embeddings import embed_texts
 from .identifiers import codebook_size_for, joined
 from .loaders import load_dataset
 from .presets import recipe_for
 from .ranking import metrics, ranks_of
-from .sequential import sequential_items
+from .views import collaborative_embeddings, embed_texts, sequential_items, side_by_side
 
 __all__ = ["find_alone", "main"]
 

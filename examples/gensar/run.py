@@ -7,10 +7,9 @@ from typing import Any
 import torch
 import transformers
 
-from .assembly import identify, make_reader, views_of
+from .assembly import identify, make_reader
 from .candidates import candidates_for
 from .dataset import VALID, Dataset, first_users
-from .embeddings import embed_texts
 from .evaluation import Evaluator
 from .hf_trainer import is_main_process
 from .loaders import load_dataset
@@ -20,7 +19,7 @@ from .output import RunFolder
 from .record import Stopwatch, circumstances, fingerprint, resolution_of
 from .rivals import Rivals
 from .sampled import rank_candidates
-from .sequential import SequentialItems
+from .views import SequentialItems, embed_texts, views_of
 
 __all__ = ["SHOWN", "run"]
 

@@ -5,11 +5,10 @@ import pytest
 from gensar import retrieval
 from gensar.baselines import known_items, popularity
 from gensar.biencoder import fit_biencoder
-from gensar.collaborative import collaborative_embeddings
 from gensar.dataset import TEST
-from gensar.embeddings import embed_texts
 from gensar.loaders import load_dataset
 from gensar.retrieval import find_alone, main
+from gensar.views import collaborative_embeddings, embed_texts
 
 
 def test_agrees_with_a_plain_computation(toy, rng):
