@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from .dataset import TEST, Dataset, History, IntArray, Task, seen, targets, words
-from .ranking import CUTOFFS, metrics, ranks_of
+from .metrics import CUTOFFS, metrics, ranks_of
 
 __all__ = ["Bm25", "ItemCF", "measure_floors", "popularity", "rank_requests", "top_items"]
 

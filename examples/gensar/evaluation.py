@@ -26,8 +26,8 @@ from .decoding import DECODERS
 from .events import draw_forms, prompt
 from .identifiers import VIEW_OF, Identifiers
 from .language import Language
+from .metrics import CUTOFFS, metrics, ranks_of
 from .presets import Recipe
-from .ranking import CUTOFFS, metrics, ranks_of
 from .recent import past_events
 
 __all__ = ["CANDIDATE_BEAMS", "LIST_LENGTH", "Evaluator", "TaskResult"]

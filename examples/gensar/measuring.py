@@ -7,17 +7,13 @@ from .baselines import measure_floors
 from .dataset import TEST, Dataset, Task
 from .evaluation import Evaluator, TaskResult
 from .identifiers import VIEW_OF
+from .metrics import CUTOFFS, SHOWN, format_table, interval_rows
 from .presets import Recipe
-from .ranking import CUTOFFS
 from .record import Stopwatch
 from .rivals import Rivals
 from .sampled import intervals_of
-from .table import format_table, interval_rows
 
-__all__ = ["SHOWN", "evaluate_tasks", "rank_catalogue", "tasks_of"]
-
-# The result file has all of `CUTOFFS`.
-SHOWN = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+__all__ = ["evaluate_tasks", "rank_catalogue", "tasks_of"]
 
 
 def tasks_of(recipe: Recipe) -> tuple[Task, ...]:

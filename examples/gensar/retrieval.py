@@ -24,8 +24,8 @@ from .biencoder import fit_biencoder
 from .dataset import TEST, Dataset, History, Task, targets
 from .identifiers import codebook_size_for, joined
 from .loaders import load_dataset
+from .metrics import metrics, ranks_of
 from .presets import recipe_for
-from .ranking import metrics, ranks_of
 from .views import collaborative_embeddings, embed_texts, sequential_items, side_by_side
 
 __all__ = ["find_alone", "main"]

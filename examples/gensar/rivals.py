@@ -20,7 +20,7 @@ from semid.errors import OptionalDependencyError
 
 from .baselines import FloatArray, Scores, known_items, popularity, rank_requests
 from .dataset import TEST, VALID, Dataset, History, IntArray, Task, targets
-from .ranking import CUTOFFS, metrics, ranks_of
+from .metrics import CUTOFFS, metrics, ranks_of
 from .sasrec import SasRec, fit_sasrec
 
 __all__ = ["Als", "Dense", "Markov", "Rivals", "check_implicit", "tune_als"]

@@ -13,7 +13,7 @@ from .dataset import VALID, Dataset, first_users
 from .evaluation import Evaluator
 from .hf_trainer import is_main_process
 from .loaders import load_dataset
-from .measuring import SHOWN, evaluate_tasks, rank_catalogue, tasks_of
+from .measuring import evaluate_tasks, rank_catalogue, tasks_of
 from .options import TRAINERS, Options, check_device, check_options, default_folder
 from .output import RunFolder
 from .record import Stopwatch, circumstances, fingerprint, resolution_of
@@ -21,7 +21,7 @@ from .rivals import Rivals
 from .sampled import rank_candidates
 from .views import SequentialItems, embed_texts, views_of
 
-__all__ = ["SHOWN", "run"]
+__all__ = ["run"]
 
 MAX_THREADS = 8
 

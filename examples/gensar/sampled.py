@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .baselines import measure_floors
-from .bootstrap import intervals
 from .candidates import Candidates
 from .dataset import Dataset, Task
 from .evaluation import CANDIDATE_BEAMS, Evaluator, TaskResult
-from .ranking import CUTOFFS
+from .metrics import CUTOFFS, format_table, interval_rows, intervals
 from .rivals import Rivals
-from .table import format_table, interval_rows
 
 __all__ = ["intervals_of", "rank_candidates"]
 

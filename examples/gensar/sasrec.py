@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .dataset import VALID, Dataset, History, IntArray, seen, targets
-from .ranking import metrics
+from .metrics import metrics
 
 __all__ = ["SasRec", "SasRecOptions", "fit_sasrec"]
 

@@ -17,10 +17,8 @@ import numpy as np
 
 from semid.errors import InvalidValueError, SemidError
 
-from .bootstrap import LEVEL
 from .dataset import Task
-from .run import SHOWN
-from .table import format_table
+from .metrics import LEVEL, SHOWN, format_table
 
 __all__ = ["main", "seeds_table"]
 

@@ -8,7 +8,7 @@ from gensar.dataset import TEST, VALID, seen, targets
 from gensar.encoder_decoder import T5Backbone
 from gensar.evaluation import Evaluator
 from gensar.events import draw_forms, prompt
-from gensar.ranking import metrics, ranks_of
+from gensar.metrics import metrics, ranks_of
 from oracles import log_probability
 
 from semid.errors import InvalidValueError
