@@ -8,7 +8,7 @@ import pytest
 import torch
 from gensar.biencoder import BiEncoder, BiEncoderOptions, fit_biencoder, in_batch_loss, item_pairs, search_pairs
 from gensar.dataset import Events, build_histories
-from gensar.retrieval import find_alone
+from gensar.lab.retrieval import find_alone
 from gensar_end_to_end import main
 
 import semid

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from gensar import ablate
-from gensar.ablate import PAGE, RESULTS, group_table, insert_tables, main, read_results, tables
-from gensar.cells import GROUPS, Cell, Group
+from gensar.lab import ablate
+from gensar.lab.ablate import GROUPS, PAGE, RESULTS, Cell, Group, group_table, insert_tables, main, read_results, tables
 from gensar_end_to_end import main as program
 
 from semid.errors import FormatError

@@ -1,9 +1,9 @@
 """Run gensar.ipynb and store its outputs in it, with the hash of the code that they come from.
 
     pip install nbclient ipykernel
-    cd examples && python -m gensar.notebook                 # GENSAR_PRESET=tiny to try it
+    cd examples && python -m gensar.lab.notebook                 # GENSAR_PRESET=tiny to try it
 
-The tests run the cells by themselves, and refuse a notebook whose code was changed after its outputs were stored.
+The tests run the cells without this program. They fail if the code was changed after the outputs were stored.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from typing import Any
 
 from semid.errors import OptionalDependencyError, SemidError
 
-from .files import write_whole
+from ..files import write_whole
 
 __all__ = ["NOTEBOOK", "code_cells", "code_hash", "execute", "main"]
 
-EXAMPLES = Path(__file__).parents[1]
+EXAMPLES = Path(__file__).parents[2]
 NOTEBOOK = EXAMPLES / "gensar.ipynb"
 
 
@@ -58,7 +58,7 @@ def execute(path: Path, *, folder: Path) -> None:
     client.execute(env={**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"})
     for cell in notebook["cells"]:
         cell["metadata"].pop("execution", None)  # times of day, which differ in every run
-    # Of the machine that it ran on, and nothing that a reader needs.
+    # Other metadata describe the machine that it ran on.
     notebook["metadata"] = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -1,37 +1,46 @@
-"""The pictures of the notebook: IDs side by side, a tree of prefixes with titles, and the beams of a request."""
+"""What the notebook draws: IDs side by side, a tree of prefixes with titles, and a beam search level by level.
+
+The beam search is written out here, one level at a time, to look at the beams that `semid.generate` keeps:
+
+    log p(code | prompt, codes so far)   one plain call of the model per level, all beams at once
+    Trie.select                          the best num_beams of all children of all beams
+    Trie.prefix_range                    the items that a beam can still become
+
+`semid.generate` reads the prompt once and computes no probabilities of other tokens; its beams are the same.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 import semid
 
-from .figures import BLUE, GREY, ORANGE
-from .steps import Beam
+from ..figures import BLUE, GREY, ORANGE
 
-__all__ = ["beam_levels", "could_become", "id_strips", "title_tree"]
+__all__ = ["Beam", "beam_levels", "beam_steps", "could_become", "id_strips", "title_tree"]
 
 CodeArray = npt.NDArray[np.unsignedinteger[Any]]
 
-# Colours of a code that agrees with the first item's, level by level: the longer the common beginning, the darker.
+# Colours of the codes that agree with the first item's: the deeper the level, the darker.
 AGREEING = ("#CFE6F3", "#8CC5E3", "#4A9CC9", "#0072B2")
 OTHER = "#EFEFEF"
-# Of a beam, where the way to the next level is 1.
+# Width of a beam's box; the distance to the next level is 1.
 BOX_WIDTH = 0.74
 
 
 def id_strips(ax: Axes, titles: Sequence[str], codes: CodeArray, *, header: str) -> None:
-    """Draw one row of codes per item; blue is what the ID has in common with the beginning of the first one.
+    """Draw one row of codes per item; blue marks the leading codes that agree with the first item's.
 
     Parameters
     ----------
     ax : Axes
     titles : sequence of str
-        Written to the left of the rows; empty strings leave the room to another panel.
+        Written to the left of the rows; empty strings where another panel shows them.
     codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
     header : str
     """
@@ -58,7 +67,7 @@ def title_tree(ax: Axes, trie: semid.Trie, titles: Sequence[str], *, header: str
     ----------
     ax : Axes
     trie : Trie
-        Of a few dozen items at most; a restricted one shows what is left.
+        Of a few dozen items at most, for example a restricted one.
     titles : sequence of str
         By rank in the whole trie.
     header : str
@@ -82,6 +91,88 @@ def title_tree(ax: Axes, trie: semid.Trie, titles: Sequence[str], *, header: str
     ax.set(xlim=(-0.1, trie.n_levels + 1.6), ylim=(len(ranks) - 0.3, -0.7), title=header, yticks=[])
     ax.set_xticks(range(1, trie.n_levels + 1), [f"level {level}" for level in range(trie.n_levels)])
     _bare(ax)
+
+
+class Beam(NamedTuple):
+    """A beam that is alive after a level.
+
+    Attributes
+    ----------
+    codes : tuple of int
+        What it has written.
+    score : float
+        Sum of the log-probabilities of its codes.
+    parent : int
+        Index, in the list of the level before, of the beam that it continues; 0 at the first level.
+    ranks : range
+        Ranks of the items whose IDs begin with its codes, excluded ones included.
+    """
+
+    codes: tuple[int, ...]
+    score: float
+    parent: int
+    ranks: range
+
+
+@torch.inference_mode()
+def beam_steps(
+    model: Any,
+    prompt: Sequence[int],
+    *,
+    trie: semid.Trie,
+    vocab: semid.SidVocabulary,
+    num_beams: int,
+    exclude: Sequence[int] = (),
+) -> list[list[Beam]]:
+    """Return the beams that are alive after each level, best first.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        In evaluation mode, decoder-only or encoder-decoder.
+    prompt : sequence of int
+        Token ids of one request.
+    trie : Trie
+    vocab : SidVocabulary
+    num_beams : int
+    exclude : sequence of int
+        Ranks of the items that must not be returned.
+    """
+    scores = np.zeros((1, 1), dtype=np.float32)
+    nodes = trie.walk(np.zeros((1, 1, 0), dtype=np.int64))
+    written = np.zeros((1, 0), dtype=np.int64)
+    steps: list[list[Beam]] = []
+    for depth in range(trie.n_levels):
+        log_probs = _last_logits(model, prompt, written).float().log_softmax(dim=-1).cpu().numpy()
+        # The softmax is over the whole vocabulary; only the codes of this level may follow.
+        kept = trie.select(
+            log_probs[None, :, vocab.level_tokens[depth]], scores, nodes, depth=depth, k=num_beams, exclude=[exclude]
+        )
+        alive = kept.nodes[0] >= 0
+        rows, codes = kept.rows[0, alive], kept.codes[0, alive]
+        written = np.concatenate([written[rows], vocab.level_tokens[depth][codes][:, None]], axis=1)
+        scores, nodes = kept.scores[:, alive], kept.nodes[:, alive]
+        before = [beam.codes for beam in steps[-1]] if steps else [()]
+        found = [(*before[row], int(code)) for row, code in zip(rows, codes, strict=True)]
+        steps.append(
+            [
+                Beam(own, float(score), int(row), trie.prefix_range(own))
+                for own, score, row in zip(found, scores[0], rows, strict=True)
+            ]
+        )
+    return steps
+
+
+def _last_logits(model: Any, prompt: Sequence[int], written: Any) -> torch.Tensor:
+    """Return the logits behind each beam, shape (n_beams, vocabulary)."""
+    asked = torch.tensor([list(prompt)] * len(written), device=model.device)
+    tail = torch.as_tensor(written, device=model.device)
+    if model.config.is_encoder_decoder:
+        start = torch.full((len(tail), 1), model.config.decoder_start_token_id, device=model.device)
+        logits: torch.Tensor = model(input_ids=asked, decoder_input_ids=torch.cat([start, tail], dim=1)).logits
+    else:
+        logits = model(input_ids=torch.cat([asked, tail], dim=1), use_cache=False).logits
+    return logits[:, -1]
 
 
 def beam_levels(

@@ -1,10 +1,9 @@
-"""What an embedding of the items finds by itself, on both tasks: whole, and as the centroids of the IDs made of it.
+"""What an embedding of the items finds without a language model: as it is, and as the centroids of the IDs made of it.
 
-    cd examples && python -m gensar.retrieval --data FOLDER
+    cd examples && python -m gensar.lab.retrieval --data FOLDER
 
 Search ranks items by their product with the query; recommendation by their product with the sum of the last 20 items
-of the history, each weighing 0.8^age, as for item CF. No language model takes part: this is what the IDs have to work
-with.
+of the history, each weighing 0.8^age, as for item CF.
 """
 
 import argparse
@@ -19,14 +18,14 @@ import numpy.typing as npt
 import semid
 from semid.errors import SemidError
 
-from .baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
-from .biencoder import fit_biencoder
-from .dataset import TEST, Dataset, History, Task, targets
-from .identifiers import codebook_size_for, joined
-from .loaders import load_dataset
-from .metrics import metrics, ranks_of
-from .presets import recipe_for
-from .views import collaborative_embeddings, embed_texts, sequential_items, side_by_side
+from ..baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
+from ..biencoder import fit_biencoder
+from ..dataset import TEST, Dataset, History, Task, targets
+from ..identifiers import codebook_size_for, joined
+from ..loaders import load_dataset
+from ..metrics import metrics, ranks_of
+from ..presets import recipe_for
+from ..views import collaborative_embeddings, embed_texts, sequential_items, side_by_side
 
 __all__ = ["find_alone", "main"]
 

@@ -1,9 +1,9 @@
 """One table for the runs of several seeds: means, the lowest and the highest seed, and the intervals over users.
 
-    cd examples && python -m gensar.seeds RESULTS.json RESULTS.json ..
+    cd examples && python -m gensar.lab.seeds RESULTS.json RESULTS.json ..
 
-Two things differ from run to run and from test to test, and the table tells them apart: which random numbers the model
-was trained with (lowest and highest seed), and which users happened to be tested (95 %, the mean of the seeds' ends).
+The table separates two sources of spread: the random numbers of the training (lowest and highest seed), and the users
+who happened to be tested (95 %, the mean of the seeds' interval ends).
 """
 
 import argparse
@@ -17,13 +17,10 @@ import numpy as np
 
 from semid.errors import InvalidValueError, SemidError
 
-from .dataset import Task
-from .metrics import LEVEL, SHOWN, format_table
+from ..dataset import Task
+from ..metrics import LEVEL, SHOWN, format_table
 
 __all__ = ["main", "seeds_table"]
-
-# What may differ between the runs of one table.
-OWN = ("seed", "ids")
 
 
 def seeds_table(runs: Sequence[Mapping[str, Any]]) -> str:

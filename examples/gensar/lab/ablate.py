@@ -1,8 +1,8 @@
 """The ablation: what each choice of the method is worth, cell by cell, as far as a machine has come.
 
-    cd examples && python -m gensar.ablate --data FOLDER --preset small        # runs every cell that is missing
-    cd examples && python -m gensar.ablate --data FOLDER --list                # what there is, and what is missing
-    cd examples && python -m gensar.ablate --data FOLDER --minutes 60          # starts no cell after an hour
+    cd examples && python -m gensar.lab.ablate --data FOLDER --preset small        # runs every cell that is missing
+    cd examples && python -m gensar.lab.ablate --data FOLDER --list                # what there is, and what is missing
+    cd examples && python -m gensar.lab.ablate --data FOLDER --minutes 60          # starts no cell after an hour
 
 A cell is one run of gensar_end_to_end.py, in a process of its own. Its result file is written when it is done, whole or
 not at all, and is never made again; Ctrl-C keeps the checkpoint of the cell it stops, and the same command goes on. The
@@ -16,32 +16,143 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from semid.errors import FormatError, SemidError
 
-from .cells import GROUPS, Cell, Group
-from .files import write_json, write_whole
-from .presets import PRESETS
+from ..files import write_json, write_whole
+from ..identifiers import IDENTIFIERS, POLICIES
+from ..presets import NORMALIZERS, PRESETS, TASKS, recipe_for
 
-__all__ = ["group_table", "insert_tables", "main", "read_results", "tables"]
+__all__ = ["GROUPS", "Cell", "Group", "group_table", "insert_tables", "main", "read_results", "tables"]
 
-EXAMPLES = Path(__file__).parents[1]
+EXAMPLES = Path(__file__).parents[2]
 PAGE = EXAMPLES.parent / "docs" / "gensar.md"
-RESULTS = Path(__file__).parent / "results"
-# What a result file keeps of a run: the table beside the numbers would only say them again.
+RESULTS = Path(__file__).parents[1] / "results"
+# What a result file keeps of a run; the table would only repeat the numbers.
 KEPT = (
     "data", "preset", "backbone", "seed", "recipe", "metrics", "intervals", "floors", "training", "resolution",
     "parameters", "wall_seconds", "circumstances",
 )  # fmt: skip
-# All cells but those that turn this switch have the plainer collaborative view, which takes no training of its own.
+# Cells that do not set this switch have the plainer collaborative view, which needs no training of its own.
 BASE = ("--collaborative", "ppmi")
 COLUMNS = (("recommendation", "HR@10"), ("recommendation", "NDCG@10"), ("search", "HR@10"), ("search", "NDCG@10"))
 
 SHORT = {"recommendation": "rec", "search": "search"}
+
+BEAMS = (30, 50)
+IDENTIFIER = recipe_for("small", "causal").identifier
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination of switches; None leaves the preset's own value."""
+
+    backbone: str | None = None
+    collaborative: str | None = None
+    identifier: str | None = None
+    tasks: str | None = None
+    training_tasks: str | None = None
+    history: str | None = None
+    recent: int | None = None
+    policy: str | None = None
+    beams: int | None = None
+    normalize: str | None = None
+    inputs: str | None = None
+    search_within: str | None = None
+    search_by: str | None = None
+    label_smoothing: float | None = None
+
+    def switches(self) -> list[str]:
+        """Return the arguments for the program."""
+        turned = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [w for name, value in turned if value is not None for w in (f"--{name.replace('_', '-')}", str(value))]
+
+    def name(self, seed: int) -> str:
+        """Return the name of the result file: the switches that were set, and the seed."""
+        words = self.switches()
+        turned = [f"{words[at][2:]}={words[at + 1]}" for at in range(0, len(words), 2)]
+        return ",".join([*turned, f"seed={seed}"])
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """One table: its key on the command line, its title, and its rows."""
+
+    key: str
+    title: str
+    cells: Mapping[str, Cell]
+
+
+def _or_default(value: str, default: str) -> str | None:
+    # The default is left out, so that the run that all groups share is one cell.
+    return None if value == default else value
+
+
+GROUPS = (
+    Group(
+        "identifiers",
+        "identifier, tasks",
+        {
+            f"{identifier}, {tasks}": Cell(
+                identifier=_or_default(identifier, IDENTIFIER), tasks=_or_default(tasks, TASKS[0])
+            )
+            for identifier in IDENTIFIERS
+            for tasks in TASKS
+        },
+    ),
+    Group(
+        "ours",
+        "what is not the paper's",
+        {
+            "all of it": Cell(),
+            "inputs: tokens": Cell(inputs="tokens"),
+            "search by search alone": Cell(search_by="search"),
+            "search in the whole catalogue": Cell(search_within="catalogue"),
+            "label smoothing 0.1": Cell(label_smoothing=0.1),
+        },
+    ),
+    Group(
+        "collaborative",
+        "collaborative view, identifier",
+        {
+            "PPMI": Cell(),
+            "SASRec": Cell(collaborative="sasrec"),
+            "PPMI and SASRec": Cell(collaborative="both"),
+            **{
+                f"PPMI and SASRec, {identifier}": Cell(collaborative="both", identifier=identifier)
+                for identifier in ("rqvae", "shared-specific-kmeans", "semantic-kmeans", "collaborative-kmeans")
+            },
+        },
+    ),
+    Group(
+        "history",
+        "history, T5",
+        {
+            "strict, all that fits": Cell(backbone="t5"),
+            "strict, last 5 + 5": Cell(backbone="t5", recent=5),
+            "published, last 5 + 5 (leaks)": Cell(backbone="t5", history="published", recent=5),
+        },
+    ),
+    Group(
+        "training-tasks",
+        "training tasks, T5",
+        {"two": Cell(backbone="t5"), "six": Cell(backbone="t5", training_tasks="six")},
+    ),
+    Group("policy", "policy", {policy: Cell(policy=_or_default(policy, POLICIES[0])) for policy in POLICIES}),
+    Group("beams", "beams", {"the preset's": Cell(), **{str(beams): Cell(beams=beams) for beams in BEAMS}}),
+    Group(
+        "normalizer",
+        "normalizer",
+        {name: Cell(normalize=_or_default(name, NORMALIZERS[0])) for name in NORMALIZERS},
+    ),
+)
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from gensar.seeds import main, seeds_table
+from gensar.lab.seeds import main, seeds_table
 
 from semid.errors import InvalidValueError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHOWN = re.compile(r"<!-- seeds: (?P<files>\S+) -->\n```text\n(?P<table>.*?)\n```", flags=re.DOTALL)
 NAMES = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from gensar import retrieval
 from gensar.baselines import known_items, popularity
 from gensar.biencoder import fit_biencoder
 from gensar.dataset import TEST
+from gensar.lab import retrieval
+from gensar.lab.retrieval import find_alone, main
 from gensar.loaders import load_dataset
-from gensar.retrieval import find_alone, main
 from gensar.views import collaborative_embeddings, embed_texts
 
 
