@@ -1,7 +1,9 @@
-"""All numbers of a run in one place: a recipe per preset (tiny, small, medium, paper) and backbone (causal, t5)."""
+"""All sizes and schedules of a run: one recipe per preset (tiny, small, medium, paper) and backbone (causal, t5)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
+
+from semid.errors import InvalidValueError
 
 __all__ = [
     "BACKBONES",
@@ -15,6 +17,7 @@ __all__ = [
     "TASKS",
     "BackboneName",
     "Recipe",
+    "check_recipe",
     "only_tasks",
     "recipe_for",
 ]
@@ -205,3 +208,27 @@ def only_tasks(recipe: Recipe, tasks: str) -> Recipe:
     share = {"both": recipe.search_share, "recommendation": 0.0, "search": 1.0}[tasks]
     search_by = recipe.search_by if tasks == "both" else "search"
     return replace(recipe, tasks=tasks, search_share=share, search_by=search_by)
+
+
+def check_recipe(recipe: Recipe, backbone: BackboneName) -> None:
+    """Refuse what the backbone cannot do.
+
+    Raises
+    ------
+    InvalidValueError
+        If the inputs are unknown, or soft for the T5, or `n_recent` is below 1, or given for the causal backbone.
+    """
+    if recipe.inputs not in INPUTS:
+        raise InvalidValueError(f"--inputs is unknown: expected one of {INPUTS}, got {recipe.inputs!r}.")
+    if backbone == "t5" and recipe.inputs != "tokens":
+        raise InvalidValueError(
+            f"the T5 backbone reads words and codes, as the paper's does: expected --inputs tokens, got "
+            f"{recipe.inputs}. Pass --backbone causal."
+        )
+    if recipe.n_recent is not None and recipe.n_recent < 1:
+        raise InvalidValueError(f"--recent is too small: expected at least 1, got {recipe.n_recent}.")
+    if backbone == "causal" and recipe.n_recent is not None:
+        raise InvalidValueError(
+            f"the causal backbone learns from whole histories: expected no --recent, got {recipe.n_recent}. "
+            "Pass --backbone t5."
+        )

@@ -26,23 +26,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from semid.errors import InvalidValueError
 
 from .dataset import Task
-from .presets import INPUTS, BackboneName, Recipe
+from .presets import Recipe
 
-__all__ = ["SoftEmbedding", "check_inputs", "features_of", "load_model", "soften"]
+__all__ = ["SoftEmbedding", "features_of", "load_model", "soften"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-
-
-def check_inputs(recipe: Recipe, backbone: BackboneName) -> None:
-    """Raise InvalidValueError if the inputs are unknown, or soft for a backbone that is the paper's."""
-    if recipe.inputs not in INPUTS:
-        raise InvalidValueError(f"--inputs is unknown: expected one of {INPUTS}, got {recipe.inputs!r}.")
-    if backbone == "t5" and recipe.inputs != "tokens":
-        raise InvalidValueError(
-            f"the T5 backbone reads words and codes, as the paper's does: expected --inputs tokens, got "
-            f"{recipe.inputs}. Pass --backbone causal."
-        )
 
 
 def features_of(views: Mapping[str, FloatArray]) -> FloatArray:

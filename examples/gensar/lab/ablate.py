@@ -4,13 +4,14 @@
     cd examples && python -m gensar.lab.ablate --data FOLDER --list                # what there is, and what is missing
     cd examples && python -m gensar.lab.ablate --data FOLDER --minutes 60          # starts no cell after an hour
 
-A cell is one run of gensar_end_to_end.py, in a process of its own. Its result file is written when it is done, whole or
-not at all, and is never made again; Ctrl-C keeps the checkpoint of the cell it stops, and the same command goes on. The
-tables are written from the files alone, between two markers of the page, and say which cells were not run.
+A cell is one run of gensar.lab.run, in a process of its own. Its result file is written when it is done, whole or not
+at all, and is not made again. Ctrl-C keeps the checkpoint of the cell that it stops, and the same command continues.
+The tables are written from the result files only, between two markers of the page, and show which cells were not run.
 """
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ GROUPS = (
             f"{identifier}, {tasks}": Cell(
                 identifier=_or_default(identifier, IDENTIFIER), tasks=_or_default(tasks, TASKS[0])
             )
-            for identifier in IDENTIFIERS
+            for identifier in (*IDENTIFIERS, "fused-biencoder")
             for tasks in TASKS
         },
     ),
@@ -180,11 +181,13 @@ def run_cell(cell: Cell, *, seed: int, data: Path | None, preset: str, results: 
     """Run one cell, write its result file and remove the run; returns the exit status of the run."""
     name = cell.name(seed)
     room = runs / results.name / name
-    command = [sys.executable, str(EXAMPLES / "gensar_end_to_end.py"), "--preset", preset, "--seed", str(seed)]
+    command = [sys.executable, "-m", "gensar.lab.run", "--preset", preset, "--seed", str(seed)]
     command += [] if data is None else ["--data", str(data)]
-    status = subprocess.run(
-        [*command, *BASE, *cell.switches(), "--out", str(room), "--resume"], stdout=subprocess.DEVNULL, check=False
-    ).returncode
+    command += [*BASE, *cell.switches(), "--out", str(room), "--resume"]
+    # The module is found from any working directory, which relative paths in the arguments depend on.
+    paths = os.pathsep.join([str(EXAMPLES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    status = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
     if status == 0:
         content = json.loads((room / "results.json").read_text(encoding="utf-8"))
         results.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 
 import semid
 
-from ..figures import BLUE, GREY, ORANGE
+from ..output import BLUE, GREY, ORANGE
 
 __all__ = ["Beam", "beam_levels", "beam_steps", "could_become", "id_strips", "title_tree"]
 

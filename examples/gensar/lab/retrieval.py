@@ -19,13 +19,13 @@ import semid
 from semid.errors import SemidError
 
 from ..baselines import DECAY, N_RECENT, known_items, popularity, rank_requests
-from ..biencoder import fit_biencoder
 from ..dataset import TEST, Dataset, History, Task, targets
-from ..identifiers import codebook_size_for, joined
+from ..identifiers import joined, shape_of_ids
 from ..loaders import load_dataset
 from ..metrics import metrics, ranks_of
 from ..presets import recipe_for
 from ..views import collaborative_embeddings, embed_texts, sequential_items, side_by_side
+from .biencoder import fit_biencoder
 
 __all__ = ["find_alone", "main"]
 
@@ -73,8 +73,7 @@ def find_alone(
 def _as_ids(items: FloatArray, *, seed: int) -> FloatArray:
     """Return the items as the sums of the centroids of their unique IDs, of the shape that the small preset has."""
     recipe = recipe_for("small", "causal")
-    n_levels = recipe.n_shared + recipe.n_specific
-    size = codebook_size_for(len(items), n_levels=n_levels, at_least=recipe.codebook_size)
+    n_levels, size = shape_of_ids(len(items), recipe)
     quantizer = semid.ResidualKMeans(n_levels, size, seed=seed).fit(items)
     decoded: FloatArray = quantizer.decode(semid.resolve(quantizer, items).codes)
     return decoded

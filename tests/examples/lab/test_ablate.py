@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gensar.lab import ablate
 from gensar.lab.ablate import GROUPS, PAGE, RESULTS, Cell, Group, group_table, insert_tables, main, read_results, tables
-from gensar_end_to_end import main as program
+from gensar.lab.run import main as program
 
 from semid.errors import FormatError
 

@@ -5,10 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from gensar.causal import CausalBackbone
-from gensar.encoder_decoder import T5Backbone
-from gensar.figures import BLUE, GREY, ORANGE
 from gensar.lab.drawings import Beam, beam_levels, beam_steps, could_become, id_strips, title_tree
+from gensar.models import CausalBackbone, T5Backbone
+from gensar.output import BLUE, GREY, ORANGE
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 

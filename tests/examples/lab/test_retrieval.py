@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from gensar.baselines import known_items, popularity
-from gensar.biencoder import fit_biencoder
 from gensar.dataset import TEST
 from gensar.lab import retrieval
+from gensar.lab.biencoder import fit_biencoder
 from gensar.lab.retrieval import find_alone, main
 from gensar.loaders import load_dataset
 from gensar.views import collaborative_embeddings, embed_texts
@@ -49,7 +49,7 @@ def test_the_program_prints_each_space_and_its_ids(data, cached_embeddings, monk
 
 
 def quick(histories, texts, collaborative, queries, *, seed):
-    from gensar.biencoder import BiEncoderOptions
+    from gensar.lab.biencoder import BiEncoderOptions
 
     return fit_biencoder(
         histories, texts, collaborative, queries, seed=seed, options=BiEncoderOptions(n_epochs=1, batch_size=32)

@@ -6,10 +6,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from gensar.biencoder import BiEncoder, BiEncoderOptions, fit_biencoder, in_batch_loss, item_pairs, search_pairs
 from gensar.dataset import Events, build_histories
+from gensar.lab import biencoder
+from gensar.lab.biencoder import (
+    BiEncoder,
+    BiEncoderOptions,
+    Joint,
+    fit_biencoder,
+    fused_identifiers,
+    in_batch_loss,
+    item_pairs,
+    search_pairs,
+)
 from gensar.lab.retrieval import find_alone
-from gensar_end_to_end import main
+from gensar.lab.run import main
 
 import semid
 from semid.errors import InvalidValueError
@@ -127,6 +137,27 @@ def test_a_seed_repeats_and_leaves_torchs_generator(crossed, embedded):
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_the_fused_identifier_is_that_of_the_joint_embedding(with_recipe, catalogue, monkeypatch):
+    rng = np.random.default_rng(9)
+    joint = Joint(rng.standard_normal((300, 6)).astype(np.float32), np.zeros((0, 6), np.float32))
+    monkeypatch.setattr(biencoder, "fit_biencoder", lambda *_, seed: joint)
+    monkeypatch.setattr(biencoder, "embed_texts", lambda texts: np.zeros((len(texts), 2), np.float32))
+    recipe = with_recipe(identifier="fused-biencoder", codebook_size=32)
+    first, again = (
+        fused_identifiers(catalogue(300), {"semantic": some, "collaborative": some}, recipe=recipe, seed=0)
+        for some in (np.zeros((300, 2), np.float32), np.ones((300, 3), np.float32))
+    )
+    assert first.n_shared == 2
+    assert [book.shape[0] for book in first.codebooks["semantic"]] == [32, 32]
+    for view in ("semantic", "collaborative"):
+        codes = first.codes[view]
+        assert codes.shape == (300, 2) and len(np.unique(codes, axis=0)) == 300
+        np.testing.assert_array_equal(codes, again.codes["semantic"])
+    decoded = first.quantizer.decode(first.codes["semantic"])
+    centred = joint.items - joint.items.mean(axis=0)
+    assert ((decoded - joint.items) ** 2).sum() < 0.5 * (centred**2).sum()
 
 
 def test_the_whole_program_with_the_fused_identifier(data, cached_embeddings, tmp_path):

@@ -1,10 +1,10 @@
-"""Baselines beside the floors, on the same targets: Markov chain, matrix factorisation, SASRec, the sentence model.
+"""More baselines on the same targets: Markov chain, matrix factorisation, SASRec, dense retrieval; --baselines all.
 
-ALS is implicit's (Hu, Koren and Volinsky 2008), fitted on what the floors know, its size and weight chosen on the
-validation targets. A request is answered with factors that are solved for its own history, so that nothing of the
+ALS is implicit's (Hu, Koren and Volinsky 2008). It is fitted on the same events as the floors, its size and weight
+chosen on the validation targets. The factors of a request are solved for its own history, so that nothing of the
 target's own second is known, as for every other row. Dense retrieval ranks items by the cosine of their text with the
-query; the model is the one that the semantic IDs come from, and is not tuned. SASRec is our own, see `sasrec`. The
-Markov chain tells how much of what SASRec finds is the order of two items, which item CF does not look at.
+query; the sentence model is that of the semantic view, and is not tuned. SASRec is our own, see `sasrec`. The Markov
+chain shows how much of what SASRec finds is the order of two items, which item CF ignores.
 """
 
 import importlib
@@ -18,12 +18,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from semid.errors import OptionalDependencyError
 
-from .baselines import FloatArray, Scores, known_items, popularity, rank_requests
-from .dataset import TEST, VALID, Dataset, History, IntArray, Task, targets
-from .metrics import CUTOFFS, metrics, ranks_of
-from .sasrec import SasRec, fit_sasrec
+from ..baselines import Baselines, FloatArray, Scores, known_items, measure_floors, popularity, rank_requests
+from ..dataset import TEST, VALID, Dataset, History, IntArray, Task, targets
+from ..metrics import CUTOFFS, metrics, ranks_of
+from ..sasrec import SasRec, fit_sasrec
+from ..views import embed_texts
 
-__all__ = ["Als", "Dense", "Markov", "Rivals", "check_implicit", "tune_als"]
+__all__ = ["Als", "Dense", "Markov", "Rivals", "check_implicit", "floors_and_rivals", "tune_als"]
 
 FACTORS = (16, 32, 64, 128, 256)
 ALPHAS = (1.0, 10.0, 40.0)
@@ -47,6 +48,17 @@ def check_implicit() -> Any:
         raise OptionalDependencyError(
             f"cannot import implicit: expected it for --baselines all, got {error}. Run pip install implicit."
         ) from error
+
+
+def floors_and_rivals(dataset: Dataset, views: Mapping[str, FloatArray], *, seed: int) -> Baselines:
+    """Fit all baselines; their rows come behind those of the floors."""
+    rivals = Rivals(dataset, views["semantic"], embed_texts(dataset.query_texts), seed=seed)
+
+    def measure(**options: Any) -> dict[Task, dict[str, dict[str, float]]]:
+        more = rivals.measure(**options)
+        return {task: {**rows, **more[task]} for task, rows in measure_floors(dataset, **options).items()}
+
+    return Baselines(measure, {"als": rivals.als_options, "sasrec": rivals.sasrec_training})
 
 
 @final
@@ -86,7 +98,7 @@ class Als:
         )  # fmt: skip
         users = np.repeat(np.arange(len(known)), [len(items) for items in known])
         taken = self._matrix(users, np.concatenate(known), n_users=len(known))
-        # implicit has its own threads; those of the BLAS would wait for them, and it warns of them.
+        # implicit has its own threads, and warns if the BLAS has several.
         with threadpool_limits(1, "blas"):
             self.model.fit(taken, show_progress=False)
 

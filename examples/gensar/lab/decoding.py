@@ -1,11 +1,11 @@
-"""The two decoders: `semid.generate`, and the beam search of transformers with semid's constraint, to compare with it.
+"""The beam search of transformers with semid's constraint, to compare `semid.generate` with it; --decoder hf.
 
-Both return the same items in the same order, but for scores that are equal within rounding. A `SidLogitsProcessor`
-knows one trie, and each request here has one of its own (what the user has is left out), so transformers is called once
-per request. It reads the prompt once per beam, and takes logarithms of the whole vocabulary for each.
+Both return the same items in the same order, except where scores are equal within rounding. A `SidLogitsProcessor` has
+one trie, and each request here has its own (what the user has is left out), so transformers is called once per request.
+It reads the prompt once per beam, and takes logarithms of the whole vocabulary for each.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,9 @@ import torch
 import semid
 from semid.errors import InvalidValueError
 
-from .dataset import IntArray
+from ..dataset import IntArray
 
-__all__ = ["DECODERS", "Written", "generate_hf"]
+__all__ = ["Written", "generate_hf"]
 
 
 class Written(NamedTuple):
@@ -55,7 +55,7 @@ def generate_hf(
     """
     if normalize != "full":
         raise InvalidValueError(
-            f"the decoder hf takes logarithms over the whole vocabulary: expected normalize 'full', got "
+            f"the decoder hf takes logarithms over the whole vocabulary: expected --normalize full, got "
             f"{normalize!r}. Pass --decoder semid."
         )
     n_rows = len(inputs["input_ids"])
@@ -70,7 +70,7 @@ def generate_hf(
         kept = inputs["attention_mask"][row].bool()
         prompt = inputs["input_ids"][row][kept][None]
         start = 1 if model.config.is_encoder_decoder else prompt.shape[1]
-        # More beams than items would have to repeat some.
+        # With more beams than items, some items would be repeated.
         n_beams = min(num_beams, own.n_items)
         if not n_beams:
             continue
@@ -84,11 +84,8 @@ def generate_hf(
             do_sample=False,
         )
         found = vocab.to_codes(written[:, start : start + trie.n_levels].cpu().numpy(), errors="ignore")
-        # A beam that found no item ends early, or leaves the trie: walk says -1.
+        # A beam that found no item ends early or leaves the trie, where walk returns -1.
         real = found[trie.walk(found) >= 0]
         codes[row, : len(real)] = real
         n_valid[row] = len(real)
     return Written(codes, n_valid)
-
-
-DECODERS: dict[str, Callable[..., Any]] = {"semid": semid.generate, "hf": generate_hf}

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from gensar.causal import CausalBackbone
-from gensar.encoder_decoder import T5Backbone
-from gensar.hf_trainer import check_accelerate, train_hf
+from gensar.lab.hf_trainer import check_accelerate, train_hf
+from gensar.models import CausalBackbone, T5Backbone
 from gensar.training import train
 
 from semid.errors import OptionalDependencyError
@@ -122,11 +121,13 @@ def test_training_ends_when_patience_is_over_also_when_it_was_stopped_meanwhile(
 
 def test_two_processes_train_one_model(data, cached_embeddings, tmp_path):
     """The whole program by torch's launcher, on the CPU."""
-    script = Path(__file__).parents[2] / "examples" / "gensar_end_to_end.py"
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "gensar.lab.run"]
     command += ["--data", str(data), "--preset", "tiny", "--trainer", "hf", "--device", "cpu", "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    examples = str(Path(__file__).parents[3] / "examples")
+    paths = os.pathsep.join([examples, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=600)
     results = json.loads((out / "results.json").read_text())
     assert results["trainer"] == "hf" and results["training"]["steps"] == 60

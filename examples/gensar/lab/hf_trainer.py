@@ -1,11 +1,11 @@
-"""The same training by transformers' Trainer: several GPUs by its launchers, bf16 on a GPU, its checkpoints.
+"""The same training by transformers' Trainer, with its launchers, bf16 on a GPU, and its checkpoints; --trainer hf.
 
-    accelerate launch --num_processes 4 examples/gensar_end_to_end.py --trainer hf --preset paper ...
+    cd examples && accelerate launch --num_processes 4 -m gensar.lab.run --trainer hf --preset paper ..
 
 Every process draws the same epochs and takes its share of their batches, so a step of four processes is four batches.
 Batches, optimizer and rates are those of `training`: without dropout, one process finds the same losses. A checkpoint
-is written at each validation, and a run that was stopped goes on from the last of them; the loop of `training` also
-keeps what came after it, at Ctrl-C, and can keep a moving average of the weights, which this one does not.
+is written at each validation, and a run that was stopped continues from the last of them. The loop of `training` also
+keeps the steps after it at Ctrl-C, and can keep a moving average of the weights; this one does neither.
 """
 
 import functools
@@ -13,6 +13,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, final
@@ -26,13 +27,15 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from semid.errors import OptionalDependencyError
 
-from .backbone import Backbone
-from .checkpoint import TrainingState
-from .dataset import History
-from .language import Language
-from .training import learning_rate
+from ..dataset import History
+from ..language import Language
+from ..models import Backbone
+from ..options import Options, default_folder
+from ..output import RunFolder, Stopwatch
+from ..run import Choices, fit, prepare, read_data
+from ..training import TrainingState, learning_rate
 
-__all__ = ["check_accelerate", "is_main_process", "train_hf"]
+__all__ = ["adapt", "check_accelerate", "help_training", "is_main_process", "train_hf"]
 
 
 def check_accelerate() -> None:
@@ -45,9 +48,26 @@ def check_accelerate() -> None:
         ) from error
 
 
+def adapt(options: Options) -> Options:
+    """Return the options for this trainer: without a moving average and, of several GPUs, with that of this process."""
+    device = options.device
+    if device == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return replace(options, device=device, recipe=replace(options.recipe, average=0.0))
+
+
 def is_main_process() -> bool:
-    """Tell whether this process is the first of those that accelerate or torchrun has launched, or was not launched."""
+    """Tell whether this process is the only one, or the first of those that accelerate or torchrun has launched."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def help_training(options: Options, choices: Choices) -> None:
+    """Do the part of a process that is not the main one: train with the others, and write nothing of the run."""
+    watch = Stopwatch()
+    dataset = read_data(options, choices, watch)
+    folder = RunFolder(options.out or default_folder(dataset, options))
+    if not folder.results.is_file():
+        fit(prepare(dataset, options, choices, watch), options, choices, checkpoint=folder.checkpoint)
 
 
 def train_hf(
@@ -60,12 +80,12 @@ def train_hf(
     checkpoint: Path,
     validate: Callable[[], Mapping[str, float]],
 ) -> TrainingState:
-    """Do what `training.train` does, with the same arguments; the Trainer's folder lies beside `checkpoint`.
+    """Do what `training.train` does, with the same arguments; the Trainer's folder is beside `checkpoint`.
 
     Returns
     -------
     state : TrainingState
-        Without `best_weights`, which are in the model; `seconds` counts the validations, too, and this call alone.
+        Without `best_weights`, which are in the model; `seconds` includes the validations, and covers this call only.
     """
     recipe = backbone.recipe
     folder = checkpoint.parent / "trainer"
@@ -119,10 +139,10 @@ def train_hf(
 
 @contextmanager
 def _forward_learns(model: Any, backbone: Backbone) -> Iterator[None]:
-    """Let ``model(learn=batch)`` return the loss: torch's wrapper for many processes knows nothing but `forward`."""
+    """Let ``model(learn=batch)`` return the loss: torch's wrapper for several processes calls only `forward`."""
     plain = model.forward
 
-    @functools.wraps(plain)  # generation reads the arguments of forward, and must find its own
+    @functools.wraps(plain)  # generation inspects the arguments of forward
     def forward(*arguments: Any, learn: Any = None, **options: Any) -> Any:
         return plain(*arguments, **options) if learn is None else backbone.loss(model, learn)
 
@@ -167,7 +187,7 @@ class _Trainer(Trainer):
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(step, recipe) / recipe.learning_rate
         )
-        # It asks for data to validate on, and `evaluate` below has its own.
+        # The Trainer requires data to validate on; `evaluate` below uses its own.
         super().__init__(
             model, arguments, data_collator=lambda elements: dict(backbone.collate(elements[0], pad=pad)),
             train_dataset=epochs, eval_dataset=[], optimizers=(optimizer, schedule),

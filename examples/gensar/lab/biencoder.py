@@ -1,24 +1,24 @@
-"""One embedding for both tasks: a bi-encoder head that is trained on both, after arXiv 2508.10478.
+"""One embedding for both tasks, from a bi-encoder head that is trained on both; --identifier fused-biencoder.
 
-The paper fine-tunes a sentence model on search and recommendation at once and quantizes what it then says of the items:
-of its identifiers the best one where one model serves both tasks. Here the sentence model stays frozen, and a head is
-trained on what it says, s, and on the collaborative view, c:
+arXiv 2508.10478 fine-tunes a sentence model on search and recommendation at once and quantizes its embeddings of the
+items, the best of its identifiers where one model serves both tasks. Here the sentence model stays frozen, and a head
+is trained on its embedding s and on the collaborative view c:
 
     f(s, c) = norm( A [s ; c] + MLP([s ; c]) )        an item
     f(s, 0)                                           a query, by the same weights
 
 on pairs (a, b) of two kinds: a query and the item that a search for it led to; two items that a user took near each
-other. In a batch, each b is a wrong answer to the other a:
+other. In a batch, each b is a wrong answer to every other a:
 
     loss = - mean_i log( exp(f(a_i) f(b_i) / T) / sum_j exp(f(a_i) f(b_j) / T) )
 
-without the j whose a or b is that of i, which are no wrong answers. Training events alone are looked at.
+without the j whose a or b equals that of i, which are not wrong answers. Only training events are used.
 
-The paper has no c: a fine-tuned sentence model can learn by heart who takes a text together with what. A head on frozen
-texts cannot: without c, it recommends no better than the texts do (docs/gensar.md has the numbers).
+The paper has no c: a fine-tuned sentence model can memorise which texts are taken together. A head on frozen texts
+cannot: without c, it recommends no better than the texts do (docs/gensar.md has the numbers).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -29,11 +29,24 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+import semid
 from semid.errors import InvalidValueError
 
-from .dataset import History, IntArray
+from ..dataset import Dataset, History, IntArray
+from ..identifiers import Identifiers, shape_of_ids, unique_identifiers
+from ..presets import Recipe
+from ..views import embed_texts
 
-__all__ = ["BiEncoder", "BiEncoderOptions", "Joint", "fit_biencoder", "in_batch_loss", "item_pairs", "search_pairs"]
+__all__ = [
+    "BiEncoder",
+    "BiEncoderOptions",
+    "Joint",
+    "fit_biencoder",
+    "fused_identifiers",
+    "in_batch_loss",
+    "item_pairs",
+    "search_pairs",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -165,7 +178,7 @@ def fit_biencoder(
     options: BiEncoderOptions | None = None,
     seed: int,
 ) -> Joint:
-    """Train the head on the training events of all users, and return what it says of items and queries.
+    """Train the head on the training events of all users, and return its embeddings of items and queries.
 
     Parameters
     ----------
@@ -216,3 +229,12 @@ def fit_biencoder(
     head.eval()
     with torch.inference_mode():
         return Joint(head(text, others).numpy(), head(asked).numpy())
+
+
+def fused_identifiers(dataset: Dataset, views: Mapping[str, FloatArray], *, recipe: Recipe, seed: int) -> Identifiers:
+    """Return one ID per item for both tasks, by residual k-means of the head's embeddings; see `make_identifiers`."""
+    queries = embed_texts(dataset.query_texts)
+    joint = fit_biencoder(dataset.histories, views["semantic"], views["collaborative"], queries, seed=seed).items
+    n_levels, size = shape_of_ids(dataset.n_items, recipe)
+    quantizer = semid.ResidualKMeans(n_levels, size, seed=seed, progress=True).fit(joint)
+    return unique_identifiers(dataset, quantizer, joint, views=tuple(views), policy=recipe.policy)

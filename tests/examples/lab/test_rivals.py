@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from gensar import rivals
 from gensar.baselines import known_items
 from gensar.dataset import TEST, targets
-from gensar.rivals import Als, Dense, Markov, Rivals, check_implicit, tune_als
+from gensar.lab import rivals
+from gensar.lab.rivals import Als, Dense, Markov, Rivals, check_implicit, tune_als
 
 from semid.errors import OptionalDependencyError
 

@@ -1,11 +1,25 @@
-"""The candidates of the paper's protocol: what is drawn, and what a file must hold."""
+"""The candidates of the paper's protocol: what is drawn, what a file must hold, and how a model ranks them."""
 
 import numpy as np
 import pytest
 from gensar.baselines import Bm25
-from gensar.candidates import CANDIDATE_FILES, candidates_for, draw_by_popularity, draw_candidates, read_candidates
 from gensar.dataset import TEST, targets
+from gensar.evaluation import Evaluator
+from gensar.lab.candidates import (
+    CANDIDATE_FILES,
+    Candidates,
+    candidates_for,
+    draw_by_popularity,
+    draw_candidates,
+    generate_candidates,
+    read_candidates,
+    score_candidates,
+)
+from gensar.language import draw_forms, prompt
 from gensar.loaders import load_dataset
+from gensar.metrics import metrics, ranks_of
+from gensar.models import CausalBackbone, T5Backbone
+from oracles import log_probability
 
 from semid.errors import FormatError
 
@@ -114,3 +128,55 @@ def test_the_folders_of_the_data_sets_fit(data_folder):
         items = read_candidates(data_folder / "amazon_beauty_small" / name, dataset, task=task)
         assert items.shape == (4322, 100)
         assert items[:, 0].tolist() == targets_of(dataset, task)[1]
+
+
+def candidates_of(toy, n_candidates):
+    tasks = ("recommendation", "search")
+    return Candidates({task: draw_candidates(toy, task=task, n_candidates=n_candidates) for task in tasks}, {})
+
+
+@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
+@pytest.mark.parametrize("task", ["recommendation", "search"])
+@pytest.mark.parametrize("n_candidates", [15, 100])
+def test_candidates_are_ranked_by_their_probabilities(kind, task, n_candidates, toy, identifiers, teach, recipe):
+    """Against teacher forcing of each; 100 are more than the toy has, so rows end in padding."""
+    model, language = teach(kind(recipe))
+    model.eval()
+    candidates = candidates_of(toy, n_candidates)
+    result = score_candidates(Evaluator(toy, identifiers, language, recipe), model, task, candidates)
+    requests = targets(toy.histories, task=task, split=TEST)
+    assert list(result.metrics) == [f"{name}@{k}" for k in (1, 5, 10, 20) for name in ("HR", "NDCG")]
+    for (user, event), own, ranked in list(zip(requests, candidates.items[task], result.ranked, strict=True))[:4]:
+        history = toy.histories[user]
+        forms = draw_forms(history, np.random.default_rng([user, event]), search_share=recipe.search_share)
+        tokens = prompt(language, history, event, task=task, forms=forms, max_tokens=recipe.max_tokens)
+        own = own[own >= 0]
+        scores = {item: log_probability(model, tokens, language.id_tokens[task][item].tolist()) for item in own}
+        best = sorted(scores.values(), reverse=True)[:20]
+        shown = ranked[ranked >= 0]
+        assert len(shown) == len(best) == len(set(shown))
+        np.testing.assert_allclose([scores[item] for item in shown], best, atol=1e-4)
+    relevant = np.array([toy.histories[user].item[event] for user, event in requests])
+    assert result.metrics == metrics(ranks_of(result.ranked, relevant), cutoffs=(1, 5, 10, 20))
+    np.testing.assert_array_equal(result.users, requests[:, 0])
+
+
+@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
+def test_thirty_beams_find_what_the_scores_find_when_there_are_fewer_candidates(kind, toy, identifiers, teach, recipe):
+    model, language = teach(kind(recipe))
+    model.eval()
+    evaluator, candidates = Evaluator(toy, identifiers, language, recipe), candidates_of(toy, 15)
+    exact = score_candidates(evaluator, model, "search", candidates)
+    beams = generate_candidates(evaluator, model, "search", candidates)
+    assert beams.n_generated == beams.n_real == 15 * len(exact.ranks) and beams.n_repeated == 0
+    assert (exact.ranked == beams.ranked).mean() > 0.95  # all but exact ties
+    assert (beams.ranked[:, 15:] == -1).all()
+
+
+def test_equal_scores_do_not_favour_the_target(toy, identifiers, teach, recipe, monkeypatch):
+    """The target stands first in its row; a model that knows nothing must find it by chance."""
+    model, language = teach(CausalBackbone(recipe))
+    model.eval()
+    monkeypatch.setattr("semid.score_items", lambda *_, candidates, **__: np.zeros((len(candidates), 15), np.float32))
+    evaluator, candidates = Evaluator(toy, identifiers, language, recipe), candidates_of(toy, 15)
+    assert score_candidates(evaluator, model, "search", candidates).metrics["HR@1"] < 0.5
