@@ -1,7 +1,7 @@
 """The command line: the switches of a run in groups, and what they ask for as one object."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -55,9 +55,11 @@ class Options:
     trainer: str = "own"
 
 
-def make_parser(description: str | None, *, identifiers: Iterable[str] = IDENTIFIERS) -> argparse.ArgumentParser:
+def make_parser(description: str | None, *, identifiers: Collection[str] = IDENTIFIERS) -> argparse.ArgumentParser:
     """Return the parser of the main job; a program of `lab` may add switches for the names of `Options`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [switches]", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.set_defaults(
         training_tasks="two", history="strict", evaluation="full", decoder="semid", baselines="floors", trainer="own"
     )
@@ -79,16 +81,27 @@ def make_parser(description: str | None, *, identifiers: Iterable[str] = IDENTIF
     first.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     first.add_argument("--device", default="auto", help="auto, cpu, cuda, .. (default: auto)")
 
-    ids = parser.add_argument_group("what a researcher varies: identifiers", "The default is the preset's.")
-    ids.add_argument("--identifier", choices=list(identifiers), help="how IDs are made")
-    ids.add_argument("--collaborative", choices=COLLABORATIVE, help="what the collaborative view of an item is")
-    ids.add_argument("--policy", choices=POLICIES, default="nearest", help="how IDs are made unique (default: nearest)")
+    presets = "Where no default is given, it is that of the preset."
+    ids = parser.add_argument_group("what a researcher varies: identifiers", presets)
+    ids.add_argument(
+        "--identifier", choices=list(identifiers), metavar="NAME", help=f"how IDs are made: {', '.join(identifiers)}"
+    )
+    ids.add_argument(
+        "--collaborative", choices=COLLABORATIVE,
+        help="collaborative view of an item: co-occurrence, SASRec's item rows, or both side by side",
+    )  # fmt: skip
+    ids.add_argument(
+        "--policy", choices=POLICIES, default="nearest",
+        help="how IDs are made unique: items move to the nearest free ID, or IDs get one more level (default: nearest)",
+    )  # fmt: skip
 
-    model = parser.add_argument_group("what a researcher varies: model and training", "The default is the preset's.")
+    model = parser.add_argument_group("what a researcher varies: model and training", presets)
     model.add_argument(
         "--tasks", choices=TASKS, default="both", help="train and evaluate one task alone (default: both)"
     )
-    model.add_argument("--inputs", choices=INPUTS, help="soft: embeddings of texts and items are added; causal only")
+    model.add_argument(
+        "--inputs", choices=INPUTS, help="soft: the model also reads embeddings of texts and items; causal only"
+    )
     model.add_argument(
         "--recent", type=int, metavar="N", help="prompts hold the last N interactions and N searches; t5 only"
     )
@@ -99,15 +112,15 @@ def make_parser(description: str | None, *, identifiers: Iterable[str] = IDENTIF
     )
     model.add_argument("--label-smoothing", type=float, metavar="S", help="share of a target spread over all tokens")
 
-    search = parser.add_argument_group("what a researcher varies: decoding and search", "The default is the preset's.")
+    search = parser.add_argument_group("what a researcher varies: decoding and search", presets)
     search.add_argument("--beams", type=int, metavar="N", help="beams over the full catalogue")
     search.add_argument(
         "--normalize", choices=NORMALIZERS, default="full",
         help="tokens over which the probabilities of a step sum to one, see semid.generate (default: full)",
     )  # fmt: skip
-    search.add_argument("--search-within", choices=SCOPES, help="a search ranks the items of its query, or all")
+    search.add_argument("--search-within", choices=SCOPES, help="a search ranks the items of its query, or all items")
     search.add_argument(
-        "--search-by", choices=SEARCH_BY, help="items of a query are ranked by both tasks' probabilities, or search's"
+        "--search-by", choices=SEARCH_BY, help="the items of a query are ranked by both tasks, or by search alone"
     )
     return parser
 

@@ -1,18 +1,21 @@
-"""One run, from data to table, in the order in which the modules are best read.
+"""One run, from data to table. Its steps are the modules of this folder, in the order in which they are best read.
 
-data          loaders, neutral, dataset     items with texts, queries, one history of events per user
-views         views, sasrec                 two embeddings per item: its text, and who takes it with what
-identifiers   identifiers                   the views quantized to IDs, and the IDs made unique
-language      language                      IDs, queries and histories as tokens
-models        models, soft                  a language model that reads and writes these tokens
-training      training                      it learns to write the ID of the next item
-evaluation    evaluation, metrics           it answers the held-out events, beside the floors of `baselines`
-output        output                        IDs, model, pictures, results.json
+    data          loaders, neutral, dataset     items with texts, queries, one history of events per user
+    views         views, sasrec                 two embeddings per item: its text, and who takes it with what
+    identifiers   identifiers                   the views quantized to IDs, and the IDs made unique
+    language      language                      IDs, queries and histories as tokens
+    models        models, soft                  a language model that reads and writes these tokens
+    training      training                      it learns to write the ID of the next item
+    evaluation    evaluation, metrics           it answers the held-out events, beside the floors of `baselines`
+    output        output                        IDs, model, pictures, results.json
+
+`Choices` holds the parts that an experiment can exchange; the experiments are in the folder lab.
 """
 
 import dataclasses
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -180,6 +183,7 @@ def prepare(dataset: Dataset, options: Options, choices: "Choices", watch: Stopw
 def fit(job: Job, options: Options, choices: "Choices", *, checkpoint: Path) -> TrainingState:
     """Train the model; what is validated on the way is NDCG@10 of each task on the validation targets."""
     backbone, model, language = job.reader
+    print("train ..", flush=True)
 
     def validate() -> dict[str, float]:
         found = evaluate_tasks(job.evaluator, model, split=VALID, n_users=options.recipe.n_valid_users)
@@ -317,7 +321,7 @@ def _use_threads() -> None:
 def _print_dataset(dataset: Dataset) -> None:
     n_events = sum(len(history.item) for history in dataset.histories)
     print(f"{dataset.name}: {dataset.n_users} users, {dataset.n_items} items, {n_events} interactions")
-    print(f"{dataset.n_queries} queries: {dataset.query_note}")
+    print(textwrap.fill(f"{dataset.n_queries} queries: {dataset.query_note}", 100))
 
 
 def _training_of(sequential: SequentialItems) -> dict[str, float]:

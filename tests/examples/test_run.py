@@ -24,8 +24,15 @@ def test_no_module_of_the_core_imports_the_lab(path):
             assert all("lab" not in name.name.split(".") for name in node.names)
 
 
-def test_the_core_stays_small():
+def test_the_core_is_small_and_the_reading_order_names_all_of_it():
     assert len(CORE) <= 20
+    readme = (CORE[0].parent / "README.md").read_text(encoding="utf-8")
+    modules = [path.name for path in CORE if path.stem != "__init__"]
+    assert [name for name in modules if f"`{name}`" not in readme] == []
+    lab = [path for path in (CORE[0].parent / "lab").glob("*.py") if path.stem != "__init__"]
+    assert [
+        path.name for path in lab if f"lab/{path.name}" not in readme and f"gensar.lab.{path.stem}" not in readme
+    ] == []
 
 
 @pytest.mark.parametrize(

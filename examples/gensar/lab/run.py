@@ -41,6 +41,7 @@ LAB = replace(
 def main(arguments: list[str] | None = None) -> int:
     """Run one experiment; 0 when it went through, 1 for bad input, 130 after Ctrl-C."""
     parser = make_parser(__doc__, identifiers=LAB.identifiers)
+    parser.prog = "python -m gensar.lab.run"
     group = parser.add_argument_group("experiments")
     group.add_argument("--training-tasks", choices=LAB.training_tasks, help="six: the paper's; t5 only (default: two)")
     group.add_argument(
