@@ -1,4 +1,4 @@
-"""The small parts of a run: which device, which users, which folder."""
+"""Which device is taken, and which folder a run without --out writes to."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from gensar.options import Options, check_device, default_folder
-from gensar.output import Stopwatch, item_labels
 from gensar.presets import recipe_for
 
 from semid.errors import InvalidValueError
@@ -41,16 +40,3 @@ def test_the_folder_tells_the_switches_that_were_turned(toy):
     )  # fmt: skip
     name = "toy-tiny-t5-shared-specific-kmeans-search-recent5-suffix-beams30-candidates-hf-seed3"
     assert default_folder(toy, options) == Path("runs") / name
-
-
-def test_parts_of_one_name_add_up(capsys):
-    watch = Stopwatch()
-    for _ in range(2):
-        with watch("work"):
-            pass
-    assert capsys.readouterr().out == "work ..\nwork ..\n"
-    assert list(watch.seconds) == ["work"]
-
-
-def test_labels_are_queries_without_their_common_words(toy):
-    assert item_labels(toy)[:5] == ["Action", "drama 1990s", "war", "noir 1940s", "Action"]
