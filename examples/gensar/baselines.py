@@ -1,12 +1,13 @@
 """The floors beside every model: rankings without learning, on the same targets and with the same items left out.
 
-Counts come from the events in front of each user's test target (for validation: in front of the validation target).
-Scores of a request use `History.before`, so nothing of the target's own second; the items of `seen` leave every
-ranking, as they do for the model.
+Counts come from the events before each user's test target (for validation: before the validation target). The scores of
+a request use `History.before`, so nothing of the target's own second. The items of `seen` are left out of every
+ranking, as they are for the model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from functools import partial
+from typing import Any, NamedTuple, final
 
 import bm25s
 import numpy as np
@@ -14,12 +15,20 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from .dataset import TEST, Dataset, History, Task, seen, targets
-from .history import IntArray
-from .queries import words
-from .ranking import CUTOFFS, metrics, ranks_of
+from .dataset import TEST, Dataset, History, IntArray, Task, seen, targets, words
+from .metrics import CUTOFFS, metrics, ranks_of
 
-__all__ = ["Bm25", "ItemCF", "measure_floors", "popularity", "rank_requests", "top_items"]
+__all__ = [
+    "Baselines",
+    "Bm25",
+    "ItemCF",
+    "floors_alone",
+    "known_items",
+    "measure_floors",
+    "popularity",
+    "rank_requests",
+    "top_items",
+]
 
 N_RECENT = 20
 DECAY = 0.8
@@ -28,8 +37,28 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Scores = Callable[[History, int], FloatArray]
 
 
+class Baselines(NamedTuple):
+    """What stands beside the model in the table.
+
+    Attributes
+    ----------
+    measure : callable
+        Takes the arguments of `measure_floors` that follow the data set, and returns the same kind of rows.
+    told : mapping
+        What the result file says of their fitting.
+    """
+
+    measure: Callable[..., dict[Task, dict[str, dict[str, float]]]]
+    told: Mapping[str, Any]
+
+
+def floors_alone(dataset: Dataset, views: Mapping[str, FloatArray], *, seed: int) -> Baselines:
+    """Return the baselines of the main job; they use the data set only."""
+    return Baselines(partial(measure_floors, dataset), {})
+
+
 def known_items(dataset: Dataset, *, split: int) -> list[IntArray]:
-    """Return, per user, the items of the events in front of the first target of `split`."""
+    """Return, per user, the items of the events before the first target of `split`."""
     return [history.item[history.before_split(split)] for history in dataset.histories]
 
 
@@ -122,8 +151,8 @@ def rank_requests(
 ) -> IntArray:
     """Return the k best items per (user, event) request, shape (n_requests, k), dtype int64, padded with -1.
 
-    With `candidates`, of shape (n_requests, n_candidates) and padded with -1, only these are ranked, and all of them:
-    also those that the user has.
+    With `candidates`, of shape (n_requests, n_candidates) and padded with -1, exactly these are ranked, also those that
+    the user has.
     """
     ranked = np.empty((len(requests), k), dtype=np.int64)
     for row, (user, event) in enumerate(tqdm(requests, desc=f"floor: {name}", leave=False, disable=None)):

@@ -1,7 +1,9 @@
-"""All numbers of a run in one place: a recipe per preset (tiny, small, medium, paper) and backbone (causal, t5)."""
+"""All sizes and schedules of a run: one recipe per preset (tiny, small, medium, paper) and backbone (causal, t5)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
+
+from semid.errors import InvalidValueError
 
 __all__ = [
     "BACKBONES",
@@ -15,6 +17,7 @@ __all__ = [
     "TASKS",
     "BackboneName",
     "Recipe",
+    "check_recipe",
     "only_tasks",
     "recipe_for",
 ]
@@ -32,25 +35,25 @@ SCHEDULES = ("cosine", "constant")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Sizes and schedule of one run; time is counted in steps, never in minutes, so that a seed repeats a table.
+    """Sizes and schedule of one run; its length is in steps and not in minutes, so that a seed repeats a table.
 
     Attributes
     ----------
     n_users : int or None
-        Keep the first users only; None: all.
+        Number of users to keep, the first ones; None: all.
     n_shared, n_specific : int
         Levels of an ID that both views share, and levels of each view's own.
     collaborative : {"ppmi", "sasrec", "both"}
-        What the collaborative view is: see `gensar.collaborative` and `gensar.sequential`, or the two side by side.
+        What the collaborative view is, see `gensar.views`.
     identifier : str
-        One of `gensar.identifiers.IDENTIFIERS`.
+        One of `gensar.identifiers.IDENTIFIERS`, or of `gensar.lab.run`.
     codebook_size : int
         Codes per level; doubled until the items fill at most half of the possible IDs.
     network_epochs : int or None
-        Epochs of the two identifiers that are made by networks; None: the published 500 of "gensar-rqvae", and what
-        `semid.RQVAE` does by itself.
+        Epochs of the two identifiers that are made by networks; None: the published 500 for "gensar-rqvae", and the
+        default of `semid.RQVAE`.
     hidden_size, n_layers, n_heads, mlp_size : int
-        Of the language model; `n_layers` counts for encoder and decoder each.
+        Of the language model; encoder and decoder have `n_layers` each.
     dropout : float
         Of the residual branches.
     inputs : {"soft", "tokens"}
@@ -64,38 +67,38 @@ class Recipe:
     n_steps, tokens_per_step : int
         Optimizer steps, and input tokens (padding included) of one of them.
     learning_rate : float
-        At its peak, which a linear warm-up reaches in `n_warmup` steps.
+        The peak, which a linear warm-up reaches in `n_warmup` steps.
     schedule : {"cosine", "constant"}
-        What comes then: a cosine to 3 % of the peak, or the peak.
+        The rate after the warm-up: a cosine to 3 % of the peak, or the peak.
     n_warmup : int
     average : float
-        Decay of the moving average of the weights, which is what is validated and kept; 0: the weights themselves.
+        Decay of the moving average of the weights, which is validated and kept; 0: the weights themselves.
     weight_decay : float
     search_share : float
         Share of the events with a query that are written as searches, drawn anew in every epoch.
     n_validations, n_valid_users : int
-        How often the model is validated, and on how many users, to keep the best one.
+        How often the model is validated to keep the best one, and on how many users.
     patience : int or None
-        Stop early after so many validations in a row that were no better than the best; None: take all steps. Better
-        means a higher mean of the tasks' NDCG@10.
+        Stop after so many validations in a row that did not raise the best mean of the tasks' NDCG@10; None: take all
+        steps.
     tasks : {"both", "recommendation", "search"}
         What is trained and evaluated; see `only_tasks`.
     training_tasks : str
-        One of `gensar.alignment.TRAINING_TASKS`: the two that are evaluated, or the paper's six.
+        "two": those that are evaluated; "six", the paper's, is in `gensar.lab.alignment`.
     history : str
-        One of `gensar.recent.HISTORIES`: what a prompt may tell.
+        "strict": a prompt holds earlier events only; "published" is in `gensar.lab.published`.
     n_recent : int or None
-        Tell the last interactions and the last searches only, so many of each; None: as much as `max_tokens` hold.
+        A prompt holds so many of the last interactions and of the last searches; None: as many as fit `max_tokens`.
     policy : str
         One of `gensar.identifiers.POLICIES`: how IDs are made unique.
     normalize : {"full", "window", "allowed"}
-        Which probabilities a beam sums up; see `semid.generate`.
+        Over which tokens the probabilities of a step sum to one; see `semid.generate`.
     search_within : {"query", "catalogue"}
         Rank the items that belong to the query, or all of them; see `gensar.evaluation`.
     search_by : {"both", "search"}
         Rank the items of a query by both tasks' probabilities, or by that of search alone.
     num_beams : int
-        On ML-100K, 20 find what 50 find (NDCG@10 within 0.0003) in less than half the time.
+        On ML-100K, 20 beams find what 50 find (NDCG@10 within 0.0003) in less than half the time.
     eval_batch : int
         Requests decoded at a time.
     """
@@ -148,7 +151,7 @@ _TINY: dict[str, Any] = {
 
 # arXiv 2504.05730, released code and appendix: two shared and two specific levels of 256 codes, T5-small (d_model 512,
 # 6 + 6 layers, 8 heads, feed-forward 2,048), AdamW at 1e-3 with 1 % warm-up and weight decay 1e-7, 25,200 steps, 30
-# beams. There a step is 8,192 sequences on eight GPUs; here it is what one GPU holds, about 800 of them.
+# beams. The paper's step is 8,192 sequences on eight GPUs; here it is about 800, what one GPU holds.
 _PAPER: dict[str, Any] = {
     "n_shared": 2, "n_specific": 2, "codebook_size": 256, "hidden_size": 512, "n_layers": 6, "n_heads": 8,
     "mlp_size": 2048, "max_tokens": 512, "n_steps": 25_200, "tokens_per_step": 65_536, "learning_rate": 1e-3,
@@ -156,20 +159,20 @@ _PAPER: dict[str, Any] = {
     "patience": 10, "num_beams": 30, "eval_batch": 32,
 }  # fmt: skip
 
-# For minutes on two cores, and little data: 60,000 events are learnt by heart in ten epochs without strong dropout.
+# Minutes on two cores, for small data: without strong dropout, 60,000 events are memorised in ten epochs.
 _SMALL: dict[str, Any] = {
     "collaborative": "both", "n_layers": 2, "dropout": 0.3, "row_dropout": 0.2, "n_steps": 1400, "search_share": 0.45,
     "n_validations": 4, "n_valid_users": 500,
 }  # fmt: skip
 
-# For half an hour on two cores, and some hundred thousand events. On amazon_beauty, search was at its best on the
-# validation targets after six epochs, and recommendation after twelve; these are fourteen.
+# Half an hour on two cores, for some hundred thousand events. On the validation targets of amazon_beauty, search was
+# best after six epochs and recommendation after twelve; these are fourteen.
 _MEDIUM: dict[str, Any] = {
     **_SMALL, "hidden_size": 160, "mlp_size": 480, "dropout": 0.4, "label_smoothing": 0.1, "n_steps": 2000,
     "tokens_per_step": 4096, "n_valid_users": 1000, "eval_batch": 32,
 }  # fmt: skip
 
-# The paper's model has two IDs per item, reads words and codes, searches the whole catalogue, and averages nothing.
+# The paper's model has two IDs per item, reads words and codes, searches the whole catalogue, and averages no weights.
 _AS_PUBLISHED: dict[str, Any] = {
     "identifier": "shared-specific-kmeans", "inputs": "tokens", "search_within": "catalogue", "search_by": "search",
     "average": 0.0,
@@ -179,7 +182,7 @@ PRESETS: dict[str, dict[BackboneName, Recipe]] = {
     "tiny": {"causal": Recipe(**_TINY), "t5": Recipe(**_TINY, **_AS_PUBLISHED)},
     "small": {
         "causal": Recipe(**_SMALL),
-        # One target per prompt: the histories are cut short, or a step would hold too few targets.
+        # One target per prompt: with long histories a step would hold too few targets.
         "t5": Recipe(hidden_size=96, mlp_size=256, n_layers=2, max_tokens=64, tokens_per_step=4096, **_AS_PUBLISHED),
     },
     "medium": {
@@ -197,11 +200,35 @@ def recipe_for(preset: str, backbone: BackboneName) -> Recipe:
 
 
 def only_tasks(recipe: Recipe, tasks: str) -> Recipe:
-    """Return the recipe for one task alone ("both": as it is): every event is written in the form of that task.
+    """Return the recipe for one task alone ("both": unchanged): every event is written in the form of that task.
 
-    An event without a query stays a recommendation, also where search alone is evaluated. A model that has learnt
-    search alone is not asked what it would recommend.
+    An event without a query stays a recommendation, also where only search is evaluated. A model that has learnt only
+    search is not asked for the probabilities of recommendation.
     """
     share = {"both": recipe.search_share, "recommendation": 0.0, "search": 1.0}[tasks]
     search_by = recipe.search_by if tasks == "both" else "search"
     return replace(recipe, tasks=tasks, search_share=share, search_by=search_by)
+
+
+def check_recipe(recipe: Recipe, backbone: BackboneName) -> None:
+    """Refuse what the backbone cannot do.
+
+    Raises
+    ------
+    InvalidValueError
+        If the inputs are unknown, or soft for the T5, or `n_recent` is below 1, or given for the causal backbone.
+    """
+    if recipe.inputs not in INPUTS:
+        raise InvalidValueError(f"--inputs is unknown: expected one of {INPUTS}, got {recipe.inputs!r}.")
+    if backbone == "t5" and recipe.inputs != "tokens":
+        raise InvalidValueError(
+            f"the T5 backbone reads words and codes, as the paper's does: expected --inputs tokens, got "
+            f"{recipe.inputs}. Pass --backbone causal."
+        )
+    if recipe.n_recent is not None and recipe.n_recent < 1:
+        raise InvalidValueError(f"--recent is too small: expected at least 1, got {recipe.n_recent}.")
+    if backbone == "causal" and recipe.n_recent is not None:
+        raise InvalidValueError(
+            f"the causal backbone learns from whole histories: expected no --recent, got {recipe.n_recent}. "
+            "Pass --backbone t5."
+        )

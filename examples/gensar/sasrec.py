@@ -1,11 +1,13 @@
 """SASRec (Kang and McAuley 2018, arXiv 1808.09781): causal self-attention over a user's items, without semantic IDs.
 
-The compact rival of every generator of IDs: an item is one row of a table, and the next item is the row nearest to
-what the attention says of the items before it. The block is the paper's; three things are not, all in its favour. It
-is trained with a softmax over the whole catalogue rather than with one drawn negative, as Klenitskiy and Vasilev 2023
-(doi 10.1145/3604915.3610644) found to be what separates published SASRecs from good ones. A target is told the items
-of earlier seconds only, in training as in the evaluation, as everywhere in this example. And the epoch with the best
-validation NDCG@10 is kept.
+An item is one row of a table, and the score of the next item is the product of its row with what the attention makes of
+the items before it. Here the rows are a collaborative view (`views`), and `lab.rivals` measures the model as a
+baseline.
+
+The block is the paper's. Three things differ, all in its favour. It is trained with a softmax over the whole catalogue
+instead of one drawn negative; Klenitskiy and Vasilev 2023 (doi 10.1145/3604915.3610644) found that this separates good
+SASRecs from published ones. A target sees the items of earlier seconds only, in training and in evaluation, as
+everywhere in this example. And the epoch with the best validation NDCG@10 is kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .dataset import VALID, Dataset, History, IntArray, seen, targets
-from .ranking import metrics
+from .metrics import metrics
 
 __all__ = ["SasRec", "SasRecOptions", "fit_sasrec"]
 
@@ -34,7 +36,7 @@ IGNORED = -100
 @final
 @dataclass(frozen=True, kw_only=True)
 class SasRecOptions:
-    """Sizes and schedule; the defaults are the paper's but for the numbers of the training.
+    """Sizes and schedule; the defaults are the paper's, except for those of the training.
 
     Attributes
     ----------
@@ -42,13 +44,13 @@ class SasRecOptions:
     dropout : float
         Of the embedded items and of what both layers of a block add.
     max_items : int
-        Longest history that is read; the latest items count.
+        Longest history that is read, the latest items.
     learning_rate, weight_decay : float
         Of AdamW.
     batch_size : int
         Windows of histories in a step.
     max_epochs, patience : int
-        Stop after so many epochs, or when so many in a row have not been the best.
+        Stop after so many epochs, or after so many in a row without a new best.
     """
 
     dim: int = 64
@@ -64,13 +66,13 @@ class SasRecOptions:
 
 
 class Window(NamedTuple):
-    """A piece of a history, and what is to be found after each of its places.
+    """A piece of a history, and its targets.
 
     Attributes
     ----------
     items : ndarray of shape (length,), dtype int64
     place, target : ndarray of shape (n_targets,), dtype int64
-        Item `target` follows in the second after `place`, the last place of an earlier second.
+        `target` is the item to predict from the items up to `place`, the last place of an earlier second.
     """
 
     items: IntArray
@@ -90,7 +92,7 @@ class Block(nn.Module):
         self.forward_in, self.forward_out = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return new states, shape (batch, length, dim); a place sees itself and those in front of it."""
+        """Return new states, shape (batch, length, dim); a place sees itself and those before it."""
         rate = self.rate if self.training else 0.0
         parts = self.query_key_value(self.norm_attention(hidden)).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
@@ -116,12 +118,12 @@ class SasRec(nn.Module):
 
     @property
     def n_items(self) -> int:
-        """Number of items; the row behind the last is padding."""
+        """Number of items; one more row is padding."""
         return self.items.num_embeddings - 1
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         """Return the states after each place, shape (batch, length, dim), for items of shape (batch, length)."""
-        # Padding stands behind the items, where the causal mask hides it.
+        # Padding comes after the items, where the causal mask hides it.
         places = torch.arange(items.shape[1], device=items.device)
         hidden = self.items(items) * self.options.dim**0.5 + self.places(places)
         hidden = F.dropout(hidden, self.options.dropout, self.training)
@@ -169,7 +171,7 @@ class SasRec(nn.Module):
 def windows_of(history: History, *, max_items: int, rng: np.random.Generator) -> list[Window]:
     """Cut the training events of a history into windows; the first is of random length, where there is more than one.
 
-    A target whose second begins with its window is left out: it would be told nothing.
+    A target whose window holds no item of an earlier second is left out.
     """
     train = history.train_events()
     items, time = history.item[train], history.time[train]
@@ -177,7 +179,7 @@ def windows_of(history: History, *, max_items: int, rng: np.random.Generator) ->
     bounds = [0, *range(first, len(items), max_items), len(items)]
     windows = []
     for begin, end in pairwise(bounds):
-        # The target right behind a window belongs to it: the window is its history.
+        # The item right after a window is a target, too: the window is its history.
         target = np.arange(begin, min(end + 1, len(items)))
         place = np.searchsorted(time, time[target], side="left") - 1 - begin
         told = place >= 0
@@ -189,8 +191,8 @@ def windows_of(history: History, *, max_items: int, rng: np.random.Generator) ->
 def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: int) -> tuple[SasRec, list[float]]:
     """Train on the training events of all users, and keep the epoch that is best on the validation targets.
 
-    One thread does it: several add up in another order, so that a seed would give other items, and other IDs made of
-    them, on a machine with other cores. Matrices are small, and more threads gain little.
+    It uses one thread. Several threads add up in another order, so that the same seed would give other rows, and other
+    IDs made of them, on a machine with another number of cores. The matrices are small; more threads gain little.
 
     Parameters
     ----------
@@ -204,7 +206,7 @@ def fit_sasrec(dataset: Dataset, *, options: SasRecOptions | None = None, seed: 
     model : SasRec
         In evaluation mode.
     validations : list of float
-        NDCG@10 after each epoch; empty when the data have no validation targets, and then `max_epochs` were trained.
+        NDCG@10 after each epoch; empty if the data have no validation targets, in which case all epochs are trained.
     """
     options = options or SasRecOptions()
     rng = np.random.default_rng(seed)
@@ -255,7 +257,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _batches(lengths: IntArray, size: int, rng: np.random.Generator) -> list[IntArray]:
-    """Return the rows of each batch, in random order: windows of like length share one, or most of it is padding."""
+    """Return the rows of each batch, in random order; windows of similar length share one to save padding."""
     order = np.argsort(lengths + rng.random(len(lengths)), kind="stable")
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     return [batches[at] for at in rng.permutation(len(batches))]
@@ -264,7 +266,7 @@ def _batches(lengths: IntArray, size: int, rng: np.random.Generator) -> list[Int
 def _ndcg(model: SasRec, dataset: Dataset, requests: IntArray) -> float:
     """Return NDCG@10 over the catalogue without what the user has; equal scores count against the target."""
     ranks = np.empty(len(requests), dtype=np.int64)
-    requests = requests[np.argsort(requests[:, 1], kind="stable")]  # like lengths together
+    requests = requests[np.argsort(requests[:, 1], kind="stable")]  # similar lengths together
     for start in range(0, len(requests), model.options.batch_size):
         rows = requests[start : start + model.options.batch_size]
         pairs = [(dataset.histories[user], int(event)) for user, event in rows]

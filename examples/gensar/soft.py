@@ -1,15 +1,15 @@
-"""Soft inputs: what a token stands for is added to its row of the embedding table.
+"""Soft inputs: embeddings of queries and items are added to the rows of their tokens.
 
     query   x = E[t] + W_q f_q             f_q   embedding of the query's text; t is the query's only token
     item    x = E[t] + W_i f_i + R[i]      f_i   text and collaborative embedding of the item, side by side
                                            R     a row per item, learnt; t is the last token of the item's ID
 
-A model that starts from random weights learns from 181 queries what words mean, or is told: a sentence model has read
-more. And an ID is coarse: items of one cluster begin alike, and the last code of a crowded one says little. What is
-written stays the ID alone: the output layer is the table E, without any of this, and an item is found by its codes.
+A model with random weights would have to learn the meaning of words from a few hundred queries; a sentence model knows
+it. And an ID is coarse: the items of one cluster begin alike, and the last code of a crowded cluster says little. Soft
+inputs change only what the model reads. The output layer is the plain table E, and an item is found by its codes.
 
-Only the last token of a whole ID is an item's, and that token is never read while an ID is written (it is the last one
-that is written). So the decoding needs not know of soft inputs.
+Item features are added at the last token of a whole ID. While an ID is generated, that token is not read, since it is
+the last one written. So decoding works without any change.
 """
 
 from collections.abc import Mapping
@@ -26,23 +26,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from semid.errors import InvalidValueError
 
 from .dataset import Task
-from .presets import INPUTS, BackboneName, Recipe
+from .presets import Recipe
 
-__all__ = ["SoftEmbedding", "check_inputs", "features_of", "load_model", "soften"]
+__all__ = ["SoftEmbedding", "features_of", "load_model", "soften"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-
-
-def check_inputs(recipe: Recipe, backbone: BackboneName) -> None:
-    """Raise InvalidValueError if the inputs are unknown, or soft for a backbone that is the paper's."""
-    if recipe.inputs not in INPUTS:
-        raise InvalidValueError(f"--inputs is unknown: expected one of {INPUTS}, got {recipe.inputs!r}.")
-    if backbone == "t5" and recipe.inputs != "tokens":
-        raise InvalidValueError(
-            f"the T5 backbone reads words and codes, as the paper's does: expected --inputs tokens, got "
-            f"{recipe.inputs}. Pass --backbone causal."
-        )
 
 
 def features_of(views: Mapping[str, FloatArray]) -> FloatArray:
@@ -52,7 +41,7 @@ def features_of(views: Mapping[str, FloatArray]) -> FloatArray:
 
 @final
 class SoftEmbedding(torch.nn.Embedding):
-    """The embedding table of a model, with what its tokens stand for.
+    """The embedding table of a model, with features of queries and items added.
 
     Parameters
     ----------
@@ -62,11 +51,11 @@ class SoftEmbedding(torch.nn.Embedding):
     n_items, item_dim : int
         Dimensions of the features.
     n_ids, n_levels : int
-        An item has an ID per view; equal ones count once.
+        An item has one ID per view; equal IDs count once.
     dropout : float
         Of the sum.
     row_dropout : float
-        Share of the rows R that training leaves away, so that the features have to serve.
+        Share of the rows R that training drops, so that the model learns to use the features.
     """
 
     def __init__(
@@ -89,7 +78,7 @@ class SoftEmbedding(torch.nn.Embedding):
         self.register_buffer("first_query", torch.zeros((), dtype=torch.long))
         self.register_buffer("query_features", torch.zeros(n_queries, query_dim))
         self.register_buffer("item_features", torch.zeros(n_items, item_dim))
-        # The IDs as numbers in ascending order, and whose they are.
+        # The IDs as numbers in ascending order, and the item of each.
         self.register_buffer("ids", torch.zeros(n_ids, dtype=torch.long))
         self.register_buffer("item_of_id", torch.zeros(n_ids, dtype=torch.long))
         self.register_buffer("levels", torch.zeros(n_levels, dtype=torch.long))
@@ -109,7 +98,7 @@ class SoftEmbedding(torch.nn.Embedding):
         return F.dropout(summed, self.dropout, self.training)
 
     def _items(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return row, place of the last token, and item of each whole ID that stands in the tokens."""
+        """Return row, place of the last token, and item of each whole ID in the tokens."""
         n_levels = len(self.levels)
         if tokens.shape[1] < n_levels:
             nothing = tokens.new_zeros(0)
@@ -177,7 +166,7 @@ def soften(
 def load_model(folder: Path) -> Any:
     """Return the model of a run's folder ``model/``, soft inputs included, in evaluation mode.
 
-    ``from_pretrained`` alone would leave them away: transformers knows no such layer.
+    ``from_pretrained`` would drop them, because transformers does not know the layer.
     """
     weights = load_file(folder / "model.safetensors")
     shapes = {name.rpartition("embed_tokens.")[2]: tensor.shape for name, tensor in weights.items()}

@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from gensar.dataset import Dataset
-from gensar.history import Events, build_histories
+from gensar.dataset import Dataset, Events, build_histories
 from gensar.identifiers import make_identifiers
 from gensar.language import make_tokenizer, teach_ids
 from gensar.presets import Recipe
@@ -73,6 +72,12 @@ def without_queries(toy):
 
 
 @pytest.fixture(scope="session")
+def catalogue(toy):
+    """Return a data set with so many items, to make IDs for; the rest is that of the toy data set."""
+    return lambda n_items: dataclasses.replace(toy, item_keys=tuple(f"i{item}" for item in range(n_items)))
+
+
+@pytest.fixture(scope="session")
 def recipe():
     """Sizes that train in a second."""
     return TOY_RECIPE
@@ -85,7 +90,7 @@ def identifiers(toy):
         "semantic": rng.standard_normal((N_ITEMS, 12)).astype(np.float32),
         "collaborative": rng.standard_normal((N_ITEMS, 8)).astype(np.float32),
     }
-    return make_identifiers(toy.item_keys, views, recipe=TOY_RECIPE, seed=0)
+    return make_identifiers(toy, views, recipe=TOY_RECIPE, seed=0)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from gensar.baselines import Bm25, ItemCF, measure_floors, popularity, rank_requests, top_items
-from gensar.dataset import TEST, VALID, Dataset, load_dataset, targets
-from gensar.history import Events, build_histories
+from gensar.dataset import TEST, VALID, Dataset, Events, build_histories, targets
+from gensar.loaders import load_dataset
 from oracles import bm25_oracle, item_cf_oracle
 
 

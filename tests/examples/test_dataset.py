@@ -1,73 +1,150 @@
-import re
+"""Histories and their splits, what may be known of a target, and the queries made from category paths."""
 
 import numpy as np
 import pytest
-from gensar.dataset import TEST, TRAIN, VALID, load_dataset, seen, targets
-
-from semid.errors import FormatError, OptionalDependencyError
-
-
-@pytest.fixture(scope="module")
-def movielens():
-    try:
-        return load_dataset(None)
-    except OptionalDependencyError as error:
-        pytest.skip(str(error))
-
-
-def test_movielens_is_split_leave_one_out(movielens):
-    assert (movielens.n_users, movielens.n_items, movielens.n_queries) == (943, 1682, 420)
-    for task in ("recommendation", "search"):
-        for split in (VALID, TEST):
-            assert targets(movielens.histories, task=task, split=split)[:, 0].tolist() == list(range(943))
-    for history in movielens.histories:
-        assert (np.diff(history.time) >= 0).all()
-        assert history.split[-2:].tolist() == [VALID, TEST] and (history.split[:-2] == TRAIN).all()
+from gensar.dataset import (
+    TEST,
+    TRAIN,
+    VALID,
+    Events,
+    attach_queries,
+    build_histories,
+    first_users,
+    path_query,
+    queries_of_paths,
+    seen,
+    targets,
+    words,
+)
 
 
-def test_no_history_holds_the_target_or_anything_of_its_second(movielens):
-    for user, event in targets(movielens.histories, task="search", split=TEST):
-        history = movielens.histories[user]
-        past = history.before(event)
-        assert history.item[event] not in history.item[past]
-        assert (history.time[past] < history.time[event]).all()
-        assert history.item[event] not in seen(history, event)
+def ints(*values):
+    return np.array(values, dtype=np.int64)
 
 
-@pytest.mark.parametrize("name", ["amazon_beauty_small", "ml_latest_small", "amazon_industrial"])
-def test_neutral_sets(data_folder, name):
-    dataset = load_dataset(data_folder / name)
-    assert dataset.name == name and all(dataset.item_texts)
-    assert len(targets(dataset.histories, task="recommendation", split=TEST)) == dataset.n_users
-    for history in dataset.histories:
-        assert (np.diff(history.split) >= 0).all() and history.split[-1] == TEST
+def one_user(item, time, query=None, split=None, search_split=None):
+    item = ints(*item)
+    query = np.zeros(len(item), dtype=np.int64) if query is None else ints(*query)
+    if split is not None:
+        split, search_split = np.array(split, dtype=np.int8), np.array(search_split, dtype=np.int8)
+    events = Events(np.zeros(len(item), dtype=np.int64), item, query, ints(*time), split, search_split)
+    return build_histories(events, n_users=1)[0]
 
 
-def test_loading_twice_gives_the_same_order(movielens):
-    again = load_dataset(None)
-    assert all(
-        (first.item == second.item).all() and (first.query == second.query).all()
-        for first, second in zip(movielens.histories, again.histories, strict=True)
-    )
+def test_events_are_sorted_by_time_and_split_leave_one_out():
+    history = one_user(item=[7, 5, 6, 4], time=[40, 20, 30, 10])
+    assert history.item.tolist() == [4, 5, 6, 7]
+    assert history.split.tolist() == [TRAIN, TRAIN, VALID, TEST]
+    assert history.search_split.tolist() == [TRAIN, TRAIN, VALID, TEST]
+    assert (history.item.dtype, history.split.dtype) == (np.int64, np.int8)
 
 
-def test_atomic_files_in_a_folder(tmp_path):
-    (tmp_path / "few.item").write_text("item_id:token\ttitle:token\n1\tone\n")
-    (tmp_path / "few.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n5\t1\t1\n")
-    dataset = load_dataset(str(tmp_path))
-    assert (dataset.name, dataset.n_users, dataset.n_items, dataset.n_queries) == ("few", 1, 1, 0)
+def test_searches_are_split_by_the_same_rule_among_themselves():
+    history = one_user(item=[1, 2, 3, 4, 5], time=[1, 2, 3, 4, 5], query=[0, 0, 0, -1, -1])
+    assert history.split.tolist() == [TRAIN, TRAIN, TRAIN, VALID, TEST]
+    assert history.search_split.tolist() == [TRAIN, VALID, TEST, -1, -1]
+    assert history.train_events().tolist() == [0]
+    assert history.before_split(TEST).tolist() == [0, 1]
 
 
-def test_a_missing_folder(tmp_path):
-    message = f"no data folder: expected a folder, got {str(tmp_path / 'none')!r}. Pass an existing folder, or leave"
-    with pytest.raises(FormatError, match=re.escape(message)):
-        load_dataset(tmp_path / "none")
+@pytest.mark.parametrize("n_events", [0, 1, 2])
+def test_a_user_with_fewer_than_three_events_only_trains(n_events):
+    history = one_user(item=range(n_events), time=range(n_events))
+    assert (history.split == TRAIN).all() and len(history.train_events()) == n_events
 
 
-def test_a_folder_without_data(tmp_path):
-    (tmp_path / "notes.txt").write_text("")
-    message = (
-        r"expected items\.jsonl\[\.gz\] and interactions\.csv\[\.gz\], or NAME\.inter .* got \['notes\.txt'\]\. Check"
-    )
-    with pytest.raises(FormatError, match=message):
-        load_dataset(tmp_path)
+def test_users_are_kept_apart():
+    events = Events(ints(1, 0, 1, 2, 0), ints(10, 20, 11, 30, 21), ints(0, 0, 0, 0, 0), ints(5, 1, 4, 0, 2))
+    histories = build_histories(events, n_users=3)
+    assert [history.item.tolist() for history in histories] == [[20, 21], [11, 10], [30]]
+
+
+def test_history_of_a_target_is_strictly_earlier():
+    history = one_user(item=range(5), time=[1, 2, 2, 2, 3])
+    assert [history.before(event).tolist() for event in range(5)] == [[], [0], [0], [0], [0, 1, 2, 3]]
+
+
+def test_order_inside_one_second_is_drawn_and_the_same_each_time():
+    first = one_user(item=range(50), time=[1] * 50)
+    again = one_user(item=range(50), time=[1] * 50)
+    assert first.item.tolist() == again.item.tolist()
+    assert sorted(first.item) == list(range(50))
+    # 50 numbers in random order rise about as often as they fall.
+    assert 15 < (np.diff(first.item) > 0).sum() < 35
+
+
+def test_a_given_split_is_kept_inside_one_second():
+    split = [TRAIN, TRAIN, TRAIN, VALID, TEST]
+    history = one_user(item=range(5), time=[1] * 5, split=split, search_split=split)
+    assert history.split.tolist() == split and history.item[3:].tolist() == [3, 4]
+
+
+def test_seen_items_are_those_in_front_of_the_event_same_second_included():
+    history = one_user(item=[9, 8, 7, 6], time=[1, 2, 3, 3], split=[0, 0, 1, 2], search_split=[0, 0, 1, 2])
+    assert seen(history, 3).tolist() == [7, 8, 9]
+    assert seen(history, 2).tolist() == [8, 9]
+    assert seen(history, 0).tolist() == []
+
+
+def test_seen_never_holds_the_item_of_the_target():
+    history = one_user(item=[5, 4, 3, 5], time=[1, 2, 3, 4])
+    assert seen(history, 3).tolist() == [3, 4]
+
+
+def test_targets_are_ordered_by_user_and_told_by_task():
+    events = Events(ints(0, 0, 0, 1, 1, 1), ints(1, 2, 3, 1, 2, 3), ints(0, 0, 0, 0, -1, 0), ints(1, 2, 3, 1, 2, 3))
+    histories = build_histories(events, n_users=2)
+    assert targets(histories, task="recommendation", split=TEST).tolist() == [[0, 2], [1, 2]]
+    assert targets(histories, task="search", split=VALID).tolist() == [[0, 1]]
+    assert targets(histories[:0], task="search", split=TEST).shape == (0, 2)
+
+
+def test_first_users_keep_the_catalogue(toy):
+    few = first_users(toy, 3)
+    assert few.histories == toy.histories[:3]
+    assert few.item_keys == toy.item_keys
+    assert first_users(toy, None).n_users == toy.n_users
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (("Movies", "Drama", "1990s"), "movies drama 1990s"),
+        (("Beauty", "Skin Care", "Hair & Skin"), "beauty care hair skin"),
+        (("Movies", "Children's", "1990s"), "movies children 1990s"),
+        (("Movies", "Sci-Fi", "1980s"), "movies sci fi 1980s"),
+        (("Tools", "Sets of Tools for the Home"), "sets tools home"),
+        (("Movies",), ""),
+        ((), ""),
+    ],
+)
+def test_path_query(path, query):
+    assert path_query(path) == query
+
+
+def test_words_are_lower_case_letters_and_digits():
+    assert words("Se7en: L'Été, children's_books'") == ["se7en", "l", "été", "children", "s", "books"]
+
+
+def test_queries_come_in_order_of_appearance_with_their_items():
+    texts, items = queries_of_paths([[("A", "B"), ("A", "C")], [], [("A", "C"), ("a", "c"), ("D",)]])
+    assert texts == ("b", "c")  # "a" is a stop word
+    assert [members.tolist() for members in items] == [[0], [0, 2]]
+    assert items[0].dtype == np.int64
+
+
+def test_each_interaction_gets_a_query_of_its_item():
+    query_items = [np.array([0, 1]), np.array([1]), np.array([1, 2])]
+    items = np.array([0, 1, 2, 3] * 200)
+    queries = attach_queries(items, query_items, n_items=4)
+    assert queries.tolist() == attach_queries(items, query_items, n_items=4).tolist()
+    assert {(item, query) for item, query in zip(items.tolist(), queries.tolist(), strict=True)} == {
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (2, 2),
+        (3, -1),
+    }
+    counts = np.bincount(queries[items == 1])
+    assert counts.min() > 40  # 200 draws over three queries

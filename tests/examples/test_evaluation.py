@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
-from gensar.candidates import Candidates, draw_candidates
-from gensar.causal import CausalBackbone
 from gensar.dataset import TEST, VALID, seen, targets
-from gensar.encoder_decoder import T5Backbone
 from gensar.evaluation import Evaluator
-from gensar.events import draw_forms, prompt
-from gensar.ranking import metrics, ranks_of
+from gensar.language import draw_forms, prompt
+from gensar.metrics import metrics, ranks_of
+from gensar.models import CausalBackbone, T5Backbone
 from oracles import log_probability
-
-from semid.errors import InvalidValueError
 
 
 @pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
@@ -59,83 +55,6 @@ def test_a_split_without_targets_has_no_result(toy, identifiers, teach, recipe):
     model, language = teach(CausalBackbone(recipe))
     model.eval()
     assert Evaluator(toy, identifiers, language, recipe).evaluate(model, task="search", split=7) is None
-
-
-def candidates_of(toy, n_candidates):
-    tasks = ("recommendation", "search")
-    return Candidates({task: draw_candidates(toy, task=task, n_candidates=n_candidates) for task in tasks}, {})
-
-
-@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
-@pytest.mark.parametrize("task", ["recommendation", "search"])
-@pytest.mark.parametrize("n_candidates", [15, 100])
-def test_candidates_are_ranked_by_their_probabilities(kind, task, n_candidates, toy, identifiers, teach, recipe):
-    """Against teacher forcing of each; 100 are more than the toy has, so rows end in padding."""
-    model, language = teach(kind(recipe))
-    model.eval()
-    candidates = candidates_of(toy, n_candidates)
-    result = Evaluator(toy, identifiers, language, recipe).score_candidates(model, task=task, candidates=candidates)
-    requests = targets(toy.histories, task=task, split=TEST)
-    assert list(result.metrics) == [f"{name}@{k}" for k in (1, 5, 10, 20) for name in ("HR", "NDCG")]
-    for (user, event), own, ranked in list(zip(requests, candidates.items[task], result.ranked, strict=True))[:4]:
-        history = toy.histories[user]
-        forms = draw_forms(history, np.random.default_rng([user, event]), search_share=recipe.search_share)
-        tokens = prompt(language, history, event, task=task, forms=forms, max_tokens=recipe.max_tokens)
-        own = own[own >= 0]
-        scores = {item: log_probability(model, tokens, language.id_tokens[task][item].tolist()) for item in own}
-        best = sorted(scores.values(), reverse=True)[:20]
-        shown = ranked[ranked >= 0]
-        assert len(shown) == len(best) == len(set(shown))
-        np.testing.assert_allclose([scores[item] for item in shown], best, atol=1e-4)
-    relevant = np.array([toy.histories[user].item[event] for user, event in requests])
-    assert result.metrics == metrics(ranks_of(result.ranked, relevant), cutoffs=(1, 5, 10, 20))
-    np.testing.assert_array_equal(result.users, requests[:, 0])
-
-
-@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
-def test_thirty_beams_find_what_the_scores_find_when_there_are_fewer_candidates(kind, toy, identifiers, teach, recipe):
-    model, language = teach(kind(recipe))
-    model.eval()
-    evaluator, candidates = Evaluator(toy, identifiers, language, recipe), candidates_of(toy, 15)
-    exact = evaluator.score_candidates(model, task="search", candidates=candidates)
-    beams = evaluator.generate_candidates(model, task="search", candidates=candidates)
-    assert beams.n_generated == beams.n_real == 15 * len(exact.ranks) and beams.n_repeated == 0
-    assert (exact.ranked == beams.ranked).mean() > 0.95  # all but exact ties
-    assert (beams.ranked[:, 15:] == -1).all()
-
-
-def test_equal_scores_do_not_favour_the_target(toy, identifiers, teach, recipe, monkeypatch):
-    """The target stands first in its row; a model that knows nothing must find it by chance."""
-    model, language = teach(CausalBackbone(recipe))
-    model.eval()
-    monkeypatch.setattr("semid.score_items", lambda *_, candidates, **__: np.zeros((len(candidates), 15), np.float32))
-    evaluator, candidates = Evaluator(toy, identifiers, language, recipe), candidates_of(toy, 15)
-    assert evaluator.score_candidates(model, task="search", candidates=candidates).metrics["HR@1"] < 0.5
-
-
-@pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])
-def test_the_decoder_of_transformers_finds_the_same_items(kind, toy, identifiers, teach, with_recipe):
-    recipe = with_recipe(num_beams=20)
-    model, language = teach(kind(recipe))
-    model.eval()
-    candidates = candidates_of(toy, 15)
-    ours, theirs = (Evaluator(toy, identifiers, language, recipe, decoder=name) for name in ("semid", "hf"))
-    for find in (
-        lambda evaluator: evaluator.evaluate(model, task="recommendation", split=TEST),
-        lambda evaluator: evaluator.generate_candidates(model, task="search", candidates=candidates),
-    ):
-        a, b = find(ours), find(theirs)
-        assert b.n_real == b.n_generated == a.n_generated and b.n_repeated == 0
-        assert (a.ranked == b.ranked).mean() > 0.97  # all but scores that are equal within rounding
-
-
-def test_the_decoder_of_transformers_has_one_normalizer(toy, identifiers, teach, with_recipe):
-    recipe = with_recipe(normalize="window")
-    model, language = teach(CausalBackbone(recipe))
-    model.eval()
-    evaluator = Evaluator(toy, identifiers, language, recipe, decoder="hf")
-    with pytest.raises(InvalidValueError, match=r"expected normalize 'full', got 'window'\. Pass --decoder semid\."):
-        evaluator.evaluate(model, task="recommendation", split=TEST)
 
 
 @pytest.mark.parametrize("kind", [CausalBackbone, T5Backbone])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from gensar.causal import CausalBackbone
 from gensar.identifiers import IDENTIFIERS, VIEW_OF, codebook_size_for, joined, make_identifiers
 from gensar.language import make_tokenizer, teach_ids
+from gensar.models import CausalBackbone
 from gensar.presets import recipe_for
 
 from semid.errors import InvalidValueError
@@ -43,16 +43,15 @@ def test_codebooks_grow_until_half_of_the_ids_are_free(n_items, n_levels, expect
 
 
 @pytest.mark.parametrize("name", IDENTIFIERS)
-def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe):
+def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe, catalogue):
     rng = np.random.default_rng(7)
     views = {
         "semantic": rng.standard_normal((300, 24)).astype(np.float32),
         "collaborative": rng.standard_normal((300, 8)).astype(np.float32),
     }
     recipe = with_recipe(identifier=name, codebook_size=32, network_epochs=4)
-    joint = rng.standard_normal((300, 6)).astype(np.float32)
-    made = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0, joint=joint)
-    one_id = name in {"residual-kmeans", "rqvae", "semantic-kmeans", "collaborative-kmeans", "fused-biencoder"}
+    made = make_identifiers(catalogue(300), views, recipe=recipe, seed=0)
+    one_id = name in {"residual-kmeans", "rqvae", "semantic-kmeans", "collaborative-kmeans"}
     assert made.n_shared == (2 if one_id else 0 if name == "separate-kmeans" else 1)
     for view in views:
         assert made.codes[view].shape == (300, 2) and len(np.unique(made.codes[view], axis=0)) == 300
@@ -60,9 +59,9 @@ def test_every_identifier_gives_unique_ids_of_one_shape(name, with_recipe):
     assert (made.codes["semantic"] == made.codes["collaborative"]).all() == one_id
 
 
-def test_networks_learn_for_the_epochs_of_the_recipe(with_recipe):
+def test_networks_learn_for_the_epochs_of_the_recipe(with_recipe, catalogue):
     few = make_identifiers(
-        tuple(map(str, range(300))), two_views(), seed=0,
+        catalogue(300), two_views(), seed=0,
         recipe=with_recipe(identifier="gensar-rqvae", codebook_size=32, network_epochs=3),
     )  # fmt: skip
     assert few.quantizer.recipe.training.epochs == 3
@@ -81,20 +80,20 @@ def two_views(n_items=300):
 
 @pytest.mark.parametrize("view", ["semantic", "collaborative"])
 @pytest.mark.parametrize("name", ["one view", "separate-kmeans"])
-def test_ids_of_a_view_alone_do_not_depend_on_the_other(view, name, with_recipe):
+def test_ids_of_a_view_alone_do_not_depend_on_the_other(view, name, with_recipe, catalogue):
     recipe = with_recipe(identifier=f"{view}-kmeans" if name == "one view" else name, codebook_size=32)
     views = two_views()
-    made = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0)
+    made = make_identifiers(catalogue(300), views, recipe=recipe, seed=0)
     other = next(key for key in views if key != view)
     views[other] = views[other][::-1].copy()
-    again = make_identifiers(tuple(map(str, range(300))), views, recipe=recipe, seed=0)
+    again = make_identifiers(catalogue(300), views, recipe=recipe, seed=0)
     np.testing.assert_array_equal(made.codes[view], again.codes[view])
 
 
 @pytest.mark.parametrize("name", ["shared-specific-kmeans", "residual-kmeans"])
-def test_the_suffix_is_a_level_more(name, with_recipe, teach_with):
+def test_the_suffix_is_a_level_more(name, with_recipe, teach_with, catalogue):
     recipe = with_recipe(identifier=name, codebook_size=32, policy="suffix")
-    made = make_identifiers(tuple(f"i{item}" for item in range(300)), two_views(), recipe=recipe, seed=0)
+    made = make_identifiers(catalogue(300), two_views(), recipe=recipe, seed=0)
     for view, codes in made.codes.items():
         assert codes.shape == (300, 3) and len(np.unique(codes, axis=0)) == 300
         assert len(made.codebooks[view]) == 3
@@ -111,28 +110,7 @@ def test_joined_views_weigh_the_same():
         np.testing.assert_allclose(part.mean(axis=0), 0.0, atol=1e-9)
 
 
-def test_an_unknown_identifier(with_recipe):
+def test_an_unknown_identifier(with_recipe, catalogue):
     recipe = with_recipe(identifier="titles")
     with pytest.raises(InvalidValueError, match=r"--identifier is unknown: expected one of .*, got 'titles'\."):
-        make_identifiers(("a", "b", "c", "d"), two_views(4), recipe=recipe, seed=0)
-
-
-def test_the_fused_identifier_is_that_of_the_joint_embedding(with_recipe):
-    recipe = with_recipe(identifier="fused-biencoder", codebook_size=32)
-    rng = np.random.default_rng(9)
-    joint = rng.standard_normal((300, 6)).astype(np.float32)
-    keys = tuple(map(str, range(300)))
-    first, again = (
-        make_identifiers(keys, {"semantic": some, "collaborative": some}, recipe=recipe, seed=0, joint=joint)
-        for some in (np.zeros((300, 2), np.float32), np.ones((300, 3), np.float32))
-    )
-    np.testing.assert_array_equal(first.codes["semantic"], again.codes["semantic"])
-    decoded = first.quantizer.decode(first.codes["semantic"])
-    assert ((decoded - joint) ** 2).sum() < 0.5 * ((joint - joint.mean(axis=0)) ** 2).sum()
-
-
-def test_the_fused_identifier_needs_an_embedding(with_recipe):
-    recipe = with_recipe(identifier="fused-biencoder")
-    message = r"nothing to quantize: expected a joint embedding, got None\. Pass joint=fit_biencoder\(\.\.\)\.items\."
-    with pytest.raises(InvalidValueError, match=message):
-        make_identifiers(("a", "b", "c", "d"), two_views(4), recipe=recipe, seed=0)
+        make_identifiers(catalogue(4), two_views(4), recipe=recipe, seed=0)

@@ -2,7 +2,7 @@ import gzip
 import re
 
 import pytest
-from gensar.history import TEST, TRAIN, VALID
+from gensar.dataset import TEST, TRAIN, VALID
 from gensar.neutral import read_neutral
 
 from semid.errors import FormatError

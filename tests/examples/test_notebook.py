@@ -7,7 +7,7 @@ import re
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-from gensar.notebook import NOTEBOOK, code_cells, code_hash, execute
+from gensar.lab.notebook import NOTEBOOK, code_cells, code_hash, execute
 
 from semid.errors import OptionalDependencyError
 
@@ -52,7 +52,7 @@ def test_all_cells_run_on_the_tiny_preset(
 
 
 def test_stored_outputs_are_those_of_the_stored_code(stored):
-    hint = "the notebook was changed after it ran: run cd examples && python -m gensar.notebook"
+    hint = "the notebook was changed after it ran: run cd examples && python -m gensar.lab.notebook"
     assert stored["metadata"]["outputs_of"] == code_hash(stored), hint
     cells = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))

@@ -1,10 +1,14 @@
 """Every preset can be built."""
 
+import dataclasses
+
 import pytest
 import torch
-from gensar.assembly import BACKBONE_OF
 from gensar.language import make_tokenizer
-from gensar.presets import BACKBONES, PRESETS, TASKS, only_tasks, recipe_for
+from gensar.models import BACKBONE_OF
+from gensar.presets import BACKBONES, PRESETS, TASKS, check_recipe, only_tasks, recipe_for
+
+from semid.errors import InvalidValueError
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -31,3 +35,26 @@ def test_one_task_alone_is_written_in_its_own_form():
     assert only_tasks(recipe, "both") == recipe
     assert [only_tasks(recipe, task).search_share for task in TASKS] == [recipe.search_share, 0.0, 1.0]
     assert [only_tasks(recipe, task).search_by for task in TASKS] == [recipe.search_by, "search", "search"]
+
+
+def test_who_may_have_soft_inputs(with_recipe):
+    for backbone in BACKBONES:
+        check_recipe(recipe_for("small", backbone), backbone)
+    with pytest.raises(InvalidValueError, match=r"expected --inputs tokens, got soft\. Pass --backbone causal"):
+        check_recipe(with_recipe(inputs="soft"), "t5")
+    with pytest.raises(InvalidValueError, match=r"--inputs is unknown: expected one of .*, got 'hard'"):
+        check_recipe(with_recipe(inputs="hard"), "causal")
+
+
+@pytest.mark.parametrize(
+    ("n_recent", "backbone", "message"),
+    [
+        (5, "causal", r"learns from whole histories: expected no --recent, got 5\. Pass --backbone t5\."),
+        (0, "t5", r"--recent is too small: expected at least 1, got 0\."),
+    ],
+)
+def test_who_may_have_short_histories(n_recent, backbone, message):
+    recipe = dataclasses.replace(recipe_for("tiny", backbone), n_recent=n_recent)
+    with pytest.raises(InvalidValueError, match=message):
+        check_recipe(recipe, backbone)
+    check_recipe(dataclasses.replace(recipe_for("tiny", "t5"), n_recent=3), "t5")

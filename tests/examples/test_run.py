@@ -1,65 +1,58 @@
-"""The small parts of a run: which device, which users, which folder."""
+"""The core does not depend on the experiments, and knows only the names in its tables."""
 
+import ast
 import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
-from gensar.options import Options, check_device, default_folder
-from gensar.output import item_labels
-from gensar.presets import recipe_for
-from gensar.record import Stopwatch
-from gensar.run import first_users
+from gensar import run
+from gensar.options import make_parser, options_of
+from gensar.run import MAIN
 
 from semid.errors import InvalidValueError
 
-
-def test_first_users_keep_the_catalogue(toy):
-    few = first_users(toy, 3)
-    assert few.histories == toy.histories[:3]
-    assert few.item_keys == toy.item_keys
-    assert first_users(toy, None).n_users == toy.n_users
+CORE = sorted(Path(run.__file__).parent.glob("*.py"))
 
 
-def test_auto_is_the_gpu_where_there_is_one():
-    assert check_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert check_device("cpu") == torch.device("cpu")
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
+def test_no_module_of_the_core_imports_the_lab(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith(("lab", "gensar.lab"))
+            assert all(name.name != "lab" for name in node.names)
+        elif isinstance(node, ast.Import):
+            assert all("lab" not in name.name.split(".") for name in node.names)
 
 
-@pytest.mark.parametrize("name", ["quantum", "cuda:97"])
-def test_a_missing_device_is_named(name):
-    with pytest.raises(
-        InvalidValueError, match=rf"--device cannot be used: expected auto, cpu .*got '{name}'.*Leave it"
-    ):
-        check_device(name)
+def test_the_core_is_small_and_the_reading_order_names_all_of_it():
+    assert len(CORE) <= 20
+    readme = (CORE[0].parent / "README.md").read_text(encoding="utf-8")
+    modules = [path.name for path in CORE if path.stem != "__init__"]
+    assert [name for name in modules if f"`{name}`" not in readme] == []
+    lab = [path for path in (CORE[0].parent / "lab").glob("*.py") if path.stem != "__init__"]
+    assert [
+        path.name for path in lab if f"lab/{path.name}" not in readme and f"gensar.lab.{path.stem}" not in readme
+    ] == []
 
 
-def test_the_folder_tells_what_was_run(toy):
-    options = Options(
-        data=None, preset="tiny", backbone="t5", recipe=recipe_for("tiny", "t5"), seed=3, out=None, resume=False,
-        device="cpu",
-    )  # fmt: skip
-    assert default_folder(toy, options) == Path("runs/toy-tiny-t5-shared-specific-kmeans-seed3")
-
-
-def test_the_folder_tells_the_switches_that_were_turned(toy):
-    recipe = dataclasses.replace(recipe_for("tiny", "t5"), tasks="search", n_recent=5, num_beams=30, policy="suffix")
-    options = Options(
-        data=None, preset="tiny", backbone="t5", recipe=recipe, seed=3, out=None, resume=False, device="cpu",
-        evaluation="candidates", decoder="hf",
-    )  # fmt: skip
-    name = "toy-tiny-t5-shared-specific-kmeans-search-recent5-suffix-beams30-candidates-hf-seed3"
-    assert default_folder(toy, options) == Path("runs") / name
-
-
-def test_parts_of_one_name_add_up(capsys):
-    watch = Stopwatch()
-    for _ in range(2):
-        with watch("work"):
-            pass
-    assert capsys.readouterr().out == "work ..\nwork ..\n"
-    assert list(watch.seconds) == ["work"]
-
-
-def test_labels_are_queries_without_their_common_words(toy):
-    assert item_labels(toy)[:5] == ["Action", "drama 1990s", "war", "noir 1940s", "Action"]
+@pytest.mark.parametrize(
+    ("where", "name", "switch"),
+    [
+        ("recipe", "identifier", "identifier"),
+        ("recipe", "history", "history"),
+        ("recipe", "training_tasks", "training-tasks"),
+        ("options", "trainer", "trainer"),
+        ("options", "decoder", "decoder"),
+        ("options", "baselines", "baselines"),
+        ("options", "evaluation", "evaluation"),
+    ],
+)
+def test_a_name_in_no_table_is_refused(where, name, switch):
+    options = options_of(make_parser(None), [])
+    MAIN.check(options)
+    if where == "recipe":
+        options = dataclasses.replace(options, recipe=dataclasses.replace(options.recipe, **{name: "other"}))
+    else:
+        options = dataclasses.replace(options, **{name: "other"})
+    with pytest.raises(InvalidValueError, match=rf"--{switch} is unknown: expected one of \[.*\], got 'other'\."):
+        MAIN.check(options)

@@ -8,7 +8,7 @@ import torch
 from gensar import sasrec
 from gensar.baselines import known_items, popularity, rank_requests
 from gensar.dataset import TEST, VALID, targets
-from gensar.ranking import metrics, ranks_of
+from gensar.metrics import metrics, ranks_of
 from gensar.sasrec import SasRec, SasRecOptions, fit_sasrec, windows_of
 
 SMALL = SasRecOptions(dim=16, dropout=0.1, max_items=6, learning_rate=1e-2, batch_size=16, max_epochs=12, patience=12)

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from gensar.assembly import BACKBONE_OF
-from gensar.causal import CausalBackbone
+from gensar.dataset import TEST
 from gensar.evaluation import Evaluator
-from gensar.history import TEST
 from gensar.language import make_tokenizer, query_token, teach_ids
-from gensar.presets import recipe_for
-from gensar.soft import SoftEmbedding, check_inputs, features_of, load_model, soften
+from gensar.models import CausalBackbone
+from gensar.soft import SoftEmbedding, features_of, load_model, soften
 from oracles import log_probability
 
 from semid.errors import InvalidValueError
@@ -127,12 +125,3 @@ def test_too_many_levels_are_refused(softened, recipe):
     long = {"search": np.zeros((len(items), 12), np.int64)}
     with pytest.raises(InvalidValueError, match=r"expected fewer levels, got 12 over \d+ tokens\. Pass --inputs"):
         soften(model, id_tokens=long, first_query=0, query_features=queries, item_features=items, recipe=recipe)
-
-
-def test_who_may_have_soft_inputs(with_recipe):
-    for backbone in BACKBONE_OF:
-        check_inputs(recipe_for("small", backbone), backbone)
-    with pytest.raises(InvalidValueError, match=r"expected --inputs tokens, got soft\. Pass --backbone causal"):
-        check_inputs(with_recipe(inputs="soft"), "t5")
-    with pytest.raises(InvalidValueError, match=r"--inputs is unknown: expected one of .*, got 'hard'"):
-        check_inputs(with_recipe(inputs="hard"), "causal")
