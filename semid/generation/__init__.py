@@ -1,11 +1,10 @@
 """Generation: a Hugging Face model that can only answer with items."""
 
 from semid.generation.beam import generate
+from semid.generation.constraint import SidLogitsProcessor, prefix_allowed_tokens_fn
 from semid.generation.custom import beam_search
 from semid.generation.generator import Generator
 from semid.generation.output import BeamOutput, read_beams
-from semid.generation.prefix_function import prefix_allowed_tokens_fn
-from semid.generation.processor import SidLogitsProcessor
 from semid.generation.scoring import score_items
 
 __all__ = [

@@ -10,12 +10,10 @@ from semid._arrays import IntArray
 from semid.generation.head import Head, Tokens
 from semid.generation.inputs import batch_of, check_flag, check_model
 from semid.generation.output import BeamOutput
-from semid.generation.pairing import check_vocab, warn_of_end
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
-from semid.generation.routing import check_tries, route
+from semid.generation.requests import Settings, check_settings, check_tries, check_vocab, route, warn_of_end
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
 from semid.generation.search import search
-from semid.generation.settings import Settings, check_settings
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 

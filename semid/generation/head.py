@@ -7,8 +7,7 @@ from typing import Any, final
 import torch
 
 from semid.errors import InvalidValueError
-from semid.generation.body import is_plain
-from semid.generation.products import linear
+from semid.generation.forward import is_plain, linear
 
 __all__ = ["Head", "LogitsHead", "WeightHead", "find_head"]
 

@@ -8,9 +8,9 @@ import torch
 
 from semid._arrays import FloatArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.generated import check_prompt_len
+from semid.generation.constraint import check_prompt_len
 from semid.generation.inputs import check_count
-from semid.generation.pairing import check_pair
+from semid.generation.requests import check_pair
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 

@@ -9,14 +9,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from semid.generation.body import Body, accepted_arguments
-from semid.generation.decoder_only import RowDecoder, TreeDecoder
-from semid.generation.encoder_decoder import EncoderDecoder
-from semid.generation.forward import Forward
+from semid.generation.decoders import EncoderDecoder, RowDecoder, TreeDecoder, WholeText
+from semid.generation.forward import Body, Forward, accepted_arguments
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
 from semid.generation.inputs import check_inputs, check_length, count_tokens, padding_token, start_token
 from semid.generation.interface import GUESSES_ENCODER_PADDING, note_version, reads_masks
-from semid.generation.whole_text import WholeText
 
 __all__ = ["PLAIN", "Abilities", "abilities", "head_of", "open_forward"]
 

@@ -18,7 +18,7 @@ from semid._arrays import DoubleArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.selection import Selection
 
-__all__ = ["Draw", "RowSeeds", "draw", "row_keys", "row_seeds"]
+__all__ = ["RowSeeds", "draw", "row_keys", "row_seeds"]
 
 KeyArray = npt.NDArray[np.uint64]
 RowSeeds = int | Sequence[int | Sequence[int]] | None

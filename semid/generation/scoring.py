@@ -13,7 +13,7 @@ from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
-from semid.generation.routing import as_lists, check_ranks, check_tries
+from semid.generation.requests import as_lists, check_ranks, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary

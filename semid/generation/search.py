@@ -10,9 +10,8 @@ from semid.errors import InvalidValueError
 from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
 from semid.generation.output import BeamOutput
-from semid.generation.routing import Part
+from semid.generation.requests import Part, Settings
 from semid.generation.sampling import KeyArray, draw
-from semid.generation.settings import Settings
 from semid.trie import Selection
 
 __all__ = ["check_numbers", "search"]

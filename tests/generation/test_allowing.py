@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from oracles import alive_children_oracle, nodes_oracle
 from strategies import tries
 
-from semid.generation.allowing import FORCED, allow_children, allow_one
+from semid.generation.constraint import FORCED, allow_children, allow_one
 
 
 @given(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from semid.generation.batching import batches, bytes_per_token, padded
+from semid.generation.generator import batches, bytes_per_token, padded
 from tests.generation.conftest import tiny_model
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.body import accepted_arguments
+from semid.generation.forward import accepted_arguments
 from semid.generation.head import Tokens
 from semid.generation.inputs import check_model
 from semid.generation.interface import cache_of

@@ -4,7 +4,7 @@ import pytest
 
 import semid
 from semid.errors import InvalidValueError
-from semid.generation.generated import check_eos
+from semid.generation.constraint import check_eos
 
 
 @pytest.mark.parametrize("make", [semid.SidLogitsProcessor, semid.prefix_allowed_tokens_fn])

@@ -136,7 +136,7 @@ def test_logits_of_all_positions_are_read_in_parts(trie, vocab, make_inputs, mon
     model.__class__ = renamed("logits_to_keep", "n_logits")
     monkeypatch.setattr("semid.generation.beam.abilities", lambda _: PLAIN)
     expected = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7)
-    monkeypatch.setattr("semid.generation.whole_text.MOST_LOGITS", 70 * 12 * 2)  # two rows at a time
+    monkeypatch.setattr("semid.generation.decoders.MOST_LOGITS", 70 * 12 * 2)  # two rows at a time
     found = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7)
     np.testing.assert_array_equal(found.items, expected.items)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 import semid
 from semid.errors import InvalidValueError
 from semid.generation import beam_search, read_beams
-from semid.generation.pairing import check_pair
+from semid.generation.requests import check_pair
 from tests.generation.conftest import LEVEL_TOKENS
 
 IDS = ["ring", "bell", "book"]

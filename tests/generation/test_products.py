@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import semid
-from semid.generation import products
-from semid.generation.products import AVAILABLE, Products, linear, products_for
+from semid.generation import forward as products
+from semid.generation.forward import AVAILABLE, Products, linear, products_for
 
 
 @contextlib.contextmanager

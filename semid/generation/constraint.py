@@ -1,0 +1,317 @@
+"""What may follow: the constraint as ``model.generate`` takes it, a logits processor or a prefix function."""
+
+import operator
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import final
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+
+from semid._arrays import IntArray
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.requests import check_pair
+from semid.trie import Trie
+from semid.trie.mask import mask_torch_inplace
+from semid.trie.masking import check_tokens
+from semid.trie.token_walk import walk_tokens
+from semid.vocabulary import SidVocabulary, checks
+
+__all__ = [
+    "FORCED",
+    "SidLogitsProcessor",
+    "allow_children",
+    "allow_one",
+    "check_eos",
+    "check_prompt_len",
+    "prefix_allowed_tokens_fn",
+]
+
+
+@final
+class SidLogitsProcessor(LogitsProcessor):
+    """Let ``model.generate`` produce only the semantic IDs of a trie.
+
+    The node of a row follows from its generated tokens at each call, so one object serves any number of calls, threads
+    and beam orders. A row whose ID is complete, or that has left the trie, may only end.
+
+    Parameters
+    ----------
+    trie : Trie or sequence of n_requests tries
+        One for all requests or one for each, such as what each user may see. ``generate`` repeats a request for its
+        beams or samples, and so row r belongs to request ``r // (rows / n_requests)``.
+    vocab : SidVocabulary
+    prompt_len : int
+        Columns of ``input_ids`` before the first generated token: the length of the padded prompt for a decoder-only
+        model, 1 (the start token) for an encoder-decoder. With a smaller number, the end of a prompt is read as the
+        beginning of an ID: its row has left the trie and may only end, so that all rows come back without an item. No
+        error says so, since a row that has left the trie is not wrong in itself, and nothing of a call is remembered.
+    eos_token_id : int, optional
+        Token that ends a row; default: that of `vocab`. Without any, pass ``max_new_tokens=trie.n_levels`` to
+        ``generate``. No end token of the model may be the token of a code before the last level:
+        ``generate`` would end rows in the middle of an ID and lose items, and a processor does not see the model to
+        tell. Look at ``model.generation_config.eos_token_id``; `semid.generate` does, and finds all items even so.
+    inplace : bool, default=True
+        Overwrite the scores given. ``generate`` does not read them again, except to return them when
+        ``output_logits=True`` without beams: then pass False, which costs one more array of scores.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If trie and vocabulary have different shapes or are of different catalogues, views or generations; if
+        `prompt_len` is no length.
+
+    Examples
+    --------
+    >>> import semid, torch
+    >>> trie = semid.Trie.from_codes([[0, 2], [1, 0]])
+    >>> vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7, 8]], eos_token_id=1)
+    >>> processor = SidLogitsProcessor(trie, vocab, prompt_len=1)
+    >>> processor(torch.tensor([[3, 4], [3, 5]]), torch.zeros(2, 9)).isfinite().nonzero()
+    tensor([[0, 8],
+            [1, 6]])
+    """
+
+    # It needs the whole row of generated tokens; continuous batching hands over the last token alone.
+    supports_continuous_batching = False
+
+    def __init__(
+        self,
+        trie: Trie | Sequence[Trie],
+        vocab: SidVocabulary,
+        *,
+        prompt_len: int,
+        eos_token_id: int | None = None,
+        inplace: bool = True,
+    ) -> None:
+        self.trie = tuple(trie) if isinstance(trie, list | tuple) and trie else trie
+        for one in self.trie if isinstance(self.trie, tuple) else (self.trie,):
+            check_pair(one, vocab)
+        self.vocab = vocab
+        self.prompt_len = check_prompt_len(prompt_len)
+        self.eos_token_id = check_eos(eos_token_id, vocab)
+        self.inplace = inplace
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores with -inf for every token that does not lead to an item.
+
+        Parameters
+        ----------
+        input_ids : torch.Tensor of shape (rows, length), integers
+            Prompt and generated tokens.
+        scores : torch.Tensor of shape (rows, vocabulary), floating
+            Logits or log-probabilities of the next token; overwritten unless ``inplace=False``.
+
+        Returns
+        -------
+        scores : torch.Tensor of shape (rows, vocabulary)
+        """
+        if not self.inplace:
+            scores = scores.clone()
+        token_ids, shape = token_rows(input_ids, self.prompt_len), scores.shape
+        if len(shape) != 2 or shape[0] != len(token_ids) or shape[1] <= (self.eos_token_id or 0):
+            raise InvalidValueError(
+                f"scores have a wrong shape: expected ({len(token_ids)}, more than {self.eos_token_id or 0}), one "
+                f"column per token, got {tuple(shape)}. Has the model been resized for the vocabulary?"
+            )
+        if not isinstance(self.trie, tuple):
+            self._constrain(self.trie, token_ids, scores)  # type: ignore[arg-type]
+            return scores
+        per_request, left = divmod(len(token_ids), len(self.trie))
+        if left:
+            raise InvalidValueError(
+                f"tries do not fit the batch: expected a multiple of {len(self.trie)} rows, got {len(token_ids)}. "
+                "Give one trie per request, or one for all."
+            )
+        first = 0
+        for _, neighbours in groupby(self.trie, key=id):  # requests side by side that share a trie are one piece
+            tries = list(neighbours)
+            rows = slice(first, first + len(tries) * per_request)
+            self._constrain(tries[0], token_ids[rows], scores[rows])
+            first = rows.stop
+        return scores
+
+    def _constrain(self, trie: Trie, token_ids: IntArray, scores: torch.Tensor) -> None:
+        """Overwrite the scores of rows that share a trie."""
+        depth = token_ids.shape[1] - self.prompt_len
+        if depth >= trie.n_levels:
+            allow_one(scores, end_token(self.eos_token_id))
+            return
+        vocab, size, n_columns = self.vocab, trie.codebook_sizes[depth], scores.shape[1]
+        tokens, tables = vocab.level_tokens[depth][:size], vocab.tables
+        if vocab.highest_tokens[depth] >= n_columns:
+            check_tokens(tokens, size=size, n_columns=n_columns)
+        if tables is None:
+            nodes = trie.walk(vocab.to_codes(token_ids[:, self.prompt_len :], errors="ignore"))
+        else:
+            nodes = walk_tokens(trie, token_ids, self.prompt_len, tables)
+        # Without an end token, a lost row goes on with some token of the level; it can never become an item.
+        lost_token = int(tokens[0]) if self.eos_token_id is None else self.eos_token_id
+        allow_children(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)
+
+
+def prefix_allowed_tokens_fn(
+    trie: Trie | Sequence[Trie], vocab: SidVocabulary, *, prompt_len: int, eos_token_id: int | None = None
+) -> Callable[[int, torch.Tensor], list[int]]:
+    """Return the constraint as the ``prefix_allowed_tokens_fn`` argument of ``model.generate``.
+
+    It allows what `SidLogitsProcessor` allows, which does the same faster.
+
+    Parameters
+    ----------
+    trie : Trie or sequence of n_requests tries
+        One for all requests or one for each: ``generate`` calls the function with the number of the request that a beam
+        belongs to. Before transformers 5.24, each sample of ``num_return_sequences`` without beams is a request of its
+        own.
+    vocab : SidVocabulary
+    prompt_len : int
+        Columns before the first generated token; 1 for an encoder-decoder. With a smaller number, the end of a prompt
+        is read as the beginning of an ID, and all that may follow is the end token; no error says so.
+    eos_token_id : int, optional
+        Token that ends a row; default: that of `vocab`.
+
+    Returns
+    -------
+    function : callable
+        ``(batch_id, input_ids of shape (length,)) -> list of token ids``. It raises InvalidValueError for a `batch_id`
+        that has no trie.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If a trie and the vocabulary do not belong together, or `prompt_len` is no length.
+
+    Examples
+    --------
+    >>> import semid, torch
+    >>> trie = semid.Trie.from_codes([[0, 2], [1, 0]])
+    >>> vocab = semid.SidVocabulary.from_token_ids([[4, 5], [6, 7, 8]], eos_token_id=1)
+    >>> allowed = prefix_allowed_tokens_fn([trie, trie.restrict([1])], vocab, prompt_len=1)
+    >>> allowed(0, torch.tensor([3])), allowed(1, torch.tensor([3])), allowed(1, torch.tensor([3, 5]))
+    ([4, 5], [5], [6])
+    """
+    tries = tuple(trie) if isinstance(trie, list | tuple) and trie else (trie,)
+    for one in tries:
+        check_pair(one, vocab)
+    prompt_len = check_prompt_len(prompt_len)
+    eos = check_eos(eos_token_id, vocab)
+    one_for_all = not isinstance(trie, list | tuple)
+
+    def allowed_tokens(batch_id: int, input_ids: torch.Tensor) -> list[int]:
+        if not one_for_all and not 0 <= batch_id < len(tries):
+            raise InvalidValueError(
+                f"a request has no trie: expected batch ids below {len(tries)}, got {batch_id}. Give one trie per "
+                "request, or one for all. Before transformers 5.24, each of num_return_sequences without beams is one."
+            )
+        of_request: Trie = tries[0 if one_for_all else batch_id]
+        generated = generated_part(input_ids[None], prompt_len)[0]
+        depth = len(generated)
+        if depth >= of_request.n_levels:
+            return [end_token(eos)]
+        codes = of_request.children(vocab.to_codes(generated, errors="ignore"))
+        if len(codes) == 0:
+            return [int(vocab.level_tokens[depth][0]) if eos is None else eos]
+        return vocab.level_tokens[depth][codes].tolist()  # type: ignore[no-any-return]
+
+    return allowed_tokens
+
+
+# Score of the tokens that stay allowed in a row whose allowed tokens another processor had all removed. Finite, so that
+# sampling has something to draw; far below any sum of log-probabilities, so that no beam is promoted by it; within
+# float16.
+FORCED = -1e4
+
+
+def allow_one(scores: torch.Tensor, token: int) -> None:
+    """Leave one token to every row, such as the end token after a complete ID."""
+    kept = _finite(scores[:, token])
+    scores.fill_(-torch.inf)
+    scores[:, token] = kept
+
+
+def allow_children(
+    trie: Trie, scores: torch.Tensor, nodes: IntArray, *, depth: int, tokens: IntArray, lost_token: int
+) -> None:
+    """Leave each row the tokens of its node's children; `lost_token` to a row that has left the trie.
+
+    Parameters
+    ----------
+    trie : Trie
+    scores : torch.Tensor of shape (rows, vocabulary), any floating dtype, any device
+        Changed in place.
+    nodes : ndarray of shape (rows,), dtype int64
+        Nodes at `depth`, -1 for a row that has left the trie.
+    depth : int
+    tokens : ndarray of shape (codebook_size,), dtype int64
+        Column of `scores` for each code of level `depth`.
+    lost_token : int
+    """
+    empty = mask_torch_inplace(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)
+    if empty.any():
+        _revive(trie, scores, np.flatnonzero(empty), nodes, depth=depth, tokens=tokens, lost_token=lost_token)
+
+
+def _revive(
+    trie: Trie, scores: torch.Tensor, rows: IntArray, nodes: IntArray, *, depth: int, tokens: IntArray, lost_token: int
+) -> None:
+    """Give the tokens that may follow a finite score in rows where all of them have -inf."""
+    lost = nodes[rows] < 0
+    scores[torch.from_numpy(rows[lost]), lost_token] = FORCED
+    row_starts, codes = trie.allowed(nodes[rows], depth=depth)
+    scores[torch.from_numpy(np.repeat(rows, np.diff(row_starts))), torch.from_numpy(tokens[codes])] = FORCED
+
+
+def _finite(scores: torch.Tensor) -> torch.Tensor:
+    return torch.where(scores.isneginf(), FORCED, scores)
+
+
+def generated_part(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
+    """Return the tokens behind the prompt, shape (rows, depth), or raise where rows are shorter than the prompt."""
+    return token_rows(input_ids, prompt_len)[:, prompt_len:]
+
+
+def token_rows(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
+    """Return prompts and what is behind them as int64, shape (rows, length), or raise where rows are shorter."""
+    shape = input_ids.shape
+    if len(shape) != 2 or input_ids.is_floating_point():
+        raise InvalidValueError(
+            f"input_ids are wrong: expected integers of shape (rows, length), got {input_ids.dtype} of shape "
+            f"{tuple(shape)}. Pass what generate passes."
+        )
+    if shape[1] < prompt_len:
+        raise InvalidValueError(
+            f"prompt_len is too large: expected at most {shape[1]}, got {prompt_len}. "
+            "It is the padded length of the prompt, or 1 for an encoder-decoder."
+        )
+    # Each torch operation that is left out saves some 10 microseconds where the processor's code is cold, as it is
+    # between two steps of a model: a slice of a tensor costs as much as the walk down the trie.
+    return np.asarray((input_ids if input_ids.is_cpu else input_ids.cpu()).numpy(), np.int64)
+
+
+def check_prompt_len(prompt_len: int) -> int:
+    """Return a length, or raise an error."""
+    try:
+        length = operator.index(prompt_len)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"prompt_len has a wrong type: expected an integer, got {prompt_len!r}. Pass input_ids.shape[1]."
+        ) from error
+    if length < 0:
+        raise InvalidValueError(f"prompt_len is negative: expected 0 or more, got {length}. Pass input_ids.shape[1].")
+    return length
+
+
+def check_eos(eos_token_id: int | None, vocab: SidVocabulary) -> int | None:
+    """Return the end token, by default the vocabulary's, or raise unless it is a token of no level, or None."""
+    return checks.check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id, vocab._level_tokens)
+
+
+def end_token(eos_token_id: int | None) -> int:
+    """Return the token that follows a complete ID, or raise where there is none."""
+    if eos_token_id is None:
+        raise InvalidValueError(
+            "an ID is complete and nothing may follow: expected an end token, got none. "
+            "Pass eos_token_id, or max_new_tokens=n_levels to generate."
+        )
+    return eos_token_id
