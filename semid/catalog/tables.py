@@ -85,16 +85,28 @@ def read_table(path: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
 
 
 def read_codes(path: str | os.PathLike[str]) -> Any:
-    """Read the codes alone, with or without ids: an array, or one per view; None if no column is named as theirs.
+    """Read the codes alone, with or without ids: an array, or one per view.
+
+    The columns are those of `write_table`, or else the only columns of integers that are numbered: level_0, level_1, ..
 
     Raises
     ------
     FormatError
-        As in `read_table`.
+        If no columns of codes are found, a level is missing, or for the reasons of `read_table`.
     """
     schema = read_schema(path)
     columns = _code_columns(schema, _about(schema, path), path)
-    return _codes(columns, path) if columns else None
+    if not columns:
+        is_integer = require("pyarrow", extra="data").types.is_integer
+        levels = numbered(field.name for field in schema if is_integer(field.type))
+        if len(levels) != 1:
+            raise FormatError(
+                f"{path} holds no codes: expected a column of lists, or one of integers per level, got "
+                f"{', '.join(schema.names) or 'nothing'}. Name the columns code_0, code_1 and so on."
+            )
+        (stem,) = levels
+        columns = {None: levels_of(levels[stem], stem, path)}
+    return _codes(columns, path)
 
 
 def read_schema(path: str | os.PathLike[str]) -> Any:
@@ -169,7 +181,7 @@ def _integers(table: Any, name: str, path: str | os.PathLike[str]) -> Any:
     column = table.column(name)
     if column.null_count or not str(column.type).startswith(("int", "uint")):
         raise FormatError(
-            f"{path} has no integers in column {name!r}: expected integers without nulls, got {column.type} with "
-            f"{column.null_count} nulls. Repair the column."
+            f"{path} has a wrong column {name!r}: expected integers without nulls, got {column.type} with "
+            f"{column.null_count} nulls. Convert the column, or drop rows with nulls."
         )
     return column.to_numpy()
