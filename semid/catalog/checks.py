@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from semid._arrays import BoolArray, CodeArray, Int64Array, IntArray
-from semid._checks import as_array
+from semid._arrays import BoolArray, CodeArray, IntArray
 from semid.catalog.messages import title
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid.errors import InvalidValueError
 from semid.io.matrices import code_dtype
 from semid.trie import Trie
 
-__all__ = ["by_view", "check_ranks", "compact", "contained", "lexicographic_order", "refuse_collisions"]
+__all__ = ["by_view", "compact", "contained", "lexicographic_order", "refuse_collisions"]
 
 
 def lexicographic_order(codes: CodeArray, codebook_sizes: Sequence[int]) -> IntArray:
@@ -62,19 +61,3 @@ def contained(rows: CodeArray, others: CodeArray, codebook_sizes: Sequence[int])
     """Tell which rows are among others; neither repeats a row."""
     found: BoolArray = Trie.from_codes(others, codebook_sizes=codebook_sizes).rank(rows) >= 0
     return found
-
-
-def check_ranks(ranks: Any, *, n_items: int) -> Int64Array:
-    """Return ranks, or -1 for empty slots, as an int64 array of any shape."""
-    given = as_array(ranks, "ranks")
-    if given.size == 0:
-        return given.astype(np.int64)  # an empty list has the dtype float64
-    if given.dtype.kind not in "iu":
-        raise InvalidTypeError(f"ranks have a wrong dtype: expected integers, got {given.dtype}. Convert them.")
-    # Before any conversion, in which 2^64 - 1 would become -1.
-    wrong = (given < -1) | (given >= n_items)
-    if wrong.any():
-        raise InvalidValueError(
-            f"rank out of range: expected -1 .. {n_items - 1}, got {given[wrong][0]}. Is it from another catalogue?"
-        )
-    return given.astype(np.int64)

@@ -7,13 +7,13 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import CodeArray, Int64Array, IntArray
-from semid._checks import as_array
+from semid._checks import as_array, as_ids, shown
 from semid.catalog.checks import by_view, compact, contained, lexicographic_order, refuse_collisions
-from semid.catalog.item_keys import ItemKeys, as_ids, make_keys
-from semid.catalog.messages import different_lengths, shown, title
+from semid.catalog.item_keys import ItemKeys, make_keys
+from semid.catalog.messages import different_lengths, title
 from semid.errors import InvalidValueError
 from semid.trie import Trie
-from semid.trie.checks import check_code_rows, check_sizes
+from semid.trie.checks import check_code_rows, sizes_of
 
 __all__ = ["Contents", "make_contents"]
 
@@ -68,7 +68,7 @@ class Contents:
         added = {}
         for view, sizes in self.codebook_sizes.items():
             rows = check_code_rows(given[view], name=title(view))
-            added[view] = compact(rows, check_sizes(rows, sizes))
+            added[view] = compact(rows, sizes_of(rows, sizes))
             if len(rows) != len(item_ids):
                 raise different_lengths(view, len(item_ids), len(rows))
         joined = {view: np.concatenate([self.codes[view], rows]) for view, rows in added.items()}
@@ -124,7 +124,7 @@ def make_contents(item_ids: Any, codes: Any, codebook_sizes: Any) -> Contents:
     sizes, checked = {}, {}
     for view, rows in given.items():
         rows = check_code_rows(rows, name=title(view))
-        sizes[view] = check_sizes(rows, wanted[view])
+        sizes[view] = sizes_of(rows, wanted[view])
         checked[view] = compact(rows, sizes[view])
         if len(rows) != len(keys):
             raise different_lengths(view, len(keys), len(rows))

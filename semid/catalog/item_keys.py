@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self, final
 
 import marisa_trie
@@ -10,13 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, Int64Array, IntArray
-from semid.catalog.messages import shown
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import check_id_types, fits_int64, ids_repeat
+from semid.errors import InvalidValueError
 
-__all__ = ["IntKeys", "ItemKeys", "StrKeys", "as_ids", "make_keys"]
-
-
-_LEAST, _MOST = -(2**63), 2**63 - 1
+__all__ = ["IntKeys", "ItemKeys", "StrKeys", "make_keys"]
 
 
 class ItemKeys(ABC):
@@ -67,7 +64,7 @@ class IntKeys(ItemKeys):
         """Return the position of each id, -1 where there is none."""
         if isinstance(ids, list):
             # At least one is no int of 64 bits; the others are looked up as such.
-            fits = np.array([_is_int(item_id) and _LEAST <= item_id <= _MOST for item_id in ids], np.bool_)
+            fits = np.array([fits_int64(item_id) for item_id in ids], np.bool_)
             found = self.find(np.array([item_id if ok else 0 for item_id, ok in zip(ids, fits, strict=True)], np.int64))
             return np.where(fits, found, -1)
         # Sorted questions search neighbouring places: 48 against 229 ns per id for 1M random ids of 1M.
@@ -164,31 +161,6 @@ class StrKeys(ItemKeys):
         return restored
 
 
-def as_ids(item_ids: Iterable[Any]) -> Int64Array | list[Any]:
-    """Return ids as an int64 array where that is possible, else as a list; an error unless they have an order."""
-    if isinstance(item_ids, str | bytes) or not np.iterable(item_ids):
-        got = f"the {type(item_ids).__name__} {item_ids!r}"
-        raise InvalidTypeError(
-            f"item_ids have a wrong type: expected a sequence of ids, got {got}. Write [{item_ids!r}]."
-        )
-    if isinstance(item_ids, set | frozenset):
-        raise InvalidTypeError(
-            f"item_ids have no order: expected a sequence of ids, one per row, got a {type(item_ids).__name__}. "
-            "Pass a list in the order of the rows."
-        )
-    if isinstance(item_ids, np.ndarray) and item_ids.ndim == 1 and item_ids.dtype.kind == "i":
-        return item_ids.astype(np.int64)
-    ids = item_ids.tolist() if isinstance(item_ids, np.ndarray) else list(item_ids)
-    if set(map(type, ids)) == {int}:
-        try:
-            return np.array(ids, np.int64)
-        except OverflowError:
-            return ids
-    if ids and all(_is_int(item_id) and _LEAST <= item_id <= _MOST for item_id in ids):
-        return np.array(ids, np.int64)
-    return ids
-
-
 def make_keys(ids: Int64Array | list[Any]) -> ItemKeys:
     """Check ids (from `as_ids`), and return them as the kind they are.
 
@@ -203,16 +175,12 @@ def make_keys(ids: Int64Array | list[Any]) -> ItemKeys:
         keys = _int_keys(ids)
         repeated = np.flatnonzero(keys.ordered[1:] == keys.ordered[:-1])
         if len(repeated):
-            raise _repeated(keys.ordered[np.unique(repeated)].tolist())
+            raise ids_repeat(keys.ordered[np.unique(repeated)].tolist())
         return keys
-    if ids and all(map(_is_int, ids)):
+    check_id_types(ids)
+    if ids and not isinstance(ids[0], str):
         raise InvalidValueError(
             f"an item id is too large: expected integers of 64 bits, got {max(ids, key=abs)}. Pass such ids as str."
-        )
-    if not all(isinstance(item_id, str) for item_id in ids):
-        kinds = sorted({type(item_id).__name__ for item_id in ids})
-        raise InvalidTypeError(
-            f"item_ids have wrong types: expected all int or all str, got {', '.join(kinds)}. Convert them to one type."
         )
     unfit = next((item_id for item_id in ids if not _is_storable(item_id)), None)
     if unfit is not None:
@@ -221,7 +189,7 @@ def make_keys(ids: Int64Array | list[Any]) -> ItemKeys:
         )
     trie = marisa_trie.Trie(ids)
     if len(trie) < len(ids):
-        raise _repeated([item_id for item_id, count in Counter(ids).items() if count > 1])
+        raise ids_repeat([item_id for item_id, count in Counter(ids).items() if count > 1])
     return _str_keys(trie, ids)
 
 
@@ -255,16 +223,6 @@ def _dtype(n_items: int) -> type[np.integer[Any]]:
 def _check_lengths(n_ids: int, *positions: IntArray) -> None:
     if any(array.shape != (n_ids,) for array in positions):
         raise ValueError(f"{n_ids} item ids with positions of shape {[array.shape for array in positions]}")
-
-
-def _repeated(ids: list[Any]) -> InvalidValueError:
-    return InvalidValueError(
-        f"item_ids repeat: expected each id once, got {shown(ids)} more than once. Drop the duplicates."
-    )
-
-
-def _is_int(item_id: Any) -> bool:
-    return isinstance(item_id, (int, np.integer)) and not isinstance(item_id, (bool, np.bool_))
 
 
 def _is_storable(item_id: str) -> bool:

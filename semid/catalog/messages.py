@@ -1,13 +1,8 @@
-"""Parts of messages: which view, which ids."""
-
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+"""Parts of messages: which view, how many rows."""
 
 from semid.errors import InvalidValueError
 
-__all__ = ["different_lengths", "shown", "title"]
+__all__ = ["different_lengths", "title"]
 
 
 def title(view: str | None) -> str:
@@ -20,9 +15,3 @@ def different_lengths(view: str | None, n_ids: int, n_rows: int) -> InvalidValue
     return InvalidValueError(
         f"{title(view)} and item_ids have different lengths: expected {n_ids} rows, got {n_rows}. Give one row per id."
     )
-
-
-def shown(values: Sequence[Any]) -> str:
-    """Return the first few values as text for a message."""
-    shown = [value.item() if isinstance(value, np.generic) else value for value in values[:5]]
-    return f"{shown}{f' and {len(values) - 5} more' if len(values) > 5 else ''}"

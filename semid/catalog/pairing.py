@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from semid.catalog.messages import shown, title
+from semid._checks import shown
+from semid.catalog.messages import title
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 

@@ -7,13 +7,11 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import CodeArray
-from semid._checks import check_errors
+from semid._checks import as_ids, check_errors, check_ranks, shown
 from semid.catalog import pairing, quantized, saving, tables
-from semid.catalog.checks import check_ranks
 from semid.catalog.contents import Contents, make_contents
 from semid.catalog.fingerprint import fingerprint
-from semid.catalog.item_keys import as_ids
-from semid.catalog.messages import shown, title
+from semid.catalog.messages import title
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 
@@ -483,7 +481,7 @@ class SemanticIds:
         return contents.tries[view]
 
     def _items_at(self, contents: Contents, ranks: Any, view: str | None) -> Any:
-        ranks = check_ranks(ranks, n_items=len(contents.keys))
+        ranks = check_ranks(ranks, n_items=len(contents.keys), least=-1)
         found = np.full(ranks.shape, None, object)
         valid = ranks >= 0
         found[valid] = contents.keys.at(contents.order[view][ranks[valid]])

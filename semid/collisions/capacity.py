@@ -115,7 +115,7 @@ def suggest_sizes(
         raise InvalidValueError(f"max_rate is out of range: expected between 0 and 1, got {max_rate}. Pass a share.")
     # As ints of Python, whose products do not overflow.
     codebook_sizes = check_sizes(codebook_sizes)
-    if not codebook_sizes or min(codebook_sizes) < 2:
+    if min(codebook_sizes) < 2:
         raise InvalidValueError(
             f"codebook_sizes are too small: expected at least 2 codes each, got {list(codebook_sizes)}. Enlarge them."
         )

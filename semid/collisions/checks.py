@@ -1,13 +1,12 @@
 """Checks of the resolver's arguments."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from semid._arrays import Array, CodeArray, DoubleArray
-from semid._checks import as_array, check_integer
+from semid._checks import as_array, check_integer, check_shared_codes, check_view_names
 from semid.collisions.counting import count_collisions
 from semid.collisions.keys import RowNumbers
 from semid.collisions.protocols import ResolvableViews
@@ -24,7 +23,6 @@ __all__ = [
     "check_row_count",
     "check_taken",
     "check_taken_of_views",
-    "check_view_names",
     "check_weights",
 ]
 
@@ -182,56 +180,23 @@ def check_fits(n_items: int, n_taken: int, codebook_sizes: tuple[int, ...], *, c
         )
 
 
-def check_view_names(given: Any, views: Sequence[str], *, name: str) -> Mapping[str, Any]:
-    """Return a mapping that has exactly the views of the quantizer."""
-    if not isinstance(given, Mapping):
-        raise InvalidTypeError(
-            f"{name} has a wrong type: expected a dict with the views {list(views)}, got {type(given).__name__}. "
-            "Pass one array per view."
-        )
-    if set(given) != set(views):
-        raise InvalidValueError(
-            f"{name} has wrong views: expected {list(views)}, got {list(given)}. Pass one array per view."
-        )
-    return given
-
-
 def check_codes_of_views(quantizer: ResolvableViews, codes: Any) -> dict[str, Array]:
     """Return codes per view, of which the shared levels agree over the views."""
-    given = check_view_names(codes, quantizer.views, name="codes")
+    check_view_names(codes, quantizer.views, name="codes")
     checked = {
-        view: check_codes(given[view], quantizer.codebook_sizes, name=f"codes[{view!r}]") for view in quantizer.views
+        view: check_codes(codes[view], quantizer.codebook_sizes, name=f"codes[{view!r}]") for view in quantizer.views
     }
-    check_common(checked, quantizer.n_shared, name="codes")
+    check_shared_codes(checked, quantizer.n_shared, name="codes")
     return checked
 
 
 def check_taken_of_views(quantizer: ResolvableViews, taken: Any, *, capacity: int, suffix: bool) -> dict[str, Array]:
     """Return published codes per view; row i of all views is one item, so the shared levels agree."""
-    given = check_view_names(taken, quantizer.views, name="taken")
+    check_view_names(taken, quantizer.views, name="taken")
     sizes = tuple(quantizer.codebook_sizes)
     checked = {
-        view: check_taken(given[view], sizes, capacity=capacity, suffix=suffix, name=f"taken[{view!r}]")
+        view: check_taken(taken[view], sizes, capacity=capacity, suffix=suffix, name=f"taken[{view!r}]")
         for view in quantizer.views
     }
-    check_common(checked, quantizer.n_shared, name="taken")
+    check_shared_codes(checked, quantizer.n_shared, name="taken")
     return checked
-
-
-def check_common(codes: Mapping[str, Array], n_shared: int, *, name: str) -> None:
-    """Raise unless all views have the same items and the same shared codes."""
-    (first, expected), *others = codes.items()
-    for view, rows in others:
-        if len(rows) != len(expected):
-            raise InvalidValueError(
-                f"{name} of views {first!r} and {view!r} disagree: expected {len(expected)} rows, got {len(rows)}. "
-                "Pass the same items in every view."
-            )
-        wrong = np.flatnonzero((rows[:, :n_shared] != expected[:, :n_shared]).any(axis=1))
-        if len(wrong):
-            row = int(wrong[0])
-            raise InvalidValueError(
-                f"{name} of views {first!r} and {view!r} disagree in the shared levels of row {row}: "
-                f"expected {tuple(expected[row, :n_shared].tolist())}, got {tuple(rows[row, :n_shared].tolist())}. "
-                "Pass codes that one shared-specific quantizer made."
-            )

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array, Int64Array
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import as_ids, check_id_types, ids_repeat
+from semid.errors import InvalidValueError
 
 __all__ = ["check_item_ids"]
-
-INTEGER_TYPES = (int, np.integer)
 
 
 def check_item_ids(item_ids: Any, n_items: int) -> Int64Array | None:
@@ -20,32 +19,17 @@ def check_item_ids(item_ids: Any, n_items: int) -> Int64Array | None:
     """
     if item_ids is None:
         return None
-    if isinstance(item_ids, str):
-        raise InvalidTypeError(
-            f"item_ids have a wrong type: expected a sequence of ids, got the str {item_ids!r}. Write [{item_ids!r}]."
-        )
-    try:
-        ids = item_ids.tolist() if hasattr(item_ids, "tolist") else list(item_ids)
-        n_ids = len(ids)
-    except TypeError as error:
-        raise InvalidTypeError(
-            f"item_ids have a wrong type: expected a sequence of int or str, got {type(item_ids).__name__}. "
-            "Pass one id per item."
-        ) from error
-    if n_ids != n_items:
-        raise InvalidValueError(f"item_ids have a wrong length: expected {n_items}, got {n_ids}. Pass one id per item.")
-    kinds = set(map(type, ids))
-    if not any(all(issubclass(kind, wanted) and kind is not bool for kind in kinds) for wanted in (INTEGER_TYPES, str)):
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise InvalidTypeError(
-            f"item_ids have wrong types: expected all int or all str, got {names}. Convert them to one type."
-        )
-    known, ranks, counts = np.unique(as_sortable(ids), return_inverse=True, return_counts=True)
-    if len(known) < n_ids:
+    ids = as_ids(item_ids)
+    if len(ids) != n_items:
         raise InvalidValueError(
-            f"item_ids repeat: expected each id once, got {known[counts > 1].tolist()[0]!r} {counts.max()} times. "
-            "Pass one id per item."
+            f"item_ids have a wrong length: expected {n_items}, got {len(ids)}. Pass one id per item."
         )
+    if isinstance(ids, list):
+        check_id_types(ids)
+        ids = as_sortable(ids)
+    known, ranks, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    if len(known) < n_items:
+        raise ids_repeat(known[counts > 1].tolist())
     return ranks.astype(np.int64)
 
 

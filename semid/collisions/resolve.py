@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from semid._checks import check_quantizer, has_member
-from semid.collisions.checks import check_capacity, check_limit, check_policy, check_view_names
+from semid._checks import check_quantizer, check_view_names, has_member
+from semid.collisions.checks import check_capacity, check_limit, check_policy
 from semid.collisions.one_view import resolve_one_view
 from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, members_of
 from semid.collisions.result import Resolution
@@ -126,7 +126,8 @@ def resolve(
         "item_ids": item_ids,
     }  # fmt: skip
     if several:
-        return resolve_several_views(quantizer, check_view_names(X, quantizer.views, name="X"), codes, **options)
+        check_view_names(X, quantizer.views, name="X")
+        return resolve_several_views(quantizer, X, codes, **options)
     if isinstance(X, Mapping):
         raise InvalidTypeError(
             f"X has a wrong type: expected one array for {type(quantizer).__name__}, got a dict of views {list(X)}. "

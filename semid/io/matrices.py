@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, CodeArray, IntArray
-from semid._checks import as_array
+from semid._checks import as_array, as_integers
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
@@ -198,12 +198,7 @@ def check_codes(codes: Any, codebook_sizes: Sequence[int], *, name: str = "codes
             f"{name} has a wrong shape: expected (n_items, {len(codebook_sizes)}), got {codes.shape}. Pass one row per "
             "item and one column per level."
         )
-    if codes.dtype.kind not in "iu":
-        if codes.size:
-            raise InvalidTypeError(
-                f"{name} has a wrong dtype: expected integers, got {codes.dtype}. Convert whole numbers with astype."
-            )
-        codes = codes.astype(np.uint8)
+    codes = as_integers(codes, name)
     outside = (codes < 0) | (codes >= np.asarray(codebook_sizes))
     if outside.any():
         row, level = (int(index) for index in np.argwhere(outside)[0])

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import CodeArray, DoubleArray, Int64Array, IntArray
-from semid._checks import check_sizes
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import as_integers, check_sizes
+from semid.errors import InvalidValueError
 from semid.io.matrices import check_codes
 
 __all__ = [
@@ -72,21 +72,11 @@ def check_code_table(
 
 def as_table(codes: Any, *, name: str) -> IntArray:
     """Return codes as integers of shape (n_items, n_levels), or say what is wrong; their values are not checked."""
-    try:
-        table = np.asarray(codes)
-    except ValueError as error:
-        raise InvalidValueError(
-            f"{name} are ragged: expected rows of one length, got {type(codes).__name__} ({error}). "
-            "Pass as many codes for each item."
-        ) from error
+    table = as_integers(codes, name, remedy="Pass what encode or resolve returned.")
     if table.ndim != 2 or table.size == 0:
         raise InvalidValueError(
             f"{name} have a wrong shape: expected (n_items, n_levels) with at least one item, got {table.shape}. "
             "Pass what encode or resolve returned, one view at a time."
-        )
-    if table.dtype.kind not in "iu":
-        raise InvalidTypeError(
-            f"{name} have a wrong dtype: expected integers, got {table.dtype}. Pass what encode or resolve returned."
         )
     return table
 

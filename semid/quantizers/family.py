@@ -13,7 +13,7 @@ from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
 from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
 from semid.io.matrices import check_codes, float_block
-from semid.quantizers.checks import check_init, check_seed
+from semid.quantizers.checks import check_init
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.product_space import full_space
 from semid.quantizers.refit import refit_levels
@@ -332,7 +332,7 @@ class KMeansFamily(QuantizerTransformer):
         check_count(self.max_iter, "max_iter")
         if self.sample_size is not None:
             check_count(self.sample_size, "sample_size")
-        return np.random.default_rng(check_seed(self.seed))
+        return np.random.default_rng(check_count(self.seed, "seed", least=0))
 
     def _check_fitted(self) -> None:
         n_pending = sum(map(len, getattr(self, "_pending", [])))

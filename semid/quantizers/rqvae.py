@@ -12,7 +12,7 @@ from semid._checks import check_count
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings, open_embeddings
 from semid.io.matrices import check_codes
-from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.checks import check_hidden_sizes, check_unchanged
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.networks.options import SEED_LIMIT, CodeLearning, Training
@@ -363,7 +363,7 @@ class RQVAE(QuantizerTransformer):
         learning.balanced_levels(self.n_levels)
         hidden = check_hidden_sizes(self.hidden_sizes)
         architecture = Architecture(sizes, hidden, check_count(self.latent_dim, "latent_dim"), learning)
-        return architecture, training, check_seed(self.seed, below=SEED_LIMIT)
+        return architecture, training, check_count(self.seed, "seed", least=0, most=SEED_LIMIT - 1)
 
     def _shape(self) -> dict[str, Any]:
         """Return the parameters without which what was learnt cannot be read."""

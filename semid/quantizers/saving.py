@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array
+from semid._checks import check_views
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.shared_training import LearntViews
 from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
 from semid.quantizers.training import Learnt
-from semid.quantizers.views import check_views
 
 __all__ = ["read_levels", "read_shared_specific", "write_levels", "write_shared_specific"]
 

@@ -12,10 +12,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Int64Array, Matrix
-from semid._checks import check_count
+from semid._checks import check_count, check_shared_codes, check_view_names, check_views
 from semid.io.matrices import check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_init, check_seed, check_unchanged
+from semid.quantizers.checks import check_init, check_unchanged
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
 from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.refit import refit_views
@@ -28,14 +28,7 @@ from semid.quantizers.shared_training import LearntViews, absorb_views, fit_view
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.stored import damage_as_format_error
 from semid.quantizers.view_batches import are_batches, iter_view_batches, sample_view_batches
-from semid.quantizers.views import (
-    check_same_codes,
-    check_view_names,
-    check_view_weights,
-    check_views,
-    open_views,
-    standardize_block,
-)
+from semid.quantizers.views import check_view_weights, open_views, standardize_block
 
 __all__ = ["SharedSpecificKMeans"]
 
@@ -397,7 +390,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         self._check_fitted()
         check_view_names(codes, self.views, name="codes")
         checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
-        check_same_codes(checked, self.n_shared)
+        check_shared_codes(checked, self.n_shared)
         return checked
 
     def _check_parameters(self) -> np.random.Generator:
@@ -410,7 +403,7 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         if self.sample_size is not None:
             check_count(self.sample_size, "sample_size")
         check_view_weights(self.view_weights, check_views(self.views))
-        return np.random.default_rng(check_seed(self.seed))
+        return np.random.default_rng(check_count(self.seed, "seed", least=0))
 
     def _train(
         self, matrices: Matrices, rows: Int64Array, sizes: tuple[int, ...], rng: np.random.Generator

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from semid._checks import check_sizes
 from semid.errors import InvalidValueError
-from semid.quantizers.checks import check_codebook_sizes
 from semid.quantizers.sampling import auto_codebook_size
 
 __all__ = ["is_auto", "sizes_for", "sizes_for_batches"]
@@ -28,7 +28,7 @@ def sizes_for(codebook_size: Any, n_levels: int, *, n_items: int | None) -> tupl
     """
     if is_auto(codebook_size):
         return (AUTO_START if n_items is None else auto_codebook_size(n_items, int(n_levels)),) * n_levels
-    return check_codebook_sizes(codebook_size, n_levels)
+    return check_sizes(codebook_size, "codebook_size", n_levels=n_levels)
 
 
 def sizes_for_batches(codebook_size: Any, n_levels: int) -> tuple[int, ...]:
@@ -38,4 +38,4 @@ def sizes_for_batches(codebook_size: Any, n_levels: int) -> tuple[int, ...]:
             "codebook_size is unknown to partial_fit: expected an integer or one per level, got 'auto', which "
             "needs the number of items. Set it, or call fit."
         )
-    return check_codebook_sizes(codebook_size, n_levels)
+    return check_sizes(codebook_size, "codebook_size", n_levels=n_levels)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Matrix
+from semid._checks import check_view_names
 from semid.errors import InvalidValueError
 from semid.io.batches import is_stream, iter_blocks, reservoir_sample
 from semid.io.matrices import float_block
-from semid.quantizers.views import check_view_names, column_slices, open_views
+from semid.quantizers.views import column_slices, open_views
 
 __all__ = ["are_batches", "iter_view_batches", "sample_view_batches"]
 
@@ -47,7 +48,7 @@ def iter_view_batches(
         finite, or there is no row at all; the message names the view and the batch.
     """
     if isinstance(X, Mapping):
-        check_view_names(X, views)
+        check_view_names(X, views, name="X")
         yield from _read_in_step({view: X[view] for view in views}, dims)
         return
     n_items = 0

@@ -1,23 +1,21 @@
 """Several views of the same items: checked together, and brought to one scale."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import CodeArray, Int64Array, Matrix
+from semid._arrays import Int64Array, Matrix
+from semid._checks import check_view_names
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.batches import open_embeddings
 from semid.io.matrices import drop_pages, float_block
 
 __all__ = [
     "Scaling",
-    "check_same_codes",
-    "check_view_names",
     "check_view_weights",
-    "check_views",
     "column_slices",
     "fit_scaling",
     "open_views",
@@ -32,19 +30,6 @@ class Scaling(NamedTuple):
     """Shape (dim,), dtype float32."""
     factor: float
     """``sqrt(weight / total variance)``; of a constant view ``sqrt(weight)``."""
-
-
-def check_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of one or more different views, or say what is wrong with them."""
-    if isinstance(views, str) or not isinstance(views, Iterable) or not all(isinstance(view, str) for view in views):
-        raise InvalidTypeError(
-            f"views have a wrong type: expected a sequence of names, got {views!r}. Pass a tuple of str."
-        )
-    if not views or len(set(views)) < len(views):
-        raise InvalidValueError(
-            f"views are wrong: expected one or more different names, got {tuple(views)}. Name each view once."
-        )
-    return tuple(views)
 
 
 def check_view_weights(view_weights: Mapping[str, float] | None, views: Sequence[str]) -> dict[str, float]:
@@ -70,23 +55,6 @@ def check_view_weights(view_weights: Mapping[str, float] | None, views: Sequence
                 "that should not count."
             )
     return {view: float(weight) for view, weight in weights.items()}
-
-
-def check_view_names(X: Any, views: Sequence[str], *, name: str = "X") -> None:
-    """Raise unless a mapping has exactly the entries `views`."""
-    if not isinstance(X, Mapping):
-        raise InvalidTypeError(
-            f"{name} is not a mapping: expected one array for each of {', '.join(map(repr, views))}, got "
-            f"{type(X).__name__}. Pass a dict."
-        )
-    missing = [view for view in views if view not in X]
-    unknown = [view for view in X if view not in views]
-    if missing or unknown:
-        wrong = f"has no view {missing[0]!r}" if missing else f"has an unknown view {unknown[0]!r}"
-        raise InvalidValueError(
-            f"{name} {wrong}: expected {', '.join(map(repr, views))}, got {', '.join(map(repr, X))}. Correct the "
-            "names, or set views=."
-        )
 
 
 def open_views(
@@ -153,25 +121,6 @@ def standardize_block(matrix: npt.NDArray[np.number[Any]], rows: slice, scaling:
     drop_pages(matrix)
     block *= np.float32(scaling.factor)
     return block
-
-
-def check_same_codes(codes: Mapping[str, CodeArray], n_shared: int) -> None:
-    """Raise unless all views have the same rows of shared codes."""
-    first, *others = codes
-    for view in others:
-        if len(codes[view]) != len(codes[first]):
-            raise InvalidValueError(
-                f"codes differ in their number of items: expected {len(codes[first])} as in {first!r}, got "
-                f"{len(codes[view])} in {view!r}. Row i of every view must be item i."
-            )
-        differ = (codes[view][:, :n_shared] != codes[first][:, :n_shared]).any(axis=1)
-        if differ.any():
-            row = int(np.argmax(differ))
-            raise InvalidValueError(
-                f"shared codes differ between views: expected {codes[first][row, :n_shared].tolist()} as in {first!r}, "
-                f"got {codes[view][row, :n_shared].tolist()} in {view!r}, row {row}. The first "
-                f"{n_shared} levels belong to all views."
-            )
 
 
 def column_slices(dims: Mapping[str, int]) -> dict[str, slice]:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import CodeArray, IntArray
+from semid._checks import as_array, check_integer, check_ranks
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at, check_depth, check_integer, check_nodes, check_prefixes, check_ranks
+from semid.trie.checks import check_depth, check_nodes, check_prefixes
 from semid.trie.levels import Levels
-from semid.trie.plain import as_array
 from semid.trie.reading import codes_of
 from semid.trie.restriction import EVERYTHING, Alive
 
@@ -66,7 +66,7 @@ class Questions(ABC):
 
     def rank(self, codes: Any) -> Any:
         """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
-        codes = as_array(codes, name="codes")
+        codes = as_array(codes, "codes")
         if codes.ndim == 0 or codes.shape[-1] != self.n_levels:
             raise InvalidValueError(
                 f"codes have a wrong length: expected {self.n_levels} levels, got shape {codes.shape}. "
@@ -109,7 +109,7 @@ class Questions(ABC):
         depth : int
             ``0 <= depth <= n_levels``.
         """
-        check_integer(depth, name="depth")
+        depth = check_integer(depth, "depth")
         if depth != self.n_levels:
             check_depth(depth, n_levels=self.n_levels)
         nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
@@ -133,7 +133,8 @@ class Questions(ABC):
         codes : ndarray of shape (n_children,), unsigned
             Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
         """
-        nodes = check_at(nodes, depth, self._levels)
+        depth = check_depth(depth, n_levels=self.n_levels)
+        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
         row_starts = np.empty(len(nodes) + 1, np.int64)
         room = np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
         kernel("count_children")(*self._levels, *self._alive, depth, nodes, room, row_starts)
@@ -144,7 +145,7 @@ class Questions(ABC):
 
 def _prefix(codes: Any) -> IntArray:
     """Return one prefix as an array; an empty list has the dtype float64, and is a prefix nevertheless."""
-    prefix = as_array(codes, name="prefix")
+    prefix = as_array(codes, "prefix")
     if prefix.ndim != 1:
         raise InvalidValueError(
             f"prefix has a wrong shape: expected a sequence of codes, got {codes!r}. Write (0,) for the code 0; "

@@ -1,16 +1,16 @@
 """What a trie accepts: every check at its border, with the message that a user reads."""
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from semid._arrays import IntArray
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import as_array, as_integers, check_integer, check_sizes
+from semid.errors import InvalidValueError
 from semid.trie.levels import Levels
-from semid.trie.plain import INT64, as_array, plain, plain_int64
+from semid.trie.plain import INT64, plain, plain_int64
 
 __all__ = [
     "FROM_WALK",
@@ -18,11 +18,9 @@ __all__ = [
     "check_at",
     "check_code_rows",
     "check_depth",
-    "check_integer",
     "check_nodes",
     "check_prefixes",
-    "check_ranks",
-    "check_sizes",
+    "sizes_of",
 ]
 
 
@@ -31,33 +29,34 @@ FROM_WALK = "Take them from walk or select."
 
 def check_code_rows(codes: Any, *, name: str = "codes") -> IntArray:
     """Return codes as a 2-d integer array, or raise an error that says what is wrong."""
-    codes = as_array(codes, name=name)
-    if codes.ndim != 2 or codes.shape[1] == 0:
+    given = as_array(codes, name, remedy="Pad them, or see Trie.from_sequences.")
+    if given.ndim != 2 or given.shape[1] == 0:
         raise InvalidValueError(
-            f"{name} has a wrong shape: expected (n_items, n_levels), got {codes.shape}. "
+            f"{name} has a wrong shape: expected (n_items, n_levels), got {given.shape}. "
             "Pass one row of codes per item."
         )
-    if codes.shape[0] == 0:
+    if given.shape[0] == 0:
         raise InvalidValueError(f"{name} is empty: expected at least 1 item, got 0. An empty trie cannot constrain.")
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise InvalidTypeError(
-            f"{name} has a wrong dtype: expected integers, got {codes.dtype}. Convert it explicitly."
-        )
-    unsigned_below = codes.dtype.kind == "u" and codes.dtype.itemsize < 8  # nothing can be out of range
-    if not unsigned_below and (codes.min() < 0 or codes.max() >= 2**32):
-        row, level = np.argwhere((codes < 0) | (codes >= 2**32))[0]
+    rows = as_integers(given, name, remedy="Convert it explicitly.")
+    unsigned_below = rows.dtype.kind == "u" and rows.dtype.itemsize < 8  # nothing can be out of range
+    if not unsigned_below and (rows.min() < 0 or rows.max() >= 2**32):
+        row, level = np.argwhere((rows < 0) | (rows >= 2**32))[0]
         raise InvalidValueError(
-            f"{name} has a code out of range: expected 0 .. 4294967295, got {codes[row, level]} at row {row}, "
+            f"{name} has a code out of range: expected 0 .. 4294967295, got {rows[row, level]} at row {row}, "
             f"level {level}. Codes are indices into a codebook."
         )
-    return codes  # type: ignore[no-any-return]
+    return rows
 
 
-def check_sizes(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> tuple[int, ...]:
+def sizes_of(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> tuple[int, ...]:
     """Return the codebook sizes, given for all levels or each, by default one above the largest code of each level."""
     if codebook_sizes is None:
         return tuple(int(codes[:, level].max()) + 1 for level in range(codes.shape[1]))
-    sizes = _sizes(codebook_sizes, n_levels=codes.shape[1])
+    sizes = check_sizes(codebook_sizes, n_levels=codes.shape[1])
+    if max(sizes) > 2**32:
+        raise InvalidValueError(
+            f"codebook_sizes is too large: expected at most 4294967296, got {max(sizes)}. Codes have 32 bits at most."
+        )
     # The largest code of all is found several times faster than that of each level, and often says enough.
     if codes.max() < min(sizes):
         return sizes
@@ -70,40 +69,14 @@ def check_sizes(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> 
     return sizes
 
 
-def _sizes(codebook_sizes: int | Sequence[int], *, n_levels: int) -> tuple[int, ...]:
-    try:
-        each = [codebook_sizes] * n_levels if isinstance(codebook_sizes, int | np.integer) else codebook_sizes
-        sizes = tuple(operator.index(size) for size in each)
-    except TypeError as error:
-        raise InvalidTypeError(
-            f"codebook_sizes has a wrong type: expected an integer, or one per level, got {codebook_sizes!r}. "
-            "Write [256, 256, 256]."
-        ) from error
-    if len(sizes) != n_levels:
+def check_depth(depth: Any, *, n_levels: int) -> int:
+    """Return a depth whose nodes can have children as an int, or raise an error."""
+    level = check_integer(depth, "depth")
+    if not 0 <= level < n_levels:
         raise InvalidValueError(
-            f"codebook_sizes disagrees with codes: expected {n_levels} sizes, got {len(sizes)}. "
-            "Give one size per level."
+            f"depth out of range: expected 0 .. {n_levels - 1}, got {level}. Leaves have no children."
         )
-    if max(sizes) > 2**32:
-        raise InvalidValueError(
-            f"codebook_sizes is too large: expected at most 4294967296, got {max(sizes)}. Codes have 32 bits at most."
-        )
-    return sizes
-
-
-def check_depth(depth: int, *, n_levels: int) -> None:
-    """Raise an error unless nodes at `depth` can have children."""
-    check_integer(depth, name="depth")
-    if not 0 <= depth < n_levels:
-        raise InvalidValueError(
-            f"depth out of range: expected 0 .. {n_levels - 1}, got {depth}. Leaves have no children."
-        )
-
-
-def check_integer(value: Any, *, name: str) -> None:
-    """Raise an error unless a number is an integer."""
-    if type(value) is not int and not isinstance(value, int | np.integer):
-        raise InvalidTypeError(f"{name} has a wrong type: expected an integer, got {value!r}. Convert it explicitly.")
+    return level
 
 
 def are_nodes(nodes: IntArray, n_nodes: int) -> bool:
@@ -131,26 +104,11 @@ def check_at(nodes: Any, depth: int, levels: Levels) -> IntArray:
 
 def check_prefixes(prefixes: Any, *, n_levels: int) -> tuple[IntArray, tuple[int, ...]]:
     """Return prefixes as an int64 array of shape (rows, depth) and the shape of one code of each, or raise an error."""
-    prefixes = as_array(prefixes, name="prefixes")
+    prefixes = as_integers(prefixes, "prefixes", remedy="Convert them explicitly.")
     if prefixes.ndim == 0 or prefixes.shape[-1] > n_levels:
         raise InvalidValueError(
             f"prefixes have a wrong shape: expected (..., at most {n_levels}), got {prefixes.shape}. "
             "A prefix is no longer than an ID."
         )
-    if not np.issubdtype(prefixes.dtype, np.integer) and prefixes.shape[-1] > 0:
-        raise InvalidTypeError(
-            f"prefixes have a wrong dtype: expected integers, got {prefixes.dtype}. Convert them explicitly."
-        )
     n_rows = math.prod(prefixes.shape[:-1])
     return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), INT64), prefixes.shape[:-1]
-
-
-def check_ranks(ranks: Any, *, n_items: int) -> IntArray:
-    """Return ranks as an integer array, or raise an error."""
-    ranks = as_array(ranks, name="ranks")
-    if ranks.size and not np.issubdtype(ranks.dtype, np.integer):
-        raise InvalidTypeError(f"ranks have a wrong dtype: expected integers, got {ranks.dtype}. Convert them.")
-    if ranks.size and (ranks.min() < 0 or ranks.max() >= n_items):
-        wrong = ranks[(ranks < 0) | (ranks >= n_items)].flat[0]
-        raise InvalidValueError(f"rank out of range: expected 0 .. {n_items - 1}, got {wrong}.")
-    return ranks.astype(np.int64)  # type: ignore[no-any-return]

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from semid._arrays import Array, BoolArray, IntArray
+from semid._checks import check_integer
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at, check_integer
+from semid.trie.checks import check_at
 from semid.trie.levels import Levels
 from semid.trie.plain import plain_int64
 from semid.trie.restriction import Alive
@@ -36,7 +37,7 @@ def mask_inplace(
     check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
     if lost_token is not None:
-        check_integer(lost_token, name="lost_token")
+        lost_token = check_integer(lost_token, "lost_token")
         if not 0 <= lost_token < scores.shape[1]:
             raise InvalidValueError(
                 f"lost_token does not fit: expected a column below {scores.shape[1]}, got {lost_token}. "

@@ -7,7 +7,7 @@ import numpy as np
 from semid._arrays import BoolArray, CodeArray, IntArray
 from semid.errors import InvalidValueError
 from semid.trie.build import build_levels
-from semid.trie.checks import check_code_rows, check_sizes
+from semid.trie.checks import check_code_rows, sizes_of
 from semid.trie.levels import Levels
 from semid.trie.reading import all_codes
 from semid.trie.restriction import EVERYTHING, Alive, alive_from
@@ -80,7 +80,7 @@ def _rows(codes: Any, trie: "Trie", name: str) -> IntArray:
         raise InvalidValueError(
             f"{name} has a wrong shape: expected (n, {trie.n_levels}), got {rows.shape}. Pass one row per item."
         )
-    check_sizes(rows, trie.codebook_sizes)
+    sizes_of(rows, trie.codebook_sizes)
     return rows.astype(dtype)
 
 

@@ -6,22 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, Int64Array
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import as_integers
 
-__all__ = ["FLOAT32", "INT64", "as_array", "plain", "plain_int64"]
+__all__ = ["FLOAT32", "INT64", "plain", "plain_int64"]
 
 INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
-
-
-def as_array(values: Any, *, name: str) -> Array:
-    """Return values as an array; an error for lists of different lengths."""
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InvalidValueError(
-            f"{name} are no array: expected rows of one length, got others ({error}). "
-            "Pad them, or see Trie.from_sequences."
-        ) from error
 
 
 def plain(array: Any, dtype: npt.DTypeLike) -> Array:
@@ -37,8 +26,6 @@ def plain(array: Any, dtype: npt.DTypeLike) -> Array:
 def plain_int64(values: Any, *, name: str, remedy: str) -> Int64Array:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
     if type(values) is not np.ndarray or values.dtype is not INT64:  # every step of a search comes by
-        values = as_array(values, name=name)
-        if values.dtype.kind not in "iu" and values.size:  # an empty list has the dtype float64
-            raise InvalidTypeError(f"{name} have a wrong dtype: expected integers, got {values.dtype}. {remedy}")
+        values = as_integers(values, name, remedy=remedy)
     rows: Int64Array = np.ascontiguousarray(values, INT64)
     return rows if rows.flags.aligned else rows.copy()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import IntArray
+from semid._checks import as_integers, check_ranks
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = ["RankLists", "check_n_lists"]
@@ -58,11 +59,7 @@ class RankLists(NamedTuple):
         arrays = [_ranks(ranks, name) for ranks in lists]
         starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
         joined = np.concatenate([np.empty(0, np.int64), *arrays])
-        if joined.size and (joined.min() < 0 or joined.max() >= n_items):
-            raise InvalidValueError(
-                f"{name} holds a rank out of range: expected 0 .. {n_items - 1}, got {joined.min()} .. {joined.max()}. "
-                "Take ranks from Trie.rank or SemanticIds.ranks_of."
-            )
+        check_ranks(joined, n_items=n_items, name=name)
         rises = joined[1:] > joined[:-1]
         rises[starts[(starts > 0) & (starts < len(joined))] - 1] = True  # where one list ends
         if not rises.all():
@@ -126,9 +123,5 @@ def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
             f"{name} holds something else: expected one list of ranks per request, got {ranks!r} for one. "
             "Write [[4, 1], [2]]."
         )
-    array = np.asarray(ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks))
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise InvalidTypeError(
-            f"{name} has a wrong dtype: expected integer ranks, got {array.dtype}. Pass ranks, not item ids."
-        )
-    return array.astype(np.int64, copy=False).reshape(-1)
+    given = ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks)
+    return as_integers(given, name, remedy="Pass ranks, not item ids.").astype(np.int64, copy=False).reshape(-1)

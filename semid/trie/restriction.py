@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semid._arrays import BoolArray, IntArray
+from semid._checks import as_array, check_ranks
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.trie.plain import as_array
 
 __all__ = ["EVERYTHING", "Alive", "alive_from", "alive_from_words", "check_restriction", "intersect"]
 
@@ -71,7 +71,7 @@ def intersect(one: Alive, other: Alive) -> Alive:
 
 def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
     """Return a mask by rank from a mask or from ranks in any order."""
-    given = as_array(mask_or_ranks, name="ranks")
+    given = as_array(mask_or_ranks, "restriction")
     if given.ndim != 1:
         raise InvalidValueError(
             f"restriction has a wrong shape: expected ({n_items},) booleans or a list of ranks, got {given.shape}."
@@ -87,14 +87,9 @@ def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
         raise InvalidTypeError(
             f"restriction has a wrong dtype: expected booleans or integer ranks, got {given.dtype}. Convert it."
         )
-    if given.size and (given.min() < 0 or given.max() >= n_items):
-        wrong = given[(given < 0) | (given >= n_items)][0]
-        raise InvalidValueError(
-            f"restriction holds a rank out of range: expected 0 .. {n_items - 1}, got {wrong}. "
-            "Take ranks from Trie.rank or SemanticIds.ranks_of."
-        )
+    ranks = check_ranks(given, n_items=n_items, name="restriction")
     mask = np.zeros(n_items, np.bool_)
-    mask[given.astype(np.int64)] = True
+    mask[ranks] = True
     if len(given) == n_items and not mask.all():
         raise InvalidValueError(
             f"restriction is ambiguous: expected booleans or distinct ranks, got {n_items} integers, one an item, "

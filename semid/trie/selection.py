@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from semid._arrays import FloatArray, IntArray
+from semid._checks import check_count
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import FROM_WALK, check_integer
+from semid.trie.checks import FROM_WALK
 from semid.trie.levels import Levels
 from semid.trie.plain import FLOAT32, INT64, plain, plain_int64
 from semid.trie.rank_lists import RankLists, check_n_lists
@@ -74,9 +75,7 @@ def select(
         raise InvalidValueError(
             f"start has a wrong shape: expected {nodes.shape}, got {start.shape}. Give one score per beam."
         )
-    check_integer(k, name="k")
-    if k < 1:
-        raise InvalidValueError(f"k is too small: expected at least 1, got {k}.")
+    k = check_count(k, "k")
     batch, n_items = len(log_probs), levels.n_items
     excluded = RankLists.check(exclude, batch=batch, n_items=n_items, name="exclude")
     allowed = RankLists.check(candidates, batch=batch, n_items=n_items, name="candidates")

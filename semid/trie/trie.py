@@ -11,7 +11,7 @@ from semid._arrays import Array, BoolArray, CodeArray, IntArray
 from semid.trie import masking, merging
 from semid.trie.asking import Questions
 from semid.trie.build import build_levels
-from semid.trie.checks import check_code_rows, check_depth, check_sizes
+from semid.trie.checks import check_code_rows, check_depth, sizes_of
 from semid.trie.levels import Levels
 from semid.trie.mark import UNMARKED, Mark
 from semid.trie.rank_lists import RankLists
@@ -162,7 +162,7 @@ class Trie(Questions):
             If there is no row, or a code is negative or not below its codebook size, or not an integer.
         """
         rows = check_code_rows(codes)
-        sizes = check_sizes(rows, codebook_sizes)
+        sizes = sizes_of(rows, codebook_sizes)
         return cls(build_levels(rows, sizes), sizes, mark=Mark(fingerprint, generation))
 
     @classmethod
@@ -323,8 +323,9 @@ class Trie(Questions):
             True for a row whose scores are all minus infinity now: one of node -1, or one whose children had no other
             score. Sampling has nothing to draw from it.
         """
+        depth = check_depth(depth, n_levels=self.n_levels)
         return masking.mask_inplace(
-            self._levels, self._alive, scores, nodes, depth=depth, size=self._size(depth), tokens=tokens,
+            self._levels, self._alive, scores, nodes, depth=depth, size=self.codebook_sizes[depth], tokens=tokens,
             lost_token=lost_token, neg_inf=neg_inf,
         )  # fmt: skip
 
@@ -342,8 +343,9 @@ class Trie(Questions):
         tokens : array-like of shape (codebook_size,), integers
             Token of each code of the level `depth`.
         """
+        depth = check_depth(depth, n_levels=self.n_levels)
         masking.fill_bitmask(
-            self._levels, self._alive, bitmask, nodes, depth=depth, size=self._size(depth), tokens=tokens
+            self._levels, self._alive, bitmask, nodes, depth=depth, size=self.codebook_sizes[depth], tokens=tokens
         )
 
     def select(
@@ -382,8 +384,9 @@ class Trie(Questions):
         Selection
             ``scores, rows, codes, nodes``; ties go to the lower beam, then to the lower code.
         """
+        depth = check_depth(depth, n_levels=self.n_levels)
         return select(
-            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self._size(depth), k=k,
+            self._levels, self._alive, log_probs, start, nodes, depth=depth, size=self.codebook_sizes[depth], k=k,
             exclude=exclude, candidates=candidates,
         )  # fmt: skip
 
@@ -399,10 +402,6 @@ class Trie(Questions):
 
     def _pieces(self) -> Iterator[CodeArray]:
         return pieces(self._levels, self._alive)
-
-    def _size(self, depth: int) -> int:
-        check_depth(depth, n_levels=self.n_levels)
-        return self.codebook_sizes[depth]
 
 
 def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, mark: tuple[Any, ...]) -> Trie:

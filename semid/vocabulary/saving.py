@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semid._arrays import Array, Int64Array
+from semid._checks import check_sizes, shown
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
-from semid.vocabulary.checks import check_eos, check_prefixes, check_sizes, check_token_ids, shown
+from semid.vocabulary.checks import check_eos, check_prefixes, check_token_ids
 
 __all__ = ["Saved", "read_vocabulary", "write_vocabulary"]
 

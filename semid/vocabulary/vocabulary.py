@@ -10,19 +10,16 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import Int64Array
-from semid._checks import check_errors
+from semid._checks import check_count, check_errors, check_sizes, check_views, shown
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import (
     check_codes,
     check_eos,
+    check_n_shared,
     check_prefixes,
     check_rows,
-    check_seed,
-    check_sizes,
     check_token_ids,
-    check_views,
     levels_in,
-    shown,
 )
 from semid.vocabulary.lookup import Lookup, Tables
 from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
@@ -138,7 +135,7 @@ class SidVocabulary:
         {'semantic': '<sid_0_3><sid-semantic_1_5>', 'collaborative': '<sid_0_3><sid-collaborative_1_5>'}
         """
         sizes = check_sizes(codebook_sizes)
-        names, n_shared = check_views(views, n_shared, len(sizes))
+        names, n_shared = check_views(views), check_n_shared(n_shared, len(sizes))
         n_specific = len(sizes) - n_shared
         return {view: cls(sizes, prefix=[prefix] * n_shared + [f"{prefix}-{view}"] * n_specific) for view in names}
 
@@ -332,7 +329,7 @@ class SidVocabulary:
                 f"tokenizer cannot take tokens: expected a transformers tokenizer, got {type(tokenizer).__name__}. "
                 "Pass the tokenizer of the model."
             )
-        seed = check_seed(seed)
+        seed = check_count(seed, "seed", least=0, most=2**64 - 1)  # what torch takes
         if codebooks is not None:
             if model is None:
                 raise InvalidTypeError(

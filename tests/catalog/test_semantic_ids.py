@@ -90,7 +90,7 @@ def test_unknown_ids_are_named(sids):
             lookup(["ring"], errors="drop")
     with pytest.raises(InvalidValueError, match=r"got \[0, 1, 2, 3, 4\] and 3 more"):
         semid.SemanticIds([8], [[0]]).codes_of(range(8))
-    with pytest.raises(InvalidValueError, match=r"rank out of range: expected -1 \.\. 2, got 3\. Is it from another"):
+    with pytest.raises(InvalidValueError, match=r"rank out of range: expected -1 \.\. 2, got 3\. Take ranks from"):
         sids.items_at([0, 3])
 
 
@@ -149,7 +149,11 @@ def test_kinds_of_sequences():
 @pytest.mark.parametrize(
     ("ranks", "error", "message"),
     [
-        ([0.9, 1.2], InvalidTypeError, "ranks have a wrong dtype: expected integers, got float64. Convert them."),
+        (
+            [0.9, 1.2],
+            InvalidTypeError,
+            "ranks has a wrong dtype: expected integers, got float64. Pass ranks, not item ids.",
+        ),
         ([np.nan], InvalidTypeError, "got float64"),
         (["0"], InvalidTypeError, "got <U1"),
         ([True, False], InvalidTypeError, "got bool"),
@@ -157,7 +161,11 @@ def test_kinds_of_sequences():
         ([[0, 1], [2]], InvalidValueError, "ranks is ragged: expected rows of one length"),
         (np.array([2**64 - 1], np.uint64), InvalidValueError, f"rank out of range: expected -1 .. 2, got {2**64 - 1}."),
         ([2**63], InvalidValueError, f"expected -1 .. 2, got {2**63}."),
-        ([-2], InvalidValueError, "expected -1 .. 2, got -2. Is it from another catalogue?"),
+        (
+            [-2],
+            InvalidValueError,
+            "expected -1 .. 2, got -2. Take ranks from Trie.rank or SemanticIds.ranks_of of the same items.",
+        ),
     ],
 )
 def test_wrong_ranks(sids, ranks, error, message):
@@ -262,7 +270,12 @@ def test_add_to_views(two_views):
         ),
         (["cup", "jar"], [[0, 0], [0, 0]], InvalidValueError, "got [0, 0] for 'cup' and 'jar'"),
         (["cup"], [[0, 4]], InvalidValueError, "expected codes below 4 at level 1, got 4"),
-        (["cup"], [[0]], InvalidValueError, "codebook_sizes disagrees with codes"),
+        (
+            ["cup"],
+            [[0]],
+            InvalidValueError,
+            "codebook_sizes has a wrong length: expected one size for each of 1 levels, got 2.",
+        ),
         (["cup"], [[0, 0], [0, 1]], InvalidValueError, "different lengths: expected 1 rows, got 2"),
         ([5], [[0, 0]], InvalidTypeError, "expected all int or all str, got int, str"),
         (["cup"], {"x": [[0, 0]]}, InvalidValueError, "codes have other views: expected [None], got ['x']"),

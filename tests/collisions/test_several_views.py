@@ -201,10 +201,14 @@ def test_too_many_items_for_the_ids_of_a_view(make_views_quantizer):
         (
             {"X": np.zeros((3, 4))},
             InvalidTypeError,
-            r"X has a wrong type: expected a dict with the views .*ndarray",
+            r"X is not a mapping: expected one array for each of 'semantic', .*ndarray",
         ),
-        ({"X": views_of(3, names=("title",))}, InvalidValueError, r"X has wrong views: expected .*, got \['title'\]\."),
-        ({"codes": np.zeros((3, 2))}, InvalidTypeError, r"codes has a wrong type: expected a dict"),
+        (
+            {"X": views_of(3, names=("title",))},
+            InvalidValueError,
+            r"X has no view 'semantic': expected .*, got 'title'\.",
+        ),
+        ({"codes": np.zeros((3, 2))}, InvalidTypeError, r"codes is not a mapping: expected one array for each of"),
         (
             {"codes": {name: np.zeros((2, 2), dtype=int) for name in NAMES}},
             InvalidValueError,
@@ -213,12 +217,12 @@ def test_too_many_items_for_the_ids_of_a_view(make_views_quantizer):
         (
             {"codes": {name: np.full((3, 2), code) for code, name in enumerate(NAMES)}},
             InvalidValueError,
-            r"views 'semantic' and 'collaborative' disagree in the shared levels of row 0: expected \(0,\), got \(1,\)",
+            r"views 'semantic' and 'collaborative' disagree in the shared levels of row 0: expected \[0\], got \[1\]",
         ),
         (
             {"taken": {name: np.zeros((code, 2), dtype=int) for code, name in enumerate(NAMES)}},
             InvalidValueError,
-            r"taken of views 'semantic' and 'collaborative' disagree: expected 0 rows, got 1\. Pass the same items",
+            r"taken of views 'semantic' and 'collaborative' disagree: expected 0 rows, got 1\. Row i of every",
         ),
         (
             {"taken": {name: np.zeros((2, 2), dtype=int) for name in NAMES}},

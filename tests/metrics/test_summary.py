@@ -304,7 +304,7 @@ def test_other_dim(X, codes, quantizer):
 
 
 def test_ragged_codes(X, quantizer):
-    with pytest.raises(InvalidValueError, match=r"codes are ragged: expected rows of one length, got list"):
+    with pytest.raises(InvalidValueError, match=r"codes is ragged: expected rows of one length, got list"):
         semid.report(X, [[1], [1, 2]], quantizer)
 
 

@@ -36,13 +36,13 @@ def test_wrong_shape(codes):
 
 def test_ragged_codes():
     with pytest.raises(
-        InvalidValueError, match=r"codes are ragged: expected rows of one length, got list \(.*Pass as many"
+        InvalidValueError, match=r"codes is ragged: expected rows of one length, got list \(.*\. Pad or repair it"
     ):
         check_code_table([[1], [1, 2]])
 
 
 def test_wrong_dtype():
-    with pytest.raises(InvalidTypeError, match=r"ids have a wrong dtype: expected integers, got float64\. Pass what"):
+    with pytest.raises(InvalidTypeError, match=r"ids has a wrong dtype: expected integers, got float64\. Pass what"):
         check_code_table([[0.5]], name="ids")
 
 

@@ -57,5 +57,5 @@ def test_the_callers_axes_are_used_and_returned():
 def test_codes_are_checked():
     with pytest.raises(InvalidValueError, match=r"codes have a wrong shape"):
         collision_sizes([1, 2])
-    with pytest.raises(InvalidTypeError, match=r"codes have a wrong dtype"):
+    with pytest.raises(InvalidTypeError, match=r"codes has a wrong dtype"):
         collision_sizes([[0.5]])

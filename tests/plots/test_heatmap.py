@@ -52,7 +52,7 @@ def test_the_callers_axes_are_used_and_returned():
 
 
 def test_codes_are_checked():
-    with pytest.raises(InvalidTypeError, match=r"codes have a wrong dtype"):
+    with pytest.raises(InvalidTypeError, match=r"codes has a wrong dtype"):
         usage_heatmap([[0.5]])
     with pytest.raises(InvalidValueError, match=r"expected 0 to 1 at level 0, got 2"):
         usage_heatmap([[2]], codebook_sizes=(2,))

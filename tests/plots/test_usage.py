@@ -63,7 +63,7 @@ def test_nothing_is_cut_off_or_covered(rng, n_items, sizes):
 def test_codes_are_checked():
     with pytest.raises(InvalidValueError, match=r"codes have a wrong shape"):
         codebook_usage([1, 2])
-    with pytest.raises(InvalidTypeError, match=r"codes have a wrong dtype"):
+    with pytest.raises(InvalidTypeError, match=r"codes has a wrong dtype"):
         codebook_usage([[0.5]])
     with pytest.raises(InvalidValueError, match=r"expected 0 to 1 at level 0, got 2"):
         codebook_usage([[2]], codebook_sizes=(2,))

@@ -332,7 +332,7 @@ def test_as_many_items_as_codes(rng):
         ({"learning": CodeLearning(sinkhorn_levels=(3,))}, InvalidValueError, "expected -3 to 2, got 3."),
         ({"training": Training(device="abacus")}, InvalidValueError, "device cannot be used: expected 'auto', 'cpu'"),
         ({"seed": -1}, InvalidValueError, "seed is too small: expected 0 or more, got -1."),
-        ({"seed": 2**70}, InvalidValueError, f"seed is too large: expected less than {2**64}, got {2**70}."),
+        ({"seed": 2**70}, InvalidValueError, f"seed is too large: expected at most {2**64 - 1}, got {2**70}."),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused_by_fit(X, params, error, text):

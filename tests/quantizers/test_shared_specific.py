@@ -431,7 +431,7 @@ def nan_in_row_3(part):
             lambda X: {"semantic": X["semantic"]},
             InvalidValueError,
             "X has no view 'collaborative': expected 'semantic', "
-            "'collaborative', got 'semantic'. Correct the names, or set views=.",
+            "'collaborative', got 'semantic'. Correct the names, or the quantizer's views.",
         ),
         (
             lambda X: X | {"text": X["semantic"]},
@@ -472,8 +472,8 @@ def test_another_dim_than_that_of_the_fit_is_refused(X, one_two):
     [
         (
             {"semantic": [[1, 0, 0]], "collaborative": [[2, 0, 0]]},
-            "shared codes differ between views: expected [1] as in "
-            "'semantic', got [2] in 'collaborative', row 0. The first 1 levels belong to all views.",
+            "codes of views 'semantic' and 'collaborative' disagree in the shared levels of row 0: expected [1], got "
+            "[2]. The first 1 levels belong to all views.",
         ),
         (
             {"semantic": [[1, 0, 0]], "collaborative": [[1, 0, 8]]},
@@ -481,7 +481,7 @@ def test_another_dim_than_that_of_the_fit_is_refused(X, one_two):
         ),
         (
             {"semantic": [[1, 0, 0]] * 2, "collaborative": [[1, 0, 0]]},
-            "codes differ in their number of items: expected 2 as in 'semantic', got 1 in 'collaborative'.",
+            "codes of views 'semantic' and 'collaborative' disagree: expected 2 rows, got 1.",
         ),
         (
             {"semantic": [[1, 0, 0]]},

@@ -415,7 +415,9 @@ def test_wrong_views_are_refused(X, one_two):
             verb(X | {"collaborative": X["collaborative"][:7]})
     with pytest.raises(InvalidValueError, match=r"view 'semantic' has another dim: expected 24, got 3\."):
         one_two.encode(X | {"semantic": X["semantic"][:, :3]})
-    with pytest.raises(InvalidValueError, match="shared codes differ between views"):
+    with pytest.raises(
+        InvalidValueError, match="codes of views 'semantic' and 'collaborative' disagree in the shared levels of row 0"
+    ):
         one_two.decode({"semantic": [[1, 0, 0]], "collaborative": [[2, 0, 0]]})
 
 

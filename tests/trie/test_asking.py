@@ -105,7 +105,7 @@ def test_bad_questions():
         trie.children(0)
     for call in (trie.walk, trie.rank, trie.children, trie.codes_of, trie.restrict, semid.Trie.from_codes):
         with pytest.raises(
-            InvalidValueError, match=r"are no array: expected rows of one length, got others .*\. Pad them"
+            InvalidValueError, match=r"is ragged: expected rows of one length, got list .*\. Pad (or|them)"
         ):
             call([[0, 1], [2]])
     with pytest.raises(InvalidTypeError, match=r"depth has a wrong type: expected an integer, got 3\.0"):
@@ -113,7 +113,7 @@ def test_bad_questions():
     with pytest.raises(InvalidValueError, match=r"added has a wrong shape: expected \(n_items, n_levels\), got \(\)"):
         trie.update(added=3)
     for call in (trie.allowed, trie.node_ranges):
-        with pytest.raises(InvalidTypeError, match="nodes have a wrong dtype: expected integers, got float64"):
+        with pytest.raises(InvalidTypeError, match="nodes has a wrong dtype: expected integers, got float64"):
             call([0.7], depth=1)
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.walk([[0.0]])

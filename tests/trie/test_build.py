@@ -112,13 +112,17 @@ def test_one_codebook_size_holds_for_all_levels(backend):
 @pytest.mark.parametrize(
     ("sizes", "error", "message"),
     [
-        ([4.9, 4.2], InvalidTypeError, r"expected an integer, or one per level, got \[4\.9, 4\.2\]\. Write \[256"),
+        (
+            [4.9, 4.2],
+            InvalidTypeError,
+            r"codebook_sizes\[0\] is not an integer: expected 1 or more, got 4\.9\. Pass a whole number",
+        ),
         (4.5, InvalidTypeError, r"codebook_sizes has a wrong type: .*, got 4\.5"),
         ("ab", InvalidTypeError, "got 'ab'"),
         ([2**40, 2], InvalidValueError, r"expected at most 4294967296, got 1099511627776\. Codes have 32 bits"),
-        ([4], InvalidValueError, r"expected 2 sizes, got 1\. Give one size per level"),
+        ([4], InvalidValueError, r"expected one size for each of 2 levels, got 1\. Give one size per level"),
         (1, InvalidValueError, "expected codes below 1 at level 1, got 1"),
-        ([0, 2], InvalidValueError, "expected codes below 0 at level 0, got 0"),
+        ([0, 2], InvalidValueError, r"codebook_sizes\[0\] is too small: expected 1 or more, got 0"),
     ],
 )
 def test_bad_codebook_sizes(backend, sizes, error, message):

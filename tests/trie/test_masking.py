@@ -108,7 +108,7 @@ def test_bad_masks():
             call()
     with pytest.raises(InvalidTypeError, match=r"their bits as integers, got list\. Convert them"):
         trie.mask_inplace([[0.0] * 9], [0], depth=1, tokens=tokens)
-    with pytest.raises(InvalidTypeError, match="tokens have a wrong dtype: expected integers, got float64"):
+    with pytest.raises(InvalidTypeError, match="tokens has a wrong dtype: expected integers, got float64"):
         trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=[0.5, 1, 2, 3])
     with pytest.raises(InvalidTypeError, match=r"lost_token has a wrong type: expected an integer, got 1\.5"):
         trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=tokens, lost_token=1.5)

@@ -88,5 +88,5 @@ def test_what_is_right_is_not_copied():
     array = read_only(np.arange(3))
     assert plain(array, np.int64) is array and plain_int64(array, name="nodes", remedy="") is array
     assert plain_int64([], name="nodes", remedy="").dtype == np.int64
-    with pytest.raises(InvalidTypeError, match=r"nodes have a wrong dtype: .* integers, got float64\. Round them"):
+    with pytest.raises(InvalidTypeError, match=r"nodes has a wrong dtype: .* integers, got float64\. Round them"):
         plain_int64([0.0], name="nodes", remedy="Round them.")

@@ -171,12 +171,12 @@ def test_bad_steps():
     cases = [
         (lambda: trie.select(np.zeros((1, 1, 9)), zeros, [[0]], depth=0, k=1), r"expected \(batch, beams, 2\)"),
         (lambda: trie.select(one, [[0, 0]], [[0]], depth=0, k=1), r"expected \(1, 1\), got \(1, 2\)"),
-        (lambda: trie.select(one, zeros, [[0]], depth=0, k=0), r"expected at least 1, got 0"),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=0), r"k is too small: expected 1 or more, got 0"),
         (lambda: trie.select(one, zeros, [[1]], depth=0, k=1), r"expected -1 \.\. 0 at depth 0, got 1 \.\. 1"),
         (lambda: trie.select(one, zeros, [[0]], depth=3, k=1), r"expected 0 \.\. 2, got 3\. Leaves have no children"),
         (lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[[1], [2]]), r"expected 1 lists of ranks, got 2"),
-        (lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[[4]]), r"exclude .* 0 \.\. 3, got 4 \.\. 4"),
-        (lambda: trie.select(one, zeros, [[0]], depth=0, k=1, candidates=[[-1]]), r"candidates .* got -1 \.\. -1"),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[[4]]), r"exclude .* 0 \.\. 3, got 4\."),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=1, candidates=[[-1]]), r"candidates .* got -1\."),
         (lambda: select_rows([trie] * 2, one, zeros, [[0]], depth=0, k=1), r"log_probs .* 2 requests, got \(1, 1, 2\)"),
         (lambda: select_rows([trie], one, zeros, [[0]], depth=3, k=1), r"expected 0 \.\. 2, got 3"),
         (lambda: select_rows([trie], one, zeros, [[0]], depth=0, k=1, exclude=[]), "expected 1 lists of ranks, got 0"),
@@ -184,11 +184,11 @@ def test_bad_steps():
     for call, message in cases:
         with pytest.raises(InvalidValueError, match=message):
             call()
-    with pytest.raises(InvalidTypeError, match="exclude has a wrong dtype: expected integer ranks, got <U"):
+    with pytest.raises(InvalidTypeError, match="exclude has a wrong dtype: expected integers, got <U"):
         trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[["book"]])
     for call in (trie.select, lambda *step, **options: select_rows([trie], *step, **options)):
         with pytest.raises(
-            InvalidTypeError, match=r"nodes have a wrong dtype: expected integers, got float64\. Take them"
+            InvalidTypeError, match=r"nodes has a wrong dtype: expected integers, got float64\. Take them"
         ):
             call(one, zeros, [[0.7]], depth=0, k=1)
     cases = [
@@ -200,7 +200,12 @@ def test_bad_steps():
             lambda: trie.select(one, zeros, [[0]], depth="0", k=1),
             "depth has a wrong type: expected an integer, got '0'",
         ),
-        (lambda: trie.select(one, zeros, [[0]], depth=0, k=2.5), r"k has a wrong type: expected an integer, got 2\.5"),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=2.5), r"k is not an integer: expected 1 or more, got 2\.5"),
+        (lambda: trie.select(one, zeros, [[0]], depth=0, k=True), "k is not an integer: expected 1 or more, got True"),
+        (
+            lambda: trie.select(one, zeros, [[0]], depth=False, k=1),
+            "depth has a wrong type: expected an integer, got False",
+        ),
         (
             lambda: trie.select(one, zeros, [[0]], depth=0, k=1, exclude=[1]),
             r"exclude holds something else: expected one list of ranks per request, got 1 for one\. Write \[\[4, 1\]",

@@ -173,9 +173,9 @@ def test_wrong_arguments():
     for lists in ([[0], [1]], mirror.rank_lists([[0], [1]])):
         with pytest.raises(InvalidValueError, match=r"wrong length: expected 1 lists of ranks, got 2\. Give one list"):
             mirror.select(*args, depth=0, k=1, exclude=lists)
-    with pytest.raises(InvalidValueError, match=r"lists holds a rank out of range: expected 0 \.\. 1, got 2 \.\. 2"):
+    with pytest.raises(InvalidValueError, match=r"lists holds a rank out of range: expected 0 \.\. 1, got 2\."):
         mirror.rank_lists([[2]])
-    with pytest.raises(InvalidTypeError, match="expected integer ranks, got float64"):
+    with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         mirror.rank_lists([[0.5]])
     message = r"expected \(batch, beams, 2\) and \(batch, beams\), got \(1, 1, 1\) and \(1, 1\)"
     with pytest.raises(InvalidValueError, match=message):

@@ -78,7 +78,7 @@ def test_bad_codes(codes, error, message):
 def test_codes_beyond_their_codebook():
     with pytest.raises(InvalidValueError, match=r"expected codes below 4 at level 2, got 5"):
         semid.Trie.from_codes(CODES, codebook_sizes=(2, 4, 4))
-    with pytest.raises(InvalidValueError, match=r"expected 3 sizes, got 2"):
+    with pytest.raises(InvalidValueError, match=r"expected one size for each of 3 levels, got 2"):
         semid.Trie.from_codes(CODES, codebook_sizes=(2, 4))
 
 

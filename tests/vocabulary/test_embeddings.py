@@ -119,9 +119,10 @@ def test_a_table_that_does_not_grow(words, llama_model, monkeypatch):
 @pytest.mark.parametrize(
     ("seed", "error", "message"),
     [
-        ("x", InvalidTypeError, "seed has a wrong type: expected an integer, got 'x'. Pass one, as 0."),
-        (None, InvalidTypeError, "seed has a wrong type: expected an integer, got None"),
-        (-1, InvalidValueError, f"seed is out of range: expected 0 .. {2**64 - 1}, got -1. Pass one, as 0."),
+        ("x", InvalidTypeError, "seed is not an integer: expected 0 or more, got 'x'. Pass a whole number."),
+        (None, InvalidTypeError, "seed is not an integer: expected 0 or more, got None"),
+        (-1, InvalidValueError, "seed is too small: expected 0 or more, got -1. Raise it."),
+        (2**64, InvalidValueError, f"seed is too large: expected at most {2**64 - 1}, got {2**64}. Lower it."),
     ],
 )
 def test_a_failed_extend_changes_nothing(words, llama_model, seed, error, message):

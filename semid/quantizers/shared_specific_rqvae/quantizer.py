@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import check_count
+from semid._checks import check_count, check_shared_codes, check_view_names, check_views
 from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_hidden_sizes, check_seed, check_unchanged
+from semid.quantizers.checks import check_hidden_sizes, check_unchanged
 from semid.quantizers.columns import check_view_columns, read_view_columns
 from semid.quantizers.networks.dense import apply_layers
 from semid.quantizers.networks.options import SEED_LIMIT
@@ -26,14 +26,7 @@ from semid.quantizers.shared_specific_rqvae.recipes import Recipe, check_recipe
 from semid.quantizers.shared_specific_rqvae.saving import read_quantizer, write_quantizer
 from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.stored import damage_as_format_error
-from semid.quantizers.views import (
-    check_same_codes,
-    check_view_names,
-    check_view_weights,
-    check_views,
-    column_slices,
-    open_views,
-)
+from semid.quantizers.views import check_view_weights, column_slices, open_views
 
 __all__ = ["SharedSpecificRQVAE"]
 
@@ -302,7 +295,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         self._check_fitted()
         check_view_names(codes, self.views, name="codes")
         checked = {view: check_codes(codes[view], self.codebook_sizes, name=f"codes[{view!r}]") for view in self.views}
-        check_same_codes(checked, self.n_shared)
+        check_shared_codes(checked, self.n_shared)
         decoded = {}
         for view, books in self.codebooks.items():
             part = apply_layers(decode_codes(checked[view], books), self.decoders_[view])
@@ -363,7 +356,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         return architecture, {
             "weights": check_view_weights(self.view_weights, views),
             "recipe": check_recipe(self.recipe),
-            "seed": check_seed(self.seed, below=SEED_LIMIT),
+            "seed": check_count(self.seed, "seed", least=0, most=SEED_LIMIT - 1),
         }
 
     def _open(self, X: Mapping[str, Any]) -> dict[str, npt.NDArray[np.number[Any]]]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from semid._checks import check_views
 from semid.io.persistence import read_folder, write_folder
 from semid.quantizers.networks.saving import take_layers
 from semid.quantizers.shared_specific_rqvae.parts import Fitted
 from semid.quantizers.shared_specific_rqvae.recipes import recipe_from_config, recipe_to_config
 from semid.quantizers.stored import StoredArrays, check_n_levels, damage_as_format_error
-from semid.quantizers.views import check_views
 
 __all__ = ["read_quantizer", "write_quantizer"]
 
