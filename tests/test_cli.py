@@ -526,7 +526,7 @@ def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
     assert semid.Trie.load(tmp_path / "t").codebook_sizes == (4, 4)
     for line, message in (
         ("trie codes.npz --out u", "--view is missing: expected one of a, b, got none. A trie holds the codes of one"),
-        ("trie catalogue --out u", "view is unknown: expected one of ('a', 'b'), got None."),
+        ("trie catalogue --out u", "view is missing: expected one of ('a', 'b'), got None. Name one of them."),
         ("trie no.npy --out u", "no.npy cannot be read: expected a file of codes, got no such file. Check the path."),
     ):
         code, out, err = run(line)
@@ -558,7 +558,7 @@ def test_bench_on_codes_and_a_catalogue(run, tmp_path):
     np.save(tmp_path / "codes.npy", codes["b"])
     assert json.loads(run("bench codes.npy --rounds 1 --json")[1])["codebook_sizes"] == [3, 3]
     assert json.loads(run("bench catalogue --view a --rounds 1 --json")[1])["codebook_sizes"] == [4, 4]
-    assert "view is unknown" in run("bench catalogue --rounds 1")[2]
+    assert "view is missing" in run("bench catalogue --rounds 1")[2]
 
 
 def test_bench_builds_from_memory(tmp_path):

@@ -65,7 +65,7 @@ def test_tables_of_other_tools(tmp_path):
     path.write_bytes(b"no parquet")
     with pytest.raises(FormatError, match=r"expected a parquet file, got .* Write it again"):
         semid.SemanticIds.from_parquet(path)
-    with pytest.raises(FormatError, match=r"expected a parquet file, got none"):
+    with pytest.raises(FormatError, match=r"expected a parquet file, got no such file"):
         semid.SemanticIds.from_parquet(tmp_path / "none.parquet")
 
 
