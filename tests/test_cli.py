@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import semid
 from semid.__main__ import main
 from semid.cli import app
-from semid.cli.tries import trie_builder
+from semid.cli.trie import trie_builder
 from semid.io.persistence import write_folder, write_tensors
 from semid.quantizers import RECIPES, Training
 
@@ -148,12 +148,12 @@ def test_an_equals_sign_in_a_path_is_no_view(run, tmp_path):
 
 def test_what_exists_is_kept_unless_overwrite(fitted, tmp_path):
     (tmp_path / "codes.npy").write_text("mine")
-    message = "semid: codes.npy exists: expected a new name. Choose another one or pass --overwrite.\n"
+    message = "semid: codes.npy exists: expected a new name, got a file. Choose another name, or pass --overwrite.\n"
     assert fitted("encode one S.npy --out codes.npy") == (1, "", message)
     assert (tmp_path / "codes.npy").read_text() == "mine"
     assert fitted("encode one S.npy --out codes.npy --overwrite")[0] == 0
     assert np.load(tmp_path / "codes.npy").shape == (60, 2)
-    assert fitted("fit S.npy --out one") == (1, "", message.replace("codes.npy", "one"))
+    assert fitted("fit S.npy --out one") == (1, "", message.replace("codes.npy", "one").replace("a file", "a folder"))
     assert fitted("fit S.npy --out one --codebook-size 4 --overwrite")[0] == 0
 
 
@@ -213,8 +213,8 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
     [
         ("encode one no.npy --out c.npy", "expected a .npy file, got no.npy"),
         ("encode no S.npy --out c.npy", "no cannot be loaded: expected a folder with config.json"),
-        ("encode one semantic=S.npy --out c.npz", "one takes other embeddings: expected one file, got semantic=FILE."),
-        ("report S.npy no.npy", "no.npy cannot be read: expected a file of codes, got none. Check the path."),
+        ("encode one semantic=S.npy --out c.npz", "one needs other embeddings: expected one file, got semantic=FILE."),
+        ("report S.npy no.npy", "no.npy cannot be read: expected a file of codes, got no such file. Check the path."),
         (
             "report S.npy junk.npy",
             "junk.npy cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got ",
@@ -251,11 +251,11 @@ def test_codes_of_the_other_kind(fitted_views, tmp_path):
     np.savez(tmp_path / "two.npz", semantic=codes, collaborative=codes)
     np.savez(tmp_path / "none.npz")
     for line, message in (
-        ("report S.npy two.npz", "two.npz holds codes of other embeddings: expected one table without a view, got "
-         "views semantic, collaborative. Give those."),
-        (f"resolve two {views} --codes one.npy --out u.npz", "one.npy holds codes of other embeddings: expected views "
-         "semantic, collaborative, got one table without a view. Give those."),
-        (f"resolve two {views} --taken one.npy --out u.npz", "one.npy holds codes of other embeddings: expected views"),
+        ("report S.npy two.npz", "two.npz does not match the embeddings: expected one table without views, got "
+         "views semantic, collaborative. Pass the codes of these embeddings."),
+        (f"resolve two {views} --codes one.npy --out u.npz", "one.npy does not match the embeddings: expected views "
+         "semantic, collaborative, got one table without views. Pass the codes of these embeddings."),
+        (f"resolve two {views} --taken one.npy --out u.npz", "one.npy does not match the embeddings: expected views"),
         ("trie none.npz --out t", "none.npz holds no codes: expected an array per view, got none. Check the path."),
     ):  # fmt: skip
         code, out, err = fitted_views(line)
@@ -263,7 +263,7 @@ def test_codes_of_the_other_kind(fitted_views, tmp_path):
 
 
 def test_embeddings_of_the_other_kind(fitted_views):
-    message = "two takes other embeddings: expected semantic=FILE collaborative=FILE, got one file. Give those."
+    message = "two needs other embeddings: expected semantic=FILE collaborative=FILE, got one file. Pass those."
     assert message in fitted_views("encode two S.npy --out c.npy")[2]
 
 
@@ -285,8 +285,8 @@ def test_embeddings_of_the_other_kind(fitted_views):
         ),
         (
             "fit S.npy --out m --algorithm shared-specific-kmeans",
-            "--algorithm takes other embeddings: expected kmeans or residual-kmeans or product-kmeans or rqvae for one "
-            "file, got shared-specific-kmeans. Name the views as VIEW=FILE.",
+            "--algorithm does not fit the embeddings: expected kmeans or residual-kmeans or product-kmeans or rqvae "
+            "for one file, got shared-specific-kmeans. Name the views as VIEW=FILE.",
         ),
         (
             "fit --view a=S.npy --out m --algorithm rqvae",
@@ -296,7 +296,7 @@ def test_embeddings_of_the_other_kind(fitted_views):
         ("fit S.npy --out m --rotation opq", "--rotation is not an option of residual-kmeans: expected none, got opq."),
         ("fit S.npy --out m --epochs 3", "got 3. Leave it out, or choose rqvae or shared-specific-rqvae."),
         ("fit S.npy --out m --algorithm kmeans --levels 2", "--levels is not an option of kmeans"),
-        ("fit S.npy --out m --codebook-size big", "--codebook-size is not a number: expected one as 256, or one per"),
+        ("fit S.npy --out m --codebook-size big", "--codebook-size is not a number: expected one such as 256, one per"),
         ("encode one S.npy --out c.npz", "--out has a wrong ending: expected .npy for one file, got c.npz."),
         ("encode one a=S.npy --out c.npy", "--out has a wrong ending: expected .npz for several views, got c.npy."),
         ("resolve one S.npy --out c.npy --policy best", "Invalid value for '--policy'"),
@@ -331,7 +331,7 @@ def test_a_process_ends_with_the_code_and_without_a_traceback(tmp_path):
     program = "import sys, semid.cli; sys.argv = ['semid', 'report', 'no.npy', 'no.npy']; semid.cli.main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "semid: no.npy cannot be read: expected a file of codes, got none. Check the path.\n"
+    assert done.stderr == "semid: no.npy cannot be read: expected a file of codes, got no such file. Check the path.\n"
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,8 @@ def test_codes_of_parquet_and_safetensors_files(fitted, tmp_path):
     lists, names = arrow.array(codes.tolist()), arrow.array(["x", "y", "z"])
     parquet.write_table(arrow.table({"item": names, "codes": lists}), tmp_path / "lists.parquet")
     parquet.write_table(arrow.table({"codes": lists, "more": lists}), tmp_path / "two.parquet")
-    columns = {"item": names, "level_0": codes[:, 0], "level_1": codes[:, 1]}
+    brands = arrow.array(["x", "y", "x"]).dictionary_encode()
+    columns = {"item": names, "brand": brands, "level_0": codes[:, 0], "level_1": codes[:, 1]}
     parquet.write_table(arrow.table(columns), tmp_path / "columns.parquet")
     write_tensors(tmp_path / "one.safetensors", {"codes": codes, "items": np.arange(3), "X": np.zeros((3, 4))})
     write_tensors(tmp_path / "views.safetensors", {"a": codes, "b": codes[::-1]})
@@ -466,9 +467,9 @@ def test_codes_of_parquet_and_safetensors_files(fitted, tmp_path):
         "none.safetensors": "none.safetensors holds no codes: expected a matrix of integers, got codes.",
         "none.parquet": "holds no codes: expected a column of lists, or one of integers per level, got item.",
         "two.parquet": "needs a column of lists: expected one of 'codes', 'more', got 'no name'.",
-        "gaps.parquet": "has gaps: expected integers, got null in 'level_0'. Drop such rows.",
+        "gaps.parquet": "has a wrong column 'level_0': expected integers without nulls, got int64 with 1 nulls.",
         "junk.parquet": "junk.parquet cannot be read: expected a parquet file, got ",
-        "no.parquet::codes": "no.parquet cannot be read: expected a file of codes, got none.",
+        "no.parquet::codes": "no.parquet cannot be read: expected a file of codes, got no such file.",
         "codes.txt": "expected codes as .npy, .npz, .parquet or .safetensors, got something else. Check the path.",
         "objects.npy": "expected codes as .npy, .npz, .parquet or .safetensors, got something else. Check the path.",
     }.items():
@@ -485,7 +486,7 @@ def test_codes_in_the_table_of_a_catalogue(run, tmp_path):
         assert run(f"trie {source} --out t --overwrite")[0] == 0
         assert semid.Trie.load(tmp_path / "t") == semid.Trie.from_codes(codes[view])
     code, _, err = run("trie two.parquet --out u")
-    assert code == 1 and "--view is unknown: expected one of semantic, look, got None." in err
+    assert code == 1 and "--view is missing: expected one of semantic, look, got none." in err
 
 
 def test_columns_of_codes_are_read_in_the_order_of_their_numbers(run, tmp_path):
@@ -524,15 +525,17 @@ def test_a_trie_of_one_view_and_of_a_catalogue(run, tmp_path):
         np.testing.assert_array_equal(semid.Trie.load(tmp_path / "t").rank(codes["b"]), [1, 0])
     assert semid.Trie.load(tmp_path / "t").codebook_sizes == (4, 4)
     for line, message in (
-        ("trie codes.npz --out u", "--view is unknown: expected one of a, b, got None. A trie has the codes of one"),
-        ("trie catalogue --out u", "view is unknown: expected one of ('a', 'b'), got None."),
-        ("trie no.npy --out u", "no.npy cannot be read: expected a file of codes, got none. Check the path."),
+        ("trie codes.npz --out u", "--view is missing: expected one of a, b, got none. A trie holds the codes of one"),
+        ("trie catalogue --out u", "view is missing: expected one of ('a', 'b'), got None. Name one of them."),
+        ("trie no.npy --out u", "no.npy cannot be read: expected a file of codes, got no such file. Check the path."),
     ):
         code, out, err = run(line)
         assert (code, out) == (1, "") and message in err and not (tmp_path / "u").exists()
     np.save(tmp_path / "a.npy", codes["a"])
-    assert "for a.npy has no views, got b. Leave it out" in run("trie a.npy --view b --out u")[2]
-    assert "--model is not needed" in " ".join(run("trie catalogue --view b --model m --out u")[2].split())
+    assert "because a.npy has no views, got b. Leave it out" in run("trie a.npy --view b --out u")[2]
+    assert "--model does not apply to a catalogue" in " ".join(
+        run("trie catalogue --view b --model m --out u")[2].split()
+    )
 
 
 def test_bench_on_random_codes(run):
@@ -555,7 +558,7 @@ def test_bench_on_codes_and_a_catalogue(run, tmp_path):
     np.save(tmp_path / "codes.npy", codes["b"])
     assert json.loads(run("bench codes.npy --rounds 1 --json")[1])["codebook_sizes"] == [3, 3]
     assert json.loads(run("bench catalogue --view a --rounds 1 --json")[1])["codebook_sizes"] == [4, 4]
-    assert "view is unknown" in run("bench catalogue --rounds 1")[2]
+    assert "view is missing" in run("bench catalogue --rounds 1")[2]
 
 
 def test_bench_builds_from_memory(tmp_path):
@@ -573,7 +576,7 @@ def test_bench_refuses_back_ends_that_disagree(run, monkeypatch):
     if semid.kernels.available()["ext"]:
         pytest.skip("the C extension is not built: there is one back end")
     results = itertools.cycle([np.zeros(3), np.ones(3)])
-    monkeypatch.setattr("semid.cli.timing._search", lambda trie, scores: next(results))
+    monkeypatch.setattr("semid.cli.bench._search", lambda trie, scores: next(results))
     with pytest.raises(RuntimeError, match="back ends ext and numba disagree"):
         CliRunner().invoke(app, ["bench", "--n-items", "20", "--rounds", "1"], catch_exceptions=False)
 
@@ -591,7 +594,7 @@ def test_info_names_what_is_missing(run, monkeypatch):
     def missing(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("semid.cli.looking.version", missing)
+    monkeypatch.setattr("semid.cli.report_info.version", missing)
     out = run("info")[1]
     assert "matplotlib    missing: pip install 'semid[plot]'" in out and "numba         missing: pip install num" in out
     assert json.loads(run("info --json")[1])["packages"]["pyarrow"] is None

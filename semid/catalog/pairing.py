@@ -1,38 +1,85 @@
-"""Do a catalogue, a trie, a vocabulary and a trained model belong together? Each carries what this needs to know."""
+"""Do a catalogue, a trie, a vocabulary and a trained model belong together? Each one carries a fingerprint to tell."""
 
+import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from semid._checks import shown
-from semid.catalog.messages import title
+from semid.catalog.contents import Contents, title
+from semid.catalog.item_keys import IntKeys
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 
-if TYPE_CHECKING:
-    from semid.catalog.semantic_ids import SemanticIds
+__all__ = ["NAME", "Identity", "check_model", "check_trie", "check_vocab", "fingerprint_of", "sign_config"]
 
-__all__ = ["NAME", "check_model", "check_trie", "check_vocab", "sign_config"]
-
-# Under this name a model's config holds what it was trained on; Hugging Face saves it in the model's config.json.
+# The entry of a model's config that names the catalogue it was trained on; Hugging Face saves it in config.json.
 NAME = "semid"
 
 
-def check_trie(sids: "SemanticIds", trie: Any, view: str | None) -> None:
-    """Raise unless a trie reaches exactly the present items: its ranks mean other items in any other generation."""
+class Identity(NamedTuple):
+    """Which catalogue this is, and in which generation.
+
+    Attributes
+    ----------
+    fingerprint : str
+        As `fingerprint_of` returns it.
+    generation, last_reuse : int
+        As in `SemanticIds`.
+    history : mapping of int to str
+        Fingerprints of generations, this one among them.
+    """
+
+    fingerprint: str
+    generation: int
+    last_reuse: int
+    history: Mapping[int, str]
+
+    def of_trie(self, view: str | None) -> str:
+        """Return the fingerprint of the trie of a view."""
+        return self.fingerprint if view is None else f"{self.fingerprint}:{view}"
+
+
+def fingerprint_of(contents: Contents) -> str:
+    """Return SHA-256 of ids, codes and codebook sizes, in hexadecimal; the order of the items does not matter."""
+    digest = hashlib.sha256()
+    views = sorted(contents.codes, key=str)
+    # The items in the order of their codes in the first view by name.
+    order = contents.order[views[0]]
+    for view in views:
+        digest.update(repr((view, tuple(contents.codebook_sizes[view]))).encode())
+        digest.update(np.ascontiguousarray(contents.codes[view][order], "<u4").tobytes())
+    are_int = isinstance(contents.keys, IntKeys)
+    digest.update(b"int" if are_int else b"str")
+    for ids in contents.keys.blocks(order):
+        # An id holds no NUL, so NUL separates the ids.
+        digest.update(np.array(ids, "<i8").tobytes() if are_int else "".join(f"{i}\0" for i in ids).encode())
+    return digest.hexdigest()
+
+
+def check_trie(contents: Contents, identity: Identity, trie: Any, view: str | None) -> None:
+    """Raise unless a trie holds exactly the present items: in any other generation its ranks mean other items."""
     if not isinstance(trie, Trie):
         raise InvalidTypeError(f"trie has a wrong type: expected a Trie, got {type(trie).__name__}. Pass sids.trie().")
-    expected = sids.trie_fingerprint(view)
+    expected = identity.of_trie(view)
     if trie.fingerprint != expected:
         raise InvalidValueError(
             f"the trie is of another catalogue: expected {expected}, got {trie.fingerprint} ({trie.n_items} items "
-            f"against {len(sids)}). {_past(sids, str(trie.fingerprint).partition(':')[0])}Take the trie from "
-            "sids.trie(view) after the last change."
+            f"against {len(contents.keys)}). {_past(identity, str(trie.fingerprint).partition(':')[0])}Take the trie "
+            "from sids.trie(view) after the last change."
         )
 
 
-def check_vocab(sids: "SemanticIds", vocab: Any, view: str | None) -> None:
-    """Raise unless a vocabulary has a token for each code; it depends on codebook sizes alone, never on the items."""
-    sizes = sids.codebook_sizes if view is None else sids.codebook_sizes[view]
+def _past(identity: Identity, fingerprint: str) -> str:
+    """Return a sentence for a message if a fingerprint is that of an earlier generation."""
+    past = [one for one, known in identity.history.items() if known == fingerprint and one != identity.generation]
+    return f"It is of generation {past[-1]}, and this is {identity.generation}. " if past else ""
+
+
+def check_vocab(contents: Contents, vocab: Any, view: str | None) -> None:
+    """Raise unless a vocabulary has a token for each code; this depends on the codebook sizes, not on the items."""
+    sizes = contents.codebook_sizes[view]
     if not hasattr(vocab, "to_tokens"):
         raise InvalidTypeError(
             f"vocab has a wrong type: expected a SidVocabulary, got {type(vocab).__name__}. Pass one vocabulary."
@@ -45,14 +92,23 @@ def check_vocab(sids: "SemanticIds", vocab: Any, view: str | None) -> None:
         )
 
 
-def sign_config(sids: "SemanticIds", model: Any, vocab: Any) -> dict[str, Any]:
-    """Write into a model's config which catalogue and vocabularies it is trained on, and return that."""
-    named = vocab if isinstance(vocab, Mapping) else {} if vocab is None else {_only_view(sids): vocab}
+def sign_config(contents: Contents, identity: Identity, model: Any, vocab: Any) -> dict[str, Any]:
+    """Write into a model's config which catalogue and vocabularies it is trained on; return that entry."""
+    named: Mapping[str | None, Any] = {}
+    if isinstance(vocab, Mapping):
+        named = {contents.view_named(view): one for view, one in vocab.items()}
+    elif vocab is not None:
+        if len(contents.codes) > 1:
+            raise InvalidValueError(
+                f"vocab has no view: expected a mapping with the views {list(contents.codes)}, got one vocabulary. "
+                "Pass one per view."
+            )
+        named = dict.fromkeys(contents.codes, vocab)
     for view, one in named.items():
-        check_vocab(sids, one, view)
+        check_vocab(contents, one, view)
     signature = {
-        "fingerprint": sids.fingerprint,
-        "generation": sids.generation,
+        "fingerprint": identity.fingerprint,
+        "generation": identity.generation,
         "vocabularies": {view or "": one.fingerprint for view, one in named.items()},
     }
     config = getattr(model, "config", model)
@@ -68,28 +124,26 @@ def sign_config(sids: "SemanticIds", model: Any, vocab: Any) -> dict[str, Any]:
     return signature
 
 
-def check_model(sids: "SemanticIds", model: Any, vocab: Any, view: str | None) -> None:
-    """Raise unless a model was trained on this catalogue, now or in a generation whose IDs still mean the same items.
+def check_model(identity: Identity, model: Any, vocab: Any, view: str | None) -> None:
+    """Raise unless a model was trained on this catalogue, in a generation whose IDs still mean the same items.
 
-    Items added since are unknown to it, and items removed are out of the trie; both are fine. An ID that has been given
-    to another item since is not.
+    Items added since then are unknown to the model, and items removed since then are not in the trie: both are fine.
+    An ID that was given to another item since then is not.
     """
     signature = _signature(model)
     trained_on = signature["fingerprint"]
-    generations = [generation for generation, one in sids.history.items() if one == trained_on]
-    if sids.fingerprint == trained_on:
-        generations.append(sids.generation)
+    generations = [generation for generation, one in identity.history.items() if one == trained_on]
     if not generations:
         raise InvalidValueError(
-            f"the model was trained on another catalogue: expected fingerprint {sids.fingerprint} or an earlier one of "
-            f"its {sids.generation} changes, got {trained_on} (generation {signature['generation']}). "
+            f"the model was trained on another catalogue: expected fingerprint {identity.fingerprint} or that of an "
+            f"earlier generation, got {trained_on} (generation {signature['generation']}). "
             "Load the catalogue that was saved with the model."
         )
-    if max(generations) < sids.last_reuse:
+    if max(generations) < identity.last_reuse:
         raise InvalidValueError(
             f"the model may take new items for removed ones: expected no reuse of IDs after generation "
-            f"{max(generations)}, on which it was trained ({trained_on}), got one in generation {sids.last_reuse} of "
-            f"{sids.fingerprint}. Train it again."
+            f"{max(generations)}, on which it was trained ({trained_on}), got one in generation {identity.last_reuse} "
+            f"of {identity.fingerprint}. Train it again."
         )
     if vocab is None:
         return
@@ -102,15 +156,6 @@ def check_model(sids: "SemanticIds", model: Any, vocab: Any, view: str | None) -
         )
 
 
-def _only_view(sids: "SemanticIds") -> str | None:
-    if len(sids.views) > 1:
-        raise InvalidValueError(
-            f"vocab is of no view: expected a mapping with the views {list(sids.views)}, got one vocabulary. "
-            "Pass one per view."
-        )
-    return next(iter(sids.views), None)
-
-
 def _signature(model: Any) -> Mapping[str, Any]:
     config = getattr(model, "config", model)
     signature = config.get(NAME) if isinstance(config, Mapping) else getattr(config, NAME, None)
@@ -120,10 +165,3 @@ def _signature(model: Any) -> Mapping[str, Any]:
             f"{signature!r}. Call sids.sign(model) before it is saved."
         )
     return signature
-
-
-def _past(sids: "SemanticIds", fingerprint: str) -> str:
-    """Return a sentence if a fingerprint is that of an earlier generation."""
-    past = [generation for generation, one in sids.history.items() if one == fingerprint]
-    past = [generation for generation in past if generation != sids.generation]
-    return f"It is of generation {past[-1]}, and this is {sids.generation}. " if past else ""

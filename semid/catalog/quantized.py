@@ -1,82 +1,43 @@
-"""The calls of a catalogue that need a quantizer: free IDs for new items, and drift of the published ones."""
+"""The calls of a catalogue that need a quantizer: free IDs for new items, and the drift of published ones."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
 
 import numpy as np
 
-from semid.catalog.checks import by_view
-from semid.catalog.drift import measure_drift
+from semid._arrays import Array, CodeArray, FloatArray, Int64Array
+from semid._checks import check_quantizer
+from semid.catalog.contents import Contents, as_given, by_view, check_length
 from semid.collisions import resolve
-from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.batches import open_embeddings
+from semid.errors import InvalidValueError
+from semid.io.batches import check_embeddings, open_embeddings
+from semid.metrics.distortion import decoded_distortion
 
-if TYPE_CHECKING:
-    from semid.catalog.semantic_ids import SemanticIds
-
-__all__ = ["drift_of", "free_codes"]
+__all__ = ["Drift", "drift_of", "free_codes"]
 
 
-def free_codes(
-    sids: "SemanticIds", item_ids: Any, quantizer: Any, X: Any, *, weights: Any = None, reuse: bool = False
-) -> Any:
+def free_codes(contents: Contents, item_ids: Any, quantizer: Any, X: Any, *, weights: Any, reuse: bool) -> Any:
     """Return codes that no item has, at the least distortion: an array, or one per view."""
-    suffix = _check_quantizer(sids, quantizer)
-    if len(item_ids) == 0:
-        return _codes_of_nothing(sids, X)
-    options: dict[str, Any] = {"policy": "suffix"} if suffix else {"policy": "nearest", "item_ids": item_ids}
-    resolution = resolve(quantizer, X, taken=_taken(sids, reuse=reuse), weights=weights, **options)
-    return resolution.codes
+    has_suffix = _check_fit(contents, quantizer)
+    if len(item_ids) == 0:  # `resolve` takes at least one item
+        for embeddings in by_view(X).values():
+            check_length("X", open_embeddings(embeddings, min_items=0), n_ids=0)
+        return as_given({view: rows[:0] for view, rows in contents.codes.items()})
+    options: dict[str, Any] = {"policy": "suffix"} if has_suffix else {"policy": "nearest", "item_ids": item_ids}
+    return resolve(quantizer, X, taken=_taken(contents, reuse=reuse), weights=weights, **options).codes
 
 
-def drift_of(sids: "SemanticIds", item_ids: Any, quantizer: Any, X: Any, previous: Any) -> Any:
-    """Return how far IDs are from new embeddings: a `Drift`, or one per view."""
-    suffix = _check_quantizer(sids, quantizer)
-    n_levels = slice(0, -1 if suffix else None)
-    nearest: tuple[Any, Any] = quantizer.encode(X), None if previous is None else quantizer.encode(previous)
-    if not sids.views:
-        return measure_drift(quantizer, sids.codes_of(item_ids)[:, n_levels], X, previous, nearest)
-    views = {}
-    for view in sids.views:
-        before = (None, None) if previous is None else (previous[view], nearest[1][view])
-        published = sids.codes_of(item_ids, view)[:, n_levels]
-        of_view = _OneView(quantizer, view)
-        views[view] = measure_drift(of_view, published, X[view], before[0], (nearest[0][view], before[1]))
-    return views
-
-
-def _codes_of_nothing(sids: "SemanticIds", X: Any) -> Any:
-    """Return no codes, if there are no embeddings either; `resolve` takes at least one item."""
-    for embeddings in by_view(X).values():
-        if n_rows := len(open_embeddings(embeddings, min_items=0)):
-            raise InvalidValueError(
-                f"X and item_ids have different lengths: expected 0 rows, got {n_rows}. Give one row per id."
-            )
-    return {view: sids.taken(view)[:0] for view in sids.views} if sids.views else sids.taken()[:0]
-
-
-class _OneView:
-    """Decodes one view of a quantizer of several."""
-
-    def __init__(self, quantizer: Any, view: str) -> None:
-        self.quantizer, self.view = quantizer, view
-
-    def decode(self, codes: Any) -> Any:
-        return self.quantizer.decode(dict.fromkeys(self.quantizer.views, codes))[self.view]
-
-
-def _check_quantizer(sids: "SemanticIds", quantizer: Any) -> bool:
+def _check_fit(contents: Contents, quantizer: Any) -> bool:
     """Raise if a quantizer cannot have made the codes; return whether they end in a suffix level."""
-    if not hasattr(quantizer, "encode") or not hasattr(quantizer, "decode"):
-        raise InvalidTypeError(
-            f"quantizer has a wrong type: expected a quantizer, got {type(quantizer).__name__}. "
-            "Pass the one that made the codes."
-        )
+    check_quantizer(quantizer, ("encode", "decode", "codebook_sizes"))
     views = tuple(getattr(quantizer, "views", ()))
-    if set(views) != set(sids.views):
+    if set(views) != set(contents.views):
         raise InvalidValueError(
-            f"the quantizer has other views: expected {sids.views}, got {views}. Pass the one that made the codes."
+            f"the quantizer has other views: expected {contents.views}, got {views}. Pass the one that made the codes."
         )
-    expected = {tuple(sizes) for sizes in by_view(sids.codebook_sizes).values()}
+    expected = set(contents.codebook_sizes.values())
     sizes = tuple(quantizer.codebook_sizes)
     if {sizes} == expected:
         return False
@@ -88,20 +49,93 @@ def _check_quantizer(sids: "SemanticIds", quantizer: Any) -> bool:
     )
 
 
-def _taken(sids: "SemanticIds", *, reuse: bool) -> Any:
-    if not sids.views:
-        return sids.taken(retired=not reuse)
-    # Row i of all views has to be one item, or at least to begin with the same shared codes: live rows do, and sorted
-    # retired rows do unless an ID was reused in one view alone.
-    taken = {}
-    for view in sids.views:
-        retired = sids.taken(view)[len(sids) :]
-        retired = retired[:0] if reuse else retired[np.lexsort(retired.T[::-1])]
-        taken[view] = np.concatenate([sids.taken(view, retired=False), retired])
-    if len({len(rows) for rows in taken.values()}) > 1:
+def _taken(contents: Contents, *, reuse: bool) -> Any:
+    """Return the codes that no new item may have."""
+    if reuse:
+        return as_given(contents.codes)
+    # In all views, row i must be the same item, or at least begin with the same shared codes. Live rows do; sorted
+    # retired rows do, too, unless an ID was reused in one view alone.
+    n_retired = {view: len(rows) for view, rows in contents.retired.items()}
+    if len(set(n_retired.values())) > 1:
         raise InvalidValueError(
-            f"retired IDs differ among the views: expected as many in each, got "
-            f"{ {view: len(rows) - len(sids) for view, rows in taken.items()} }. Some were reused in one view alone: "
-            "pass codes, or reuse=True."
+            f"retired IDs differ among the views: expected as many in each, got {n_retired}. Some were reused in one "
+            "view alone: pass codes, or reuse=True."
         )
-    return taken
+    ordered = {view: rows[np.lexsort(rows.T[::-1])] for view, rows in contents.retired.items()}
+    return as_given({view: np.concatenate([rows, ordered[view]]) for view, rows in contents.codes.items()})
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How far the published IDs of one view are from the nearest codes of new embeddings.
+
+    Attributes
+    ----------
+    n_items : int
+    n_changed : int
+        Items whose nearest codes have changed: they differ from those of the previous embeddings, or from the
+        published ID if no previous embeddings were given.
+    n_changed_by_level : tuple of int
+        The same items, counted by the first level at which the codes differ; level 0 means another part of the space.
+    distortion_before : float
+        Mean squared distance between the previous embeddings and the decoded published IDs; NaN without them.
+    distortion_after : float
+        The same for the new embeddings.
+    distortion_nearest : float
+        Mean squared distance between the new embeddings and their decoded nearest codes, free or not. New IDs from a
+        greedy encode cannot be better.
+    """
+
+    n_items: int
+    n_changed: int
+    n_changed_by_level: tuple[int, ...]
+    distortion_before: float
+    distortion_after: float
+    distortion_nearest: float
+
+
+def drift_of(contents: Contents, positions: Int64Array, quantizer: Any, X: Any, previous: Any) -> Any:
+    """Return how far the IDs at some positions are from new embeddings: a `Drift`, or one per view."""
+    n_levels = slice(-1) if _check_fit(contents, quantizer) else slice(None)
+    new = by_view(X), by_view(quantizer.encode(X))
+    old = (by_view(previous), by_view(quantizer.encode(previous))) if previous is not None else None
+    return as_given(
+        {
+            view: _drift(
+                rows[positions][:, n_levels],
+                (new[0][view], new[1][view]),
+                None if old is None else (old[0][view], old[1][view]),
+                quantizer.decode if view is None else partial(_decode_view, quantizer, view),
+            )
+            for view, rows in contents.codes.items()
+        }
+    )
+
+
+def _decode_view(quantizer: Any, view: str, codes: Array) -> Any:
+    return quantizer.decode(dict.fromkeys(quantizer.views, codes))[view]
+
+
+def _drift(
+    published: CodeArray, new: tuple[Any, Array], old: tuple[Any, Array] | None, decode: Callable[[Any], FloatArray]
+) -> Drift:
+    """Compare published codes with the embeddings of one view and their nearest codes, new and old."""
+    X, nearest = check_embeddings(new[0]), new[1]
+    check_length("X", X, n_ids=len(published))
+    before, reference = np.nan, published
+    if old is not None:
+        previous, reference = check_embeddings(old[0], name="previous", dim=X.shape[1]), old[1]
+        check_length("previous", previous, n_ids=len(published))
+        before = decoded_distortion(previous, published, decode)
+    differs = nearest != reference
+    changed = differs.any(axis=1)
+    first = np.bincount(differs[changed].argmax(axis=1), minlength=published.shape[1])
+    return Drift(
+        n_items=len(published),
+        n_changed=int(changed.sum()),
+        n_changed_by_level=tuple(first.tolist()),
+        distortion_before=float(before),
+        distortion_after=decoded_distortion(X, published, decode),
+        distortion_nearest=decoded_distortion(X, nearest, decode),
+    )

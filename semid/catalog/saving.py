@@ -1,19 +1,23 @@
-"""What a saved catalogue looks like: ids, codes, retired codes, history, and a checksum over all of it."""
+"""The folder of a saved catalogue: ids, codes, retired codes, history, and a checksum over all of it."""
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from semid._arrays import Array
 from semid.catalog.contents import Contents
-from semid.catalog.fingerprint import checksum
 from semid.catalog.item_keys import IntKeys, StrKeys
+from semid.catalog.pairing import Identity
 from semid.errors import FormatError
 from semid.io.persistence import read_folder, write_folder
 
 __all__ = ["read_catalogue", "write_catalogue"]
 
-# Of the arrays; FORMAT_VERSION counts changes of all saved folders.
+# The version of the arrays; FORMAT_VERSION is that of all saved folders.
 LAYOUT = 2
 
 CARD = """\
@@ -31,10 +35,8 @@ sids = semid.SemanticIds.from_pretrained("path/of/this/folder")
 """
 
 
-def write_catalogue(
-    folder: str | os.PathLike[str], contents: Contents, history: Mapping[int, str], *, text: str
-) -> None:
-    """Write a catalogue and the fingerprints of its generations, whole or not at all; `text` is for people."""
+def write_catalogue(folder: str | os.PathLike[str], contents: Contents, identity: Identity, *, text: str) -> None:
+    """Write a catalogue and its identity, whole or not at all; `text` describes it in the folder's card."""
     views = list(contents.codes)
     config: dict[str, Any] = {
         "layout": LAYOUT,
@@ -42,7 +44,7 @@ def write_catalogue(
         "codebook_sizes": [list(contents.codebook_sizes[view]) for view in views],
         "generation": contents.generation,
         "last_reuse": contents.last_reuse,
-        "history": [[generation, fingerprint] for generation, fingerprint in history.items()],
+        "history": [[generation, fingerprint] for generation, fingerprint in identity.history.items()],
     }
     arrays = contents.keys.arrays()
     for number, view in enumerate(views):  # numbers, since a view may have any name
@@ -51,9 +53,9 @@ def write_catalogue(
     write_folder(
         folder,
         class_name="SemanticIds",
-        config=config | {"checksum": checksum(config, arrays)},
+        config=config | {"checksum": _checksum(config, arrays)},
         arrays=arrays,
-        card=CARD.format(text=text, fingerprint=history[contents.generation]),
+        card=CARD.format(text=text, fingerprint=identity.fingerprint),
     )
 
 
@@ -63,7 +65,7 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
     Raises
     ------
     FormatError
-        If the folder is missing, damaged, of another version or class, or, with `verify`, not as it was written.
+        If the folder is missing, damaged, of another version or class, or, with `verify`, changed since it was saved.
     """
     config, arrays = read_folder(folder, class_name="SemanticIds", mmap=mmap)
     if config.get("layout") != LAYOUT:
@@ -72,7 +74,7 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
             "version named in its config.json, and make a new catalogue from its ids and codes."
         )
     expected = config.pop("checksum", None)
-    if verify and (found := checksum(config, arrays)) != expected:
+    if verify and (found := _checksum(config, arrays)) != expected:
         raise FormatError(
             f"{folder} is not as it was saved: expected checksum {expected}, got {found}. A file was changed or "
             "damaged: save the catalogue again, or copy the folder again."
@@ -84,6 +86,16 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
             f"{folder} is damaged: expected item ids and their codes, got {type(error).__name__}: {error}. "
             "Save the catalogue again."
         ) from error
+
+
+def _checksum(config: Any, arrays: Mapping[str, Array]) -> str:
+    """Return SHA-256 of JSON values and of arrays, bit by bit, in hexadecimal."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data if array.size else b"")  # an empty array may have no memory to read
+    return digest.hexdigest()
 
 
 def _restore(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Contents, dict[int, str]]:

@@ -1,7 +1,7 @@
 """A catalogue of semantic IDs: item id <-> codes <-> rank, for one view or several."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Self, final
 
 import numpy as np
@@ -9,9 +9,7 @@ import numpy as np
 from semid._arrays import CodeArray
 from semid._checks import as_ids, check_errors, check_ranks, shown
 from semid.catalog import pairing, quantized, saving, tables
-from semid.catalog.contents import Contents, make_contents
-from semid.catalog.fingerprint import fingerprint
-from semid.catalog.messages import title
+from semid.catalog.contents import Contents, as_given, make_contents, title
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 
@@ -22,35 +20,36 @@ __all__ = ["SemanticIds"]
 class SemanticIds:
     """Items with one semantic ID each, or one per view.
 
-    A catalogue can change: `add` and `remove` work in place, whole or not at all, and count up `generation`. What it
-    has given out does not change: codes are copies, a `Trie` stays that of its generation. IDs of items that stay are
-    bit-identical afterwards. Save it with `save_pretrained`; `to_parquet` writes a table for other tools.
+    A catalogue can change: `add` and `remove` work in place and increase `generation`; a call that fails changes
+    nothing. IDs of items that stay are bit-identical afterwards. Results from before a change stay as they are: codes
+    are copies, and a `Trie` is that of its generation. `save_pretrained` saves the whole catalogue; `to_parquet` writes
+    a table for other tools.
 
     Parameters
     ----------
     item_ids : sequence of int or of str, length n_items
         The caller's own keys, each once.
-    codes : array-like of shape (n_items, n_levels), integers; or mapping of view to such
-        One row per item, no two alike within a view.
-    codebook_sizes : sequence of int, or mapping of view to such, optional
-        Number of codes of each level, of all views alike or of each; default: the largest code plus one. Give it if
-        items may be added later.
+    codes : array-like of shape (n_items, n_levels), integers; or mapping of view to such arrays
+        One row per item; within a view, no two rows are equal.
+    codebook_sizes : sequence of int, or mapping of view to such sequences, optional
+        Number of codes of each level, for all views or for each. Default: the largest code plus one. Pass it if items
+        may be added later.
 
     Attributes
     ----------
     views : tuple of str
         Empty for codes without views.
     generation : int
-        How often the catalogue has changed since it was first made; saved and loaded with it.
+        Number of changes since the catalogue was first made; saved and loaded with it.
     last_reuse : int
-        Generation in which an ID of a removed item was last given to another; 0 if never.
+        Generation in which the ID of a removed item was last given to another item; 0 if never.
     nbytes : int
-        Bytes of ids, codes and their orders; tries not counted, which `Trie.nbytes` tells.
+        Bytes of ids, codes and their orders, without tries; see `Trie.nbytes`.
 
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If ids repeat or mix types, if rows of codes are alike, out of range, or not as many as ids.
+        If ids repeat or mix types; if rows of codes are equal, out of range, or not as many as ids.
 
     Examples
     --------
@@ -73,7 +72,7 @@ class SemanticIds:
         self._history = dict[int, str]()
 
     def __copy__(self) -> Self:
-        """Return a catalogue of the same items that changes on its own; contents never change, so they are shared."""
+        """Return an independent catalogue of the same items; contents never change, so both share them."""
         twin = type(self).__new__(type(self))
         twin._contents, twin._history = self._contents, dict(self._history)
         return twin
@@ -90,20 +89,18 @@ class SemanticIds:
         return len(self._contents.keys)
 
     def __contains__(self, item_id: object) -> bool:
-        return bool(self._contents.keys.find([item_id])[0] >= 0)
+        return bool(self._contents.keys.find([_unpacked(item_id)])[0] >= 0)
 
     def __iter__(self) -> Iterator[Any]:
-        # By blocks, so that a million ids are never a million objects at once.
-        keys = self._contents.keys
-        for first in range(0, len(keys), tables.BLOCK_ROWS):
-            yield from keys.at(np.arange(first, min(first + tables.BLOCK_ROWS, len(keys))))
+        for ids in self._contents.keys.blocks():
+            yield from ids
 
     def __getitem__(self, positions: slice) -> Self:
-        """Return some of the items, by position, as a catalogue of their own: generation 0, nothing retired."""
+        """Return some of the items, by position, as a new catalogue: generation 0, no retired IDs."""
         if not isinstance(positions, slice):
             raise InvalidTypeError(
                 f"a position has a wrong type: expected a slice, got {positions!r}. Use codes_of for the codes of an "
-                "item, items_at for the item of a rank."
+                "item, items_at for the item at a rank."
             )
         contents = self._contents
         chosen = np.arange(len(contents.keys))[positions]
@@ -113,46 +110,46 @@ class SemanticIds:
                 "at least one item."
             )
         codes = {view: rows[chosen] for view, rows in contents.codes.items()}
-        return type(self)(contents.keys.at(chosen), self._like_given(codes), codebook_sizes=self.codebook_sizes)
+        return type(self)(contents.keys.at(chosen), as_given(codes), codebook_sizes=self.codebook_sizes)
 
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the views; empty for codes without views."""
-        return tuple(view for view in self._contents.codes if view is not None)
+        return self._contents.views
 
     @property
     def n_levels(self) -> Any:
         """Number of levels: an int, or a dict from view to int."""
-        return self._like_given({view: len(sizes) for view, sizes in self._contents.codebook_sizes.items()})
+        return as_given({view: len(sizes) for view, sizes in self._contents.codebook_sizes.items()})
 
     @property
     def codebook_sizes(self) -> Any:
         """Number of codes of each level: a tuple, or a dict from view to tuple."""
-        return self._like_given(self._contents.codebook_sizes)
+        return as_given(self._contents.codebook_sizes)
 
     @property
     def generation(self) -> int:
-        """How often the catalogue has changed since it was first made."""
+        """Number of changes since the catalogue was first made."""
         return self._contents.generation
 
     @property
     def last_reuse(self) -> int:
-        """Generation in which an ID of a removed item was last given to another; 0 if never."""
+        """Generation in which the ID of a removed item was last given to another item; 0 if never."""
         return self._contents.last_reuse
 
     @property
     def nbytes(self) -> int:
-        """Bytes of ids, codes and their orders."""
+        """Bytes of ids, codes and their orders, without tries."""
         return self._contents.nbytes
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of ids, codes and codebook sizes, in hexadecimal; the order of the items does not matter."""
-        return self._fingerprint_of(self._contents)
+        return self._identity(self._contents).fingerprint
 
     @property
     def history(self) -> dict[int, str]:
-        """Fingerprint of each generation in which it was asked for: by a trie, a signature, a saved folder."""
+        """Fingerprints by generation, of those generations that were signed, saved or had a trie."""
         return dict(self._history)
 
     def codes_of(self, item_ids: Any, view: str | None = None, *, errors: str = "raise") -> Any:
@@ -164,15 +161,15 @@ class SemanticIds:
         view : str, optional
             Required when there are several views.
         errors : {"raise", "ignore"}, default="raise"
-            For unknown ids: raise, or return rows of -1 (the dtype is then int64).
+            What to do with unknown ids: raise, or return rows of -1. With "ignore" the dtype is always int64.
 
         Returns
         -------
         codes : ndarray of shape (n, n_levels) or (n_levels,), unsigned
         """
         contents = self._contents
-        codes = contents.codes[self._view(view)]
-        positions = self._positions(contents, item_ids, errors)
+        codes = contents.codes[contents.view_named(view)]
+        positions = _positions(contents, item_ids, errors)
         if errors == "raise":
             return codes[positions]
         return np.where((positions >= 0)[..., None], codes[positions].astype(np.int64), -1)
@@ -185,14 +182,15 @@ class SemanticIds:
         item_ids : sequence of n ids, or one id
         view : str, optional
         errors : {"raise", "ignore"}, default="raise"
-            For unknown ids: raise, or return -1.
+            What to do with unknown ids: raise, or return -1.
 
         Returns
         -------
         ranks : ndarray of shape (n,), dtype int64; an int for one id
         """
-        contents, view = self._contents, self._view(view)
-        positions = self._positions(contents, item_ids, errors)
+        contents = self._contents
+        view = contents.view_named(view)
+        positions = _positions(contents, item_ids, errors)
         ranks = np.where(positions >= 0, self._trie_of(contents, view).rank(contents.codes[view][positions]), -1)
         return int(ranks) if ranks.ndim == 0 else ranks
 
@@ -207,10 +205,11 @@ class SemanticIds:
         Returns
         -------
         item_ids : list
-            Nested as `codes` is, None for codes that are no item's; one id for a single row.
+            Nested as `codes` is, None for codes of no item; one id for a single row.
         """
-        contents, view = self._contents, self._view(view)
-        return self._items_at(contents, self._trie_of(contents, view).rank(codes), view)
+        contents = self._contents
+        view = contents.view_named(view)
+        return _items_at(contents, self._trie_of(contents, view).rank(codes), view)
 
     def items_at(self, ranks: Any, view: str | None = None) -> Any:
         """Return the item ids at ranks in the trie of a view, such as ``generate(...).items``.
@@ -229,21 +228,25 @@ class SemanticIds:
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If a rank is below -1, not below n_items, or no integer.
+            If a rank is below -1, not below n_items, or not an integer.
         """
-        return self._items_at(self._contents, ranks, self._view(view))
+        contents = self._contents
+        return _items_at(contents, ranks, contents.view_named(view))
 
     def trie(self, view: str | None = None) -> Trie:
-        """Return the trie of a view, which bears the mark of this generation; built anew after a change."""
-        return self._trie_of(self._contents, self._view(view))
+        """Return the trie of a view, with the fingerprint of this generation; it is built anew after a change."""
+        contents = self._contents
+        return self._trie_of(contents, contents.view_named(view))
 
     def trie_fingerprint(self, view: str | None = None) -> str:
         """Return the fingerprint of a view's trie: that of the catalogue, and the name of the view if it has one."""
-        return named(self.fingerprint, self._view(view))
+        contents = self._contents
+        return self._identity(contents).of_trie(contents.view_named(view))
 
     def taken(self, view: str | None = None, *, retired: bool = True) -> CodeArray:
-        """Return the codes of all items in their order, then those of removed items, shape (n, n_levels)."""
-        contents, view = self._contents, self._view(view)
+        """Return the codes of all items in their order, then the retired codes, shape (n, n_levels)."""
+        contents = self._contents
+        view = contents.view_named(view)
         codes = contents.codes[view]
         return np.concatenate([codes, contents.retired[view]]) if retired else codes.copy()
 
@@ -257,42 +260,43 @@ class SemanticIds:
         weights: Any = None,
         reuse: bool = False,
     ) -> Any:
-        """Add items behind the others; nothing changes if one of them cannot be added, or if there are none.
+        """Add items after the others. If one of them cannot be added, nothing changes; neither does it without items.
 
         Parameters
         ----------
-        item_ids : sequence of n ids, of the type that the catalogue has
-        codes : array-like of shape (n, n_levels), integers; or mapping of view to such, optional
-            Free codes. Or give, instead of them, `quantizer` and `X`.
+        item_ids : sequence of n ids, of the type of the other ids
+        codes : array-like of shape (n, n_levels), integers; or mapping of view to such arrays, optional
+            Free codes. Pass either these, or `quantizer` and `X`.
         quantizer : Quantizer or MultiViewQuantizer, optional
-            That of the codes in the catalogue; `semid.resolve` then finds free ones at the least distortion.
-        X : ndarray of shape (n, dim), or mapping of view to such, optional
+            The quantizer that made the codes of the catalogue. `semid.resolve` then finds free codes for `X` at the
+            least distortion.
+        X : ndarray of shape (n, dim), or mapping of view to such arrays, optional
             Embeddings of the new items.
         weights : ndarray of shape (n,), optional
-            As in `semid.resolve`; with `quantizer` alone.
+            As in `semid.resolve`; only with `quantizer`.
         reuse : bool, default=False
-            Allow codes that removed items had. A model was trained on those, and may still mean the removed item.
+            Allow codes of removed items. A model that was trained on those codes may still mean the removed items.
 
         Returns
         -------
-        codes : ndarray of shape (n, n_levels), unsigned; or dict of view to such
-            Of the new items.
+        codes : ndarray of shape (n, n_levels), unsigned; or dict of view to such arrays
+            The codes of the new items.
 
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If an id is known or repeats; if codes are taken, retired, alike, out of range, or not as many as ids; if
+            If an id is known or repeats; if codes are taken, retired, equal, out of range, or not as many as ids; if
             the quantizer has other views or codebook sizes, or the items do not fit.
         """
         if (codes is None) == (quantizer is None) or (quantizer is None) != (X is None):
             got = [name for name, one in {"codes": codes, "quantizer": quantizer, "X": X}.items() if one is not None]
             raise InvalidValueError(
-                f"codes are needed once: expected either codes, or quantizer and X, got {got or 'neither'}. "
-                "Pass one of the two."
+                f"codes are missing or given twice: expected either codes, or quantizer and X, got "
+                f"{got or 'neither'}. Pass one of the two."
             )
         if weights is not None and quantizer is None:
             raise InvalidValueError(
-                "weights are of no use: expected them with quantizer and X, got codes. Leave them out."
+                "weights do not apply to codes: expected weights only with quantizer and X, got codes. Leave them out."
             )
         contents, new_ids = self._contents, as_ids(item_ids)
         known = np.flatnonzero(contents.keys.find(new_ids) >= 0)
@@ -302,14 +306,14 @@ class SemanticIds:
                 "Published IDs never move: remove the items first."
             )
         if codes is None:
-            codes = quantized.free_codes(self, new_ids, quantizer, X, weights=weights, reuse=reuse)
+            codes = quantized.free_codes(contents, new_ids, quantizer, X, weights=weights, reuse=reuse)
         self._contents, added = contents.joined(new_ids, codes, reuse=reuse)
-        return self._like_given(added)
+        return as_given(added)
 
     def remove(self, item_ids: Iterable[Any]) -> None:
-        """Remove items; nothing changes if one of them is unknown.
+        """Remove items; if one of them is unknown, nothing changes.
 
-        Their codes stay retired: `add` refuses them unless told to reuse them, as when the same item comes back.
+        Their codes are retired: `add` refuses them without ``reuse=True``, even if the same item comes back.
 
         Raises
         ------
@@ -321,7 +325,7 @@ class SemanticIds:
         contents = self._contents
         # A set is fine here: no other argument has a row for each id.
         ids = as_ids(list(item_ids) if isinstance(item_ids, set | frozenset) else item_ids)
-        positions = np.unique(self._positions(contents, ids, "raise"))
+        positions = np.unique(_positions(contents, ids))
         if len(positions) == 0:
             return
         if len(positions) == len(contents.keys):
@@ -331,21 +335,21 @@ class SemanticIds:
         self._contents = contents.without(positions)
 
     def update_embeddings(self, item_ids: Any, quantizer: Any, X: Any, *, previous: Any = None) -> Any:
-        """Say how far items with new embeddings are from their IDs, which stay.
+        """Report how far new embeddings of items have moved from their IDs; the IDs do not change.
 
-        A catalogue holds no embeddings, and a model has learnt the IDs; so this changes nothing. When much has
+        A catalogue holds no embeddings, and a model has learnt the IDs, so this call changes nothing. If much has
         drifted, fit, resolve and train again.
 
         Parameters
         ----------
         item_ids : sequence of n ids
         quantizer : Quantizer or MultiViewQuantizer
-            That of the codes.
-        X : ndarray of shape (n, dim), or mapping of view to such
+            The quantizer that made the codes.
+        X : ndarray of shape (n, dim), or mapping of view to such arrays
             The new embeddings.
-        previous : ndarray of shape (n, dim), or mapping of view to such, optional
-            The embeddings before; without them, nearest codes are compared with the published IDs, and
-            `Drift.distortion_before` is unknown.
+        previous : ndarray of shape (n, dim), or mapping of view to such arrays, optional
+            The old embeddings. Without them, the nearest codes are compared with the published IDs, and
+            `Drift.distortion_before` is NaN.
 
         Returns
         -------
@@ -357,60 +361,71 @@ class SemanticIds:
         InvalidValueError
             If an id is unknown, lengths differ, or the quantizer has other views or codebook sizes.
         InvalidTypeError
-            If `item_ids` is a single id, which would be ``[item_id]``, or `quantizer` no quantizer.
+            If `item_ids` is a single id instead of a sequence, or `quantizer` is not a quantizer.
         """
-        return quantized.drift_of(self, as_ids(item_ids), quantizer, X, previous)
+        contents = self._contents
+        return quantized.drift_of(contents, _positions(contents, as_ids(item_ids)), quantizer, X, previous)
 
     def sign(self, model: Any, *, vocab: Any = None) -> dict[str, Any]:
-        """Write into a model's config that it is trained on this generation; the model's own saving keeps it.
+        """Write into a model's config that it is trained on this generation; saving the model saves it, too.
 
         Parameters
         ----------
         model : transformers model or config, or dict
-            Gets an entry "semid".
-        vocab : SidVocabulary, or mapping of view to such, optional
-            What the model was trained with.
+            Its config gets an entry "semid".
+        vocab : SidVocabulary, or mapping of view to SidVocabulary, optional
+            The vocabulary that the model is trained with.
 
         Returns
         -------
         signature : dict
-            ``fingerprint``, ``generation``, and ``vocabularies``, view to fingerprint.
+            The entry: ``fingerprint``, ``generation``, and ``vocabularies``, a dict of view to fingerprint.
+
+        Raises
+        ------
+        InvalidValueError
+            If a vocabulary has no view among several, an unknown one, or no token for some code.
+        InvalidTypeError
+            If something is of another type.
         """
-        return pairing.sign_config(self, model, vocab)
+        contents = self._contents
+        return pairing.sign_config(contents, self._identity(contents), model, vocab)
 
     def check_pair(self, *, trie: Any = None, vocab: Any = None, model: Any = None, view: str | None = None) -> None:
-        """Raise unless what is given belongs to this catalogue.
+        """Raise unless a trie, a vocabulary or a model belongs to this catalogue.
 
         Parameters
         ----------
         trie : Trie, optional
-            Must be of this generation and view, for its ranks mean other items in any other.
+            Must be of this generation and view: in any other, its ranks mean other items.
         vocab : SidVocabulary, optional
             Must have a token for every code of the view. It does not depend on the items.
         model : transformers model or config, or dict, optional
-            Must have been signed (`sign`) by this catalogue, in this or an earlier generation since which no ID was
-            given to another item. With `vocab`, it must have been signed with that as well.
+            Must have been signed (`sign`) by this catalogue, in this generation or an earlier one. No ID may have been
+            given to another item since then. If `vocab` is given, the model must have been signed with it.
         view : str, optional
             Required for `trie` and `vocab` when there are several views.
 
         Raises
         ------
         InvalidValueError
-            If something does not belong; the message has both fingerprints.
+            If one does not belong to it; the message has both fingerprints.
         InvalidTypeError
             If something is of another type.
         """
+        contents = self._contents
         if trie is not None:
-            pairing.check_trie(self, trie, self._view(view))
+            pairing.check_trie(contents, self._identity(contents), trie, contents.view_named(view))
         if vocab is not None:
-            pairing.check_vocab(self, vocab, self._view(view))
+            pairing.check_vocab(contents, vocab, contents.view_named(view))
         if model is not None:
-            pairing.check_model(self, model, vocab, None if vocab is None else self._view(view))
+            of_vocab = None if vocab is None else contents.view_named(view)
+            pairing.check_model(self._identity(contents), model, vocab, of_vocab)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the catalogue to a folder, whole or not at all; what was saved there before stays until then."""
-        history = {**self._history, self.generation: self.fingerprint}
-        saving.write_catalogue(folder, self._contents, history, text=repr(self))
+        """Write the catalogue to a folder, whole or not at all: an earlier one there is kept until the new one is."""
+        contents = self._contents
+        saving.write_catalogue(folder, contents, self._identity(contents), text=repr(self))
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False, verify: bool = True) -> Self:
@@ -422,7 +437,8 @@ class SemanticIds:
         mmap : bool, default=False
             Map the arrays instead of reading them; processes that map the same folder share its memory.
         verify : bool, default=True
-            Read all once and compare with the checksum. False trusts the folder, and opens it at once with `mmap`.
+            Read everything once and compare it with the checksum. False skips this check, so that `mmap` opens the
+            folder at once.
 
         Raises
         ------
@@ -434,42 +450,47 @@ class SemanticIds:
         return sids
 
     def to_pandas(self) -> Any:
-        """Return a pandas.DataFrame with the columns item_id, code_0, .. ; of named views, view_code_0, .. of each."""
-        return tables.to_pandas(self)
+        """Return a pandas.DataFrame with the columns item_id, code_0, ..; with views, <view>_code_0, .. of each."""
+        return tables.to_pandas(self._contents)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the items as a parquet file with the columns of `to_pandas`, whole or not at all.
 
         The table is for other tools: it holds neither retired IDs nor the history. Needs the extra "data".
         """
-        tables.write_table(self, path)
+        contents = self._contents
+        tables.write_table(contents, self._identity(contents).fingerprint, path)
 
     @classmethod
     def from_parquet(cls, path: str | os.PathLike[str], *, codebook_sizes: Any = None) -> Self:
-        """Make a catalogue, of generation 0, of a parquet file from `to_parquet` or with such columns.
+        """Make a catalogue of generation 0 from a parquet file of `to_parquet`, or one with the same columns.
 
         Parameters
         ----------
         path : path-like
-        codebook_sizes : sequence of int, or mapping of view to such, optional
-            Default: those that `to_parquet` noted, else the largest codes plus one.
+        codebook_sizes : sequence of int, or mapping of view to such sequences, optional
+            Default: those that `to_parquet` wrote, or else the largest codes plus one.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, is not a parquet file, or has other columns.
         """
         item_ids, codes, noted = tables.read_table(path)
         return cls(item_ids, codes, codebook_sizes=noted if codebook_sizes is None else codebook_sizes)
 
-    def _fingerprint_of(self, contents: Contents) -> str:
+    def _identity(self, contents: Contents) -> pairing.Identity:
         if contents.generation not in self._history:
-            order = contents.order[min(contents.codes, key=str)]
-            found = fingerprint(contents.keys, contents.codes, contents.codebook_sizes, order)
-            self._history[contents.generation] = found
-        return self._history[contents.generation]
+            self._history[contents.generation] = pairing.fingerprint_of(contents)
+        fingerprint = self._history[contents.generation]
+        return pairing.Identity(fingerprint, contents.generation, contents.last_reuse, self.history)
 
     def _trie_of(self, contents: Contents, view: str | None) -> Trie:
         if view not in contents.tries:
             trie = Trie.from_codes(
                 contents.codes[view],
                 codebook_sizes=contents.codebook_sizes[view],
-                fingerprint=named(self._fingerprint_of(contents), view),
+                fingerprint=self._identity(contents).of_trie(view),
                 generation=contents.generation,
             )
             if trie.n_items < len(contents.keys):
@@ -480,39 +501,32 @@ class SemanticIds:
             contents.tries[view] = trie
         return contents.tries[view]
 
-    def _items_at(self, contents: Contents, ranks: Any, view: str | None) -> Any:
-        ranks = check_ranks(ranks, n_items=len(contents.keys), least=-1)
-        found = np.full(ranks.shape, None, object)
-        valid = ranks >= 0
-        found[valid] = contents.keys.at(contents.order[view][ranks[valid]])
-        return found.tolist()
 
-    def _like_given(self, by_view: Mapping[str | None, Any]) -> Any:
-        return by_view[None] if None in by_view else dict(by_view)
+def _items_at(contents: Contents, ranks: Any, view: str | None) -> Any:
+    ranks = check_ranks(ranks, n_items=len(contents.keys), least=-1)
+    found = np.full(ranks.shape, None, object)
+    valid = ranks >= 0
+    found[valid] = contents.keys.at(contents.order[view][ranks[valid]])
+    return found.tolist()
 
-    def _view(self, view: str | None) -> str | None:
-        codes = self._contents.codes
-        if view is None and len(codes) == 1:
-            return next(iter(codes))
-        if view not in tuple(codes):  # a list, say, has no hash
-            expected = f"one of {self.views}" if self.views else "none, for these codes have no views"
-            raise InvalidValueError(f"view is unknown: expected {expected}, got {view!r}. Correct the name.")
-        return view
 
-    def _positions(self, contents: Contents, item_ids: Any, errors: str) -> Any:
+def _positions(contents: Contents, item_ids: Any, errors: str | None = None) -> Any:
+    """Return the positions of a sequence of ids, or of one id; -1 for unknown ids if `errors` is "ignore".
+
+    None raises as "raise" does, for callers that have no `errors`.
+    """
+    if errors is not None:
         check_errors(errors)
-        single = isinstance(item_ids, str) or not np.iterable(item_ids)
-        ids = as_ids([item_ids] if single else item_ids)
-        positions = contents.keys.find(ids)
-        if errors == "raise" and (positions < 0).any():
-            unknown = [ids[i] for i in np.flatnonzero(positions < 0)]
-            raise InvalidValueError(
-                f"item ids are unknown: expected ids of the catalogue, got {shown(unknown)}. "
-                "Add the items, or pass errors='ignore'."
-            )
-        return positions[0] if single else positions
+    single = isinstance(item_ids, str) or not np.iterable(item_ids)
+    ids = as_ids([_unpacked(item_ids)] if single else item_ids)
+    positions = contents.keys.find(ids)
+    if errors != "ignore" and (positions < 0).any():
+        unknown = [ids[i] for i in np.flatnonzero(positions < 0)]
+        remedy = "Leave them out." if errors is None else "Add the items, or pass errors='ignore'."
+        raise InvalidValueError(f"item ids are unknown: expected ids of the catalogue, got {shown(unknown)}. {remedy}")
+    return positions[0] if single else positions
 
 
-def named(fingerprint: str, view: str | None) -> str:
-    """Return the fingerprint of a view's trie."""
-    return fingerprint if view is None else f"{fingerprint}:{view}"
+def _unpacked(item_id: Any) -> Any:
+    """Return the id in an array or tensor without dimensions; any other id as it is."""
+    return item_id.item() if hasattr(item_id, "item") and getattr(item_id, "ndim", 1) == 0 else item_id

@@ -1,32 +1,31 @@
-"""A catalogue as a table, for other tools: one row per item, with its id and its codes."""
+"""A catalogue as a table, for other tools: one row per item, with its id and its codes.
+
+The codes of level l are in the column code_l, or of a view named semantic in semantic_code_l.
+"""
 
 import importlib
-import itertools
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from semid._optional import require
-from semid.catalog.columns import levels_of, numbered, stem_of, views_of
+from semid.catalog.contents import Contents, as_given
+from semid.catalog.item_keys import BLOCK_IDS, IntKeys
 from semid.errors import FormatError, OptionalDependencyError
 from semid.io.persistence import fresh_path
 
-if TYPE_CHECKING:
-    from semid.catalog.semantic_ids import SemanticIds
+__all__ = ["read_codes", "read_schema", "read_table", "to_pandas", "write_table"]
 
-__all__ = ["read_codes", "read_columns", "read_schema", "read_table", "to_pandas", "write_table"]
-
-ITEM_ID = "item_id"
-# Ids that are Python objects at one time.
-BLOCK_ROWS = 65_536
+ITEM_ID, CODE = "item_id", "code_"
 ABOUT = b"semid"  # the entry of the file's metadata
 
 
-def to_pandas(sids: "SemanticIds") -> Any:
+def to_pandas(contents: Contents) -> Any:
     """Return a pandas.DataFrame; see `SemanticIds.to_pandas`."""
     try:
         pandas = importlib.import_module("pandas")
@@ -34,30 +33,37 @@ def to_pandas(sids: "SemanticIds") -> Any:
         raise OptionalDependencyError(
             f"cannot import pandas: expected an installed package, got {error}. Run pip install pandas."
         ) from error
-    return pandas.DataFrame({ITEM_ID: list(sids)} | _columns(sids))
+    ids = [item_id for block in contents.keys.blocks() for item_id in block]
+    return pandas.DataFrame({ITEM_ID: ids} | _columns(contents))
 
 
-def write_table(sids: "SemanticIds", path: str | os.PathLike[str]) -> None:
+def write_table(contents: Contents, fingerprint: str, path: str | os.PathLike[str]) -> None:
     """Write a parquet file, whole or not at all; see `SemanticIds.to_parquet`."""
     arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
-    columns = {name: arrow.array(column) for name, column in _columns(sids).items()}
-    of_ids = arrow.int64() if isinstance(next(iter(sids)), int) else arrow.string()
+    columns = {name: arrow.array(column) for name, column in _columns(contents).items()}
+    of_ids = arrow.int64() if isinstance(contents.keys, IntKeys) else arrow.string()
     about = {
-        "views": list(sids.views),
-        "codebook_sizes": sids.codebook_sizes,
-        "generation": sids.generation,
-        "fingerprint": sids.fingerprint,
+        "views": list(contents.views),
+        "codebook_sizes": as_given(contents.codebook_sizes),
+        "generation": contents.generation,
+        "fingerprint": fingerprint,
     }
     schema = arrow.schema(
         [(ITEM_ID, of_ids), *((name, column.type) for name, column in columns.items())],
         metadata={ABOUT: json.dumps(about)},
     )
-    ids = iter(sids)
     with fresh_path(path) as fresh, parquet.ParquetWriter(fresh, schema) as writer:
-        for first in range(0, len(sids), BLOCK_ROWS):
-            block = arrow.array(itertools.islice(ids, BLOCK_ROWS), of_ids)
-            rows = [column.slice(first, BLOCK_ROWS) for column in columns.values()]
-            writer.write_table(arrow.table([block, *rows], schema=schema))
+        for number, ids in enumerate(contents.keys.blocks()):
+            rows = [column.slice(number * BLOCK_IDS, BLOCK_IDS) for column in columns.values()]
+            writer.write_table(arrow.table([arrow.array(ids, of_ids), *rows], schema=schema))
+
+
+def _columns(contents: Contents) -> dict[str, Any]:
+    return {
+        f"{stem_of(view)}{level}": column
+        for view, rows in contents.codes.items()
+        for level, column in enumerate(rows.T)
+    }
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
@@ -66,8 +72,8 @@ def read_table(path: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     Raises
     ------
     FormatError
-        If the file is missing or no parquet file, has no column of ids or of codes, one with nulls or other types, or
-        says in its metadata what `write_table` does not.
+        If the file is missing or is not a parquet file; if columns of ids or codes are missing, or hold nulls or other
+        types; if its metadata has an entry of another kind than `write_table` writes.
     """
     schema = read_schema(path)
     about = _about(schema, path)
@@ -79,29 +85,41 @@ def read_table(path: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
         )
     arrow = require("pyarrow", extra="data")
     of_ids = schema.field(ITEM_ID).type
-    ids = read_columns(path, [ITEM_ID])
+    ids = _read_columns(path, [ITEM_ID])
     item_ids = _integers(ids, ITEM_ID, path) if arrow.types.is_integer(of_ids) else ids.column(ITEM_ID).to_pylist()
     return item_ids, _codes(columns, path), about.get("codebook_sizes")
 
 
 def read_codes(path: str | os.PathLike[str]) -> Any:
-    """Read the codes alone, with or without ids: an array, or one per view; None if no column is named as theirs.
+    """Read the codes alone, with or without ids: an array, or one per view.
+
+    The columns are those of `write_table`, or else the only columns of integers that are numbered: level_0, level_1, ..
 
     Raises
     ------
     FormatError
-        As in `read_table`.
+        If no columns of codes are found, a level is missing, or for the reasons of `read_table`.
     """
     schema = read_schema(path)
     columns = _code_columns(schema, _about(schema, path), path)
-    return _codes(columns, path) if columns else None
+    if not columns:
+        is_integer = require("pyarrow", extra="data").types.is_integer
+        levels = numbered(field.name for field in schema if is_integer(field.type))
+        if len(levels) != 1:
+            raise FormatError(
+                f"{path} holds no codes: expected a column of lists, or one of integers per level, got "
+                f"{', '.join(schema.names) or 'nothing'}. Name the columns code_0, code_1 and so on."
+            )
+        (stem,) = levels
+        columns = {None: levels_of(levels[stem], stem, path)}
+    return _codes(columns, path)
 
 
 def read_schema(path: str | os.PathLike[str]) -> Any:
-    """Return the schema of a parquet file; a FormatError if it is none."""
+    """Return the schema of a parquet file; a FormatError if it is not a parquet file."""
     arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
     if not Path(path).is_file():
-        raise FormatError(f"{path} cannot be read: expected a parquet file, got none. Check the path.")
+        raise FormatError(f"{path} cannot be read: expected a parquet file, got no such file. Check the path.")
     try:
         return parquet.read_schema(path)
     except (arrow.ArrowException, OSError) as error:
@@ -109,7 +127,7 @@ def read_schema(path: str | os.PathLike[str]) -> Any:
 
 
 def _about(schema: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what `write_table` noted beside the columns; nothing of a table of other tools."""
+    """Return what `write_table` wrote into the metadata; an empty dict for a table of other tools."""
     noted = (schema.metadata or {}).get(ABOUT, b"{}")
     try:
         about = json.loads(noted)
@@ -132,7 +150,7 @@ def _about(schema: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
 def _code_columns(
     schema: Any, about: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> dict[str | None, list[str]] | None:
-    """Return the columns of each view in order of their levels; None where a view has none."""
+    """Return the columns of each view in the order of the levels; None if a view has no columns."""
     views = about.get("views") or views_of(schema.names)
     stems = numbered(schema.names)
     if not views or not all(stem_of(view) in stems for view in views):
@@ -141,14 +159,14 @@ def _code_columns(
 
 
 def _codes(columns: Mapping[str | None, list[str]], path: str | os.PathLike[str]) -> Any:
-    table = read_columns(path, [name for names in columns.values() for name in names])
-    codes = {
+    table = _read_columns(path, [name for names in columns.values() for name in names])
+    codes: dict[str | None, Any] = {
         view: np.stack([_integers(table, name, path) for name in names], axis=1) for view, names in columns.items()
     }
-    return codes.get(None, codes)
+    return as_given(codes)
 
 
-def read_columns(path: str | os.PathLike[str], columns: list[str]) -> Any:
+def _read_columns(path: str | os.PathLike[str], columns: list[str]) -> Any:
     """Read some columns; others, such as embeddings, may be many times larger."""
     arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
     try:
@@ -157,19 +175,57 @@ def read_columns(path: str | os.PathLike[str], columns: list[str]) -> Any:
         raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
 
 
-def _columns(sids: "SemanticIds") -> dict[str, Any]:
-    return {
-        f"{stem_of(view)}{level}": column
-        for view in sids.views or (None,)
-        for level, column in enumerate(sids.taken(view, retired=False).T)
-    }
-
-
 def _integers(table: Any, name: str, path: str | os.PathLike[str]) -> Any:
     column = table.column(name)
     if column.null_count or not str(column.type).startswith(("int", "uint")):
         raise FormatError(
-            f"{path} has no integers in column {name!r}: expected integers without nulls, got {column.type} with "
-            f"{column.null_count} nulls. Repair the column."
+            f"{path} has a wrong column {name!r}: expected integers without nulls, got {column.type} with "
+            f"{column.null_count} nulls. Convert the column, or drop rows with nulls."
         )
     return column.to_numpy()
+
+
+def stem_of(view: str | None) -> str:
+    """Return the names of a view's columns without the level at the end."""
+    return CODE if view is None else f"{view}_{CODE}"
+
+
+def numbered(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that end in a number, in the order of the numbers, by the rest of the name.
+
+    Examples
+    --------
+    >>> numbered(["code_10", "item_id", "code_2", "level_0"])
+    {'code_': ['code_2', 'code_10'], 'level_': ['level_0']}
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*?)([0-9]+)", name, re.DOTALL):
+            found.setdefault(match[1], []).append((int(match[2]), name))
+    return {stem: [name for _, name in sorted(columns)] for stem, columns in found.items()}
+
+
+def views_of(names: Iterable[str]) -> list[str | None]:
+    """Return the views whose codes a table has; only None if it has codes without a view.
+
+    Examples
+    --------
+    >>> views_of(["item_id", "semantic_code_0", "look_code_0"]), views_of(["code_0", "zip_code_1"]), views_of(["id"])
+    (['semantic', 'look'], [None], [])
+    """
+    stems = numbered(names)
+    if CODE in stems:
+        return [None]
+    return [stem.removesuffix(f"_{CODE}") for stem in stems if stem.endswith(f"_{CODE}")]
+
+
+def levels_of(names: Iterable[str], stem: str, source: Any) -> list[str]:
+    """Return the columns of the levels from the first to the last; a FormatError if one is missing.
+
+    A table that other tools wrote may have its columns in any order.
+    """
+    found = numbered(names).get(stem, [])
+    expected = [f"{stem}{level}" for level in range(max(1, len(found)))]
+    if found != expected:
+        raise FormatError(f"{source} has gaps: expected columns {expected}, got {found}. Number all levels.")
+    return found

@@ -1,13 +1,12 @@
-"""The command line: embeddings in files to codes in files, each command one call of the library."""
+"""The command line: embeddings in files to codes in files; each command calls the library once."""
 
+from semid.cli import bench, encode_resolve, fit, report_info, trie
 from semid.cli.app import app, main
-from semid.cli.coding import encode, resolve
-from semid.cli.fitting import fit
-from semid.cli.looking import info, report
-from semid.cli.timing import bench
-from semid.cli.tries import trie
 
 __all__ = ["app", "main"]
 
-for command in (fit, encode, resolve, trie, report, bench, info):
+for command in (
+    fit.fit, encode_resolve.encode, encode_resolve.resolve, trie.trie, report_info.report, bench.bench,
+    report_info.info,
+):  # fmt: skip
     app.command()(command)

@@ -1,4 +1,4 @@
-"""The ``semid`` program: its name, its version, and what every command does about errors."""
+"""The ``semid`` program: its name, its version, and how every command ends after an error."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 class Commands(typer.core.TyperGroup):
-    """Commands that report what is wrong with files and arguments in one line, without a traceback."""
+    """Commands that print what is wrong with files and arguments in one line, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 1 after a SemidError or OSError, with 130 after Ctrl-C."""
@@ -39,9 +39,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Semantic IDs: fit a quantizer on item embeddings, encode items, make their IDs unique, look at the result, "
-    "build the trie to decode with, and time it.",
-    epilog="Exit codes: 0 done, 1 bad input, 2 wrong usage, 130 interrupted. Benchmarks beside other libraries are "
+    help="Semantic IDs: fit a quantizer on item embeddings, encode the items, make their IDs unique, measure the "
+    "result, build the trie for decoding, and time it.",
+    epilog="Exit codes: 0 success, 1 bad input, 2 wrong usage, 130 interrupted. To compare with other libraries, run "
     "'make bench' in a checkout.",
 )
 

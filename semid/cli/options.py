@@ -1,4 +1,4 @@
-"""Arguments that commands have in common, and embeddings as the command line names them."""
+"""Arguments that commands share, and how embeddings are named on the command line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,21 +15,21 @@ Embeddings = Annotated[
     typer.Argument(
         metavar="[X.npy | VIEW=X.npy ...]",
         show_default=False,
-        help="Embeddings (n_items, dim), .npy or .parquet[::column]; several views as VIEW=FILE.",
+        help="Embeddings of shape (n_items, dim): .npy, or .parquet[::column]. Name several views as VIEW=FILE.",
     ),
 ]
 View = Annotated[
     list[str] | None,
-    typer.Option("--view", metavar="NAME=FILE", help="One view of the items; once for each, instead of X.npy."),
+    typer.Option("--view", metavar="NAME=FILE", help="One view of the items, instead of X.npy; repeat for each view."),
 ]
 Model = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that fit wrote.")]
 Out = Annotated[Path, typer.Option("--out", help="File to write: .npy, or .npz with one array per view.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file or folder.")]
 
 
 def parse_sources(embeddings: list[str] | None, views: list[str] | None) -> Sources:
-    """Return the one file, or view -> file; a usage error where the two are mixed or a view comes twice."""
+    """Return the one file, or view -> file; a usage error if both are given, or a view twice."""
     unnamed = embeddings or []
     named = [_split_view(text) for text in views or []]
     given = [*(_split(text) for text in unnamed), *named]

@@ -11,7 +11,7 @@ from semid._arrays import Array
 from semid._optional import require
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["SEPARATOR", "read_parquet"]
+__all__ = ["SEPARATOR", "list_columns", "read_parquet"]
 
 ROWS_PER_BATCH = 8192
 SEPARATOR = "::"
@@ -60,8 +60,15 @@ def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[A
             first += len(batch)
 
 
+def list_columns(schema: Any) -> list[str]:
+    """Return the names of the columns of lists in the schema of a parquet file."""
+    # A dictionary-encoded column, such as a category of pandas, has a value type and is no list.
+    is_dictionary = require("pyarrow", extra="data").types.is_dictionary
+    return [field.name for field in schema if hasattr(field.type, "value_type") and not is_dictionary(field.type)]
+
+
 def _choose_column(schema: Any, column: str, path: str, name: str) -> str:
-    lists = [field.name for field in schema if hasattr(field.type, "value_type")]
+    lists = list_columns(schema)
     known = ", ".join(map(repr, lists)) or "a column of lists"
     if column and column in schema.names:
         if column not in lists:
@@ -71,7 +78,7 @@ def _choose_column(schema: Any, column: str, path: str, name: str) -> str:
             )
         return column
     if not column and len(lists) == 1:
-        return str(lists[0])
+        return lists[0]
     raise InvalidValueError(
         f"{name} needs a column of lists: expected one of {known}, got {column or 'no name'!r}. Name it as in "
         f"'{path}{SEPARATOR}column'."

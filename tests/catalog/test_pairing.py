@@ -92,8 +92,12 @@ def test_a_model_of_another_catalogue_or_vocabulary(sids, two_views):
         sids.check_pair(model={})
     with pytest.raises(InvalidTypeError, match=r"expected a transformers model, its config or a dict, got int"):
         sids.sign(5)
-    with pytest.raises(InvalidValueError, match=r"vocab is of no view: expected a mapping with the views"):
+    with pytest.raises(InvalidValueError, match=r"vocab has no view: expected a mapping with the views"):
         two_views.sign(config, vocab=vocab)
+    with pytest.raises(InvalidValueError, match=r"view is unknown: expected one of \('semantic', .*\), got 'text'"):
+        two_views.sign(config, vocab={"text": vocab})
+    with pytest.raises(InvalidValueError, match=r"expected none, because these codes have no views, got 'text'"):
+        sids.sign(config, vocab={"text": vocab})
 
 
 def test_vocabularies_of_views(two_views):

@@ -114,7 +114,7 @@ def test_wrong_quantizers_and_arguments(X, two_views):
         (lambda: sids.add([90], quantizer=other, X=X[:1]), "expected codebook sizes (12, 12), got (10, 10)"),
         (lambda: sids.update_embeddings([1], other, X[:1]), "expected codebook sizes (12, 12), got (10, 10)"),
         (lambda: two_views.add([9], quantizer=other, X=X[:1]), "expected ('semantic', 'collaborative'), got ()"),
-        (lambda: sids.add([90]), "expected either codes, or quantizer and X, got neither"),
+        (lambda: sids.add([90]), "given twice: expected either codes, or quantizer and X, got neither"),
         (lambda: sids.add([90], quantizer=quantizer), "got ['quantizer']"),
         (lambda: sids.add([90], [[0, 0]], quantizer=quantizer, X=X), "got ['codes', 'quantizer', 'X']"),
         (lambda: sids.add([90, 91], quantizer=quantizer, X=X[:1]), "item_ids have a wrong length: expected 1, got 2"),
@@ -128,10 +128,13 @@ def test_wrong_quantizers_and_arguments(X, two_views):
     ]
     types = [
         (lambda: sids.update_embeddings(3, quantizer, X[:1]), "expected a sequence of ids, got the int 3. Write [3]."),
-        (lambda: sids.add([90], quantizer=object(), X=X[:1]), "expected a quantizer, got object. Pass the one that"),
+        (
+            lambda: sids.add([90], quantizer=object(), X=X[:1]),
+            "expected a fitted quantizer, got object, which has no enc",
+        ),
         (
             lambda: sids.update_embeddings([1], None, X[:1]),
-            "quantizer has a wrong type: expected a quantizer, got None",
+            "quantizer has a wrong type: expected a fitted quantizer, got None",
         ),
     ]
     before = sids.fingerprint

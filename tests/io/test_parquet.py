@@ -41,6 +41,14 @@ def test_a_column_of_lists_is_the_matrix(arrow, X, tmp_path, kind):
     np.testing.assert_allclose(open_embeddings(f"{path}::embedding"), X, atol=atol)
 
 
+def test_a_column_of_categories_is_no_column_of_lists(arrow, X, tmp_path):
+    brands = arrow.array(["a", "b"] * 30).dictionary_encode()
+    path = write(arrow, tmp_path / "items.parquet", brand=brands, embedding=arrow.array(list(X)))
+    np.testing.assert_array_equal(open_embeddings(path), X)
+    with pytest.raises(InvalidTypeError, match="is not a column of lists: expected lists of numbers in 'brand', got d"):
+        open_embeddings(f"{path}::brand")
+
+
 def test_a_quantizer_reads_it_like_an_array(arrow, X, tmp_path):
     path = write(arrow, tmp_path / "items.parquet", text=arrow.array(list(X)), image=arrow.array(list(-X)))
     quantizer = ResidualKMeans(2, 4).fit(f"{path}::image")

@@ -1,4 +1,4 @@
-"""``semid bench``: what the trie costs on this machine, on one's own codes or on random ones."""
+"""``semid bench``: what a trie costs on this machine, for given codes or random ones."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ import typer
 import semid
 from semid.cli.files import print_facts
 from semid.cli.options import Json
-from semid.cli.tries import trie_builder
+from semid.cli.trie import trie_builder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,20 +27,22 @@ def bench(
         Path | None,
         typer.Argument(metavar="[CODES]", show_default=False, help="Codes, or the folder of a catalogue."),
     ] = None,
-    view: Annotated[str | None, typer.Option("--view", metavar="NAME", help="Which view's codes.")] = None,
-    n_items: Annotated[int, typer.Option(min=1, help="Without CODES: how many random ones.")] = 100_000,
-    levels: Annotated[int, typer.Option(min=1, help="Without CODES: levels of the random ones.")] = 3,
+    view: Annotated[
+        str | None, typer.Option("--view", metavar="NAME", help="The view to take, if there are several.")
+    ] = None,
+    n_items: Annotated[int, typer.Option(min=1, help="Without CODES: number of random IDs.")] = 100_000,
+    levels: Annotated[int, typer.Option(min=1, help="Without CODES: levels of the random IDs.")] = 3,
     codebook_size: Annotated[int, typer.Option(min=2, help="Without CODES: codes of each level.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
-    num_beams: Annotated[int, typer.Option(min=1, help="Beams of each request.")] = 50,
-    rounds: Annotated[int, typer.Option(min=1, help="Searches measured on each back end, in turns.")] = 30,
+    batch: Annotated[int, typer.Option(min=1, help="Requests per search.")] = 1,
+    num_beams: Annotated[int, typer.Option(min=1, help="Beams per request.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, help="Searches measured on each back end, in turn.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random codes and scores.")] = 0,
     json_output: Json = False,
 ) -> None:
-    """Measure how fast this machine builds a trie and searches it, on every back end that it has.
+    """Time how a trie is built and searched, on every back end.
 
-    A search selects the best beams at every level, as a model's decoding does; the model itself takes no part. The
-    results of the back ends are compared, and must be equal. Times are of wall clocks: compare them on one machine.
+    A search keeps the best beams at every level, as decoding does, but without a model. All back ends must give equal
+    results. Times are wall-clock times: compare them on one machine only.
     """
     import numpy as np
 
@@ -59,7 +61,7 @@ def bench(
     lines = [
         f"{trie.n_items:,} items, codebook sizes {trie.codebook_sizes}, {facts['bytes_per_item']:.2f} bytes an item, "
         f"built in {seconds:.3g} s",
-        f"a search of {batch} x {num_beams} beams, all levels, {rounds} times in turns:",
+        f"a search of {batch} x {num_beams} beams, all levels, {rounds} times in turn:",
     ]
     for name, found in measured.items():
         lines.append(
@@ -72,7 +74,7 @@ def bench(
 def _builder(
     source: Path | None, view: str | None, shape: tuple[int, int, int], rng: "np.random.Generator"
 ) -> Callable[[], semid.Trie]:
-    """Return what builds the trie of codes that are in memory: those of a file, or as many random ones."""
+    """Return a function that builds the trie of codes in memory: those of a file, or random ones."""
     if source is not None:
         return trie_builder(source, view)
     n_items, levels, codebook_size = shape
@@ -86,11 +88,11 @@ def _builder(
 
 
 def _unique_codes(n_items: int, levels: int, codebook_size: int, rng: "np.random.Generator") -> "IntArray":
-    """Return random rows of codes, no two alike, in random order."""
+    """Return distinct random rows of codes in random order."""
     import numpy as np
 
     codes = np.empty((0, levels), np.int64)
-    while len(codes) < n_items:  # at most half of all IDs are wanted, so that most rows are new
+    while len(codes) < n_items:  # at most half of all IDs are wanted, so most rows are new
         more = rng.integers(0, codebook_size, (2 * (n_items - len(codes)) + 16, levels))
         codes = np.unique(np.concatenate([codes, more]), axis=0)
     return rng.permutation(codes)[:n_items]
@@ -105,7 +107,7 @@ def _measure(trie: semid.Trie, scores: "list[npt.NDArray[np.float32]]", rounds: 
     names = [name for name, missing in available().items() if missing is None]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     found = {}
-    for number in range(rounds + 1):  # the first one compiles, and is not counted
+    for number in range(rounds + 1):  # the first search compiles; the statistics leave it out
         for name in names[:: -1 if number % 2 else 1]:
             with use_backend(name):
                 begin = time.perf_counter()

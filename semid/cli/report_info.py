@@ -1,4 +1,4 @@
-"""``semid report`` and ``info``: how good codes are, and what this installation can do."""
+"""``semid report`` and ``semid info``: how good codes are, and what this installation can do."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import semid
-from semid.cli.codes import load_codes
-from semid.cli.files import load_labels, load_quantizer, print_facts
+from semid.cli.files import load_codes, load_labels, load_quantizer, print_facts
 from semid.cli.options import Embeddings, Json, View, parse_sources
 
 __all__ = ["info", "report"]
@@ -26,17 +25,17 @@ def report(
     codes: Annotated[Path, typer.Argument(metavar="codes.npy", help="What encode or resolve wrote.")] = ...,  # type: ignore[assignment]
     view: View = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that fit wrote: adds distortion and neighbor recall.")
+        Path | None, typer.Option(metavar="DIR", help="Folder that fit wrote; adds distortion and neighbor recall.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One label per line and item: adds prefix purity.")
+        Path | None, typer.Option(metavar="FILE", help="One label per item, each on a line; adds prefix purity.")
     ] = None,
-    n_neighbors: Annotated[int, typer.Option(help="Depth of the neighbor recall.")] = 10,
-    sample: Annotated[int, typer.Option(help="Items whose neighbors are compared.")] = 500,
+    n_neighbors: Annotated[int, typer.Option(help="Neighbors per item in the neighbor recall.")] = 10,
+    sample: Annotated[int, typer.Option(help="Number of items whose neighbors are compared.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 0,
     json_output: Json = False,
 ) -> None:
-    """Print collisions, use of codebooks, distortion, recall and purity."""
+    """Print collisions, codebook use, distortion, recall and purity."""
     X = parse_sources(embeddings, view)
     measured = semid.report(
         X,
@@ -51,7 +50,7 @@ def report(
 
 
 def info(json_output: Json = False) -> None:
-    """Print versions, and which back end runs the inner loops and why."""
+    """Print versions, and which back end is in use and why."""
     from semid.kernels import active, available
 
     facts: dict[str, Any] = {

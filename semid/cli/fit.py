@@ -1,4 +1,4 @@
-"""``semid fit``: every quantizer of the library, with its few options."""
+"""``semid fit``: from embeddings to a quantizer; every quantizer of the library, with its few options."""
 
 import time
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Algorithm(StrEnum):
 
 
 class Rotation(StrEnum):
-    """What product-kmeans does to embeddings first."""
+    """How product-kmeans rotates embeddings first."""
 
     NONE = "none"
     OPQ = "opq"
@@ -63,27 +63,32 @@ def fit(
     view: View = None,
     algorithm: Annotated[
         Algorithm | None,
-        typer.Option(help="Default: residual-kmeans for one file, shared-specific-kmeans for views."),
+        typer.Option(help="The quantizer. Default: residual-kmeans for one file, shared-specific-kmeans for views."),
     ] = None,
     levels: Annotated[
-        int | None, typer.Option(help="Levels of residual-kmeans and rqvae: 3, of product-kmeans: 4.")
+        int | None,
+        typer.Option(help="Number of levels. Default: 3 for residual-kmeans and rqvae, 4 for product-kmeans."),
     ] = None,
     shared: Annotated[
-        int | None, typer.Option(help="Levels that all views share: 1, of shared-specific-rqvae: 2.")
+        int | None, typer.Option(help="Number of levels that all views share. Default: 1, for shared-specific-rqvae 2.")
     ] = None,
-    specific: Annotated[int | None, typer.Option(help="Levels of each view's own: 2.")] = None,
+    specific: Annotated[int | None, typer.Option(help="Number of levels that each view has alone. Default: 2.")] = None,
     codebook_size: Annotated[
-        str, typer.Option(help="Codes per level: one number, one per level as 64,256, or auto (k-means).")
+        str, typer.Option(help="Codes per level: one number, or one per level such as 64,256, or auto (k-means only).")
     ] = "256",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same codebooks.")] = 0,
-    rotation: Annotated[Rotation | None, typer.Option(help="Of product-kmeans: none.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same codebooks.")] = 0,
+    rotation: Annotated[Rotation | None, typer.Option(help="Rotation before product-kmeans. Default: none.")] = None,
     recipe: Annotated[
-        RecipeName | None, typer.Option(help="Of shared-specific-rqvae: default (ours), or gensar as published.")
+        RecipeName | None,
+        typer.Option(help="For shared-specific-rqvae: default (semid's own), or gensar (as published)."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of the networks; default: that of the recipe.")] = None,
-    device: Annotated[str | None, typer.Option(help="Of the networks: auto, cpu, cuda, ..")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="For the networks: passes over the data. Default: as in the recipe.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="For the networks: auto, cpu, cuda, ..")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Of the networks: written after every epoch, continued from if it exists.")
+        Path | None,
+        typer.Option(help="For the networks: file written after every epoch; training continues from it if it exists."),
     ] = None,
     json_output: Json = False,
     overwrite: Overwrite = False,
@@ -128,7 +133,7 @@ def _choose(algorithm: Algorithm | None, X: Sources) -> Algorithm:
         expected = [str(each) for each in Algorithm if (each in SEVERAL_VIEWS) == several]
         given = "views" if several else "one file"
         raise typer.BadParameter(
-            f"--algorithm takes other embeddings: expected {' or '.join(expected)} for {given}, got {algorithm}. "
+            f"--algorithm does not fit the embeddings: expected {' or '.join(expected)} for {given}, got {algorithm}. "
             f"{'Give one file without a name' if several else 'Name the views as VIEW=FILE'}."
         )
     return algorithm
@@ -172,6 +177,7 @@ def _codebook_size(text: str) -> int | list[int] | str:
         sizes = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(
-            f"--codebook-size is not a number: expected one as 256, or one per level as 64,256, got {text}. Correct it."
+            f"--codebook-size is not a number: expected one such as 256, one per level such as 64,256, or auto, got "
+            f"{text}. Correct it."
         ) from error
     return sizes[0] if len(sizes) == 1 else sizes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semid.catalog.checks import lexicographic_order
+from semid.catalog.contents import lexicographic_order
 
 
 @pytest.mark.parametrize("sizes", [(3, 5), (256, 256, 256), (2**20, 2**20, 2**24), (2**32, 2**32), (2**32, 2**32, 2)])

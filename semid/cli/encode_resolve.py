@@ -1,4 +1,4 @@
-"""``semid encode`` and ``resolve``: from a quantizer and embeddings to codes."""
+"""``semid encode`` and ``semid resolve``: from a quantizer and embeddings to codes."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,14 +7,7 @@ from typing import Annotated
 import typer
 
 import semid
-from semid.cli.codes import load_codes
-from semid.cli.files import (
-    check_codes_file,
-    code_facts,
-    load_quantizer,
-    print_facts,
-    save_codes,
-)
+from semid.cli.files import check_codes_file, code_facts, load_codes, load_quantizer, print_facts, save_codes
 from semid.cli.options import Embeddings, Json, Model, Out, Overwrite, View, parse_sources
 
 __all__ = ["Policy", "encode", "resolve"]
@@ -34,7 +27,7 @@ def encode(
     *,
     out: Out,
     view: View = None,
-    beam: Annotated[int, typer.Option(help="Width of the search; wider is slower and nearer.")] = 1,
+    beam: Annotated[int, typer.Option(help="Width of the search; a wider one is slower and finds nearer codes.")] = 1,
     json_output: Json = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -53,11 +46,14 @@ def resolve(
     *,
     out: Out,
     view: View = None,
-    policy: Annotated[Policy, typer.Option(help="nearest: least distortion; suffix: one more level.")] = Policy.NEAREST,
+    policy: Annotated[
+        Policy,
+        typer.Option(help="nearest: least distortion; suffix: one more level; sinkhorn: GenSAR's published repair."),
+    ] = Policy.NEAREST,
     codes: Annotated[Path | None, typer.Option(help="Codes to start from; default: encode the embeddings.")] = None,
-    taken: Annotated[Path | None, typer.Option(help="Published codes of other items, which must not move.")] = None,
+    taken: Annotated[Path | None, typer.Option(help="Published codes of other items; they do not move.")] = None,
     max_level_moved: Annotated[
-        int | None, typer.Option(help="How many levels, from the last, may change; default: all.")
+        int | None, typer.Option(help="How many levels may change, counted from the last; default: all.")
     ] = None,
     json_output: Json = False,
     overwrite: Overwrite = False,

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import semid
-from semid.cli.codes import load_codes
-from semid.cli.files import check_free, load_quantizer, print_facts
+from semid.cli.files import check_file, load_codes, load_quantizer, print_facts
 from semid.cli.options import Json, Overwrite
 from semid.errors import InvalidValueError
 
-__all__ = ["load_trie", "trie", "trie_builder"]
+__all__ = ["trie", "trie_builder"]
 
 
 def trie(
@@ -21,29 +20,27 @@ def trie(
         Path,
         typer.Argument(
             metavar="CODES",
-            help="Codes: .npy, .npz, .parquet, .safetensors; or a catalogue's folder.",
+            help="Codes: .npy, .npz, .parquet or .safetensors; or the folder of a catalogue.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write, for semid.Trie.load.")],
     view: Annotated[
-        str | None, typer.Option("--view", metavar="NAME", help="Which view's codes, where there are several.")
+        str | None, typer.Option("--view", metavar="NAME", help="The view to take, if there are several.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder that fit wrote: gives the codebook sizes.")
+        Path | None, typer.Option(metavar="DIR", help="Folder that fit wrote; it knows the codebook sizes.")
     ] = None,
     json_output: Json = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Build the trie of unique codes, over which a model decodes.
 
-    Without --model the codebook of each level is taken to end at its largest code; a catalogue knows its codebooks.
+    Without --model, the size of each codebook is its largest code plus one. A catalogue knows its codebook sizes.
     """
-    check_free(out, overwrite=overwrite)
-    if out.is_dir():
-        raise InvalidValueError(f"{out} cannot be written: expected a file, got a folder. Choose another name.")
+    check_file(out, overwrite=overwrite)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        built = load_trie(source, view, model)
+        built = _load_trie(source, view, model)
     for warning in caught:
         typer.echo(f"semid: warning: {warning.message}", err=True)
     built.save(out)
@@ -51,20 +48,19 @@ def trie(
     print_facts(facts, f"{out}: {built!r}", as_json=json_output)
 
 
-def load_trie(source: Path, view: str | None, model: Path | None) -> semid.Trie:
-    """Build the trie of codes in a file, or of a catalogue in a folder."""
+def _load_trie(source: Path, view: str | None, model: Path | None) -> semid.Trie:
     if not source.is_dir():
         return trie_builder(source, view, model)()
     if model is not None:
         raise typer.BadParameter(
-            f"--model is not needed: expected none with a catalogue, which knows its codebooks, got {model}. "
+            f"--model does not apply to a catalogue, which knows its codebook sizes: expected none, got {model}. "
             "Leave it out."
         )
-    return semid.SemanticIds.from_pretrained(source).trie(view)
+    return semid.SemanticIds.from_pretrained(source).trie(view)  # it carries the catalogue's fingerprint
 
 
 def trie_builder(source: Path, view: str | None, model: Path | None = None) -> Callable[[], semid.Trie]:
-    """Read the codes of a file or of a catalogue, and return what builds a trie of them, whenever it is called."""
+    """Read the codes of a file or of a catalogue; return a function that builds their trie anew at each call."""
     if source.is_dir():
         catalogue = semid.SemanticIds.from_pretrained(source)
         codes: Any = catalogue.taken(view, retired=False)
@@ -80,12 +76,15 @@ def _codes_and_sizes(path: Path, view: str | None, model: Path | None) -> tuple[
         if view is None and len(codes) == 1:
             view = next(iter(codes))
         if view is None or view not in codes:
+            wrong, got = ("missing", "none") if view is None else ("unknown", view)
             raise InvalidValueError(
-                f"--view is unknown: expected one of {', '.join(codes)}, got {view}. A trie has the codes of one view."
+                f"--view is {wrong}: expected one of {', '.join(codes)}, got {got}. A trie holds the codes of one view."
             )
         codes = codes[view]
     elif view is not None:
-        raise InvalidValueError(f"--view is unknown: expected none, for {path} has no views, got {view}. Leave it out.")
+        raise InvalidValueError(
+            f"--view does not apply: expected none, because {path} has no views, got {view}. Leave it out."
+        )
     sizes = None
     if model is not None:
         sizes = load_quantizer(model).codebook_sizes
