@@ -3,19 +3,17 @@
 import operator
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from semid._arrays import IntArray
+from semid._arrays import Array, BoolArray, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.requests import check_pair
 from semid.trie import Trie
-from semid.trie.mask import mask_torch_inplace
-from semid.trie.masking import check_tokens
-from semid.trie.token_walk import walk_tokens
+from semid.trie.masking import check_tokens, mask_rows, walk_tokens
 from semid.vocabulary import SidVocabulary, checks
 
 __all__ = [
@@ -145,7 +143,7 @@ class SidLogitsProcessor(LogitsProcessor):
         if tables is None:
             nodes = trie.walk(vocab.to_codes(token_ids[:, self.prompt_len :], errors="ignore"))
         else:
-            nodes = walk_tokens(trie, token_ids, self.prompt_len, tables)
+            nodes = walk_tokens(trie._levels, trie._alive, token_ids, self.prompt_len, tables)
         # Without an end token, a lost row goes on with some token of the level; it can never become an item.
         lost_token = int(tokens[0]) if self.eos_token_id is None else self.eos_token_id
         allow_children(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)
@@ -315,3 +313,71 @@ def end_token(eos_token_id: int | None) -> int:
             "Pass eos_token_id, or max_new_tokens=n_levels to generate."
         )
     return eos_token_id
+
+
+# Minus infinity of the half types as bits: NumPy has no bfloat16.
+HALF = {torch.bfloat16: np.int16(0xFF80 - (1 << 16)), torch.float16: np.int16(0xFC00 - (1 << 16))}
+
+
+def mask_torch_inplace(
+    trie: Trie,
+    scores: torch.Tensor,
+    nodes: Array,
+    *,
+    depth: int,
+    tokens: Any,
+    lost_token: int | None = None,
+) -> BoolArray:
+    """Overwrite with minus infinity every score that does not lead to an item.
+
+    Parameters
+    ----------
+    trie : Trie
+    scores : torch.Tensor of shape (rows, vocabulary), any floating dtype, any device
+        Changed in place.
+    nodes : ndarray of shape (rows,), dtype int64
+        Nodes at `depth`, from `Trie.walk`: they are not checked. A row of node -1 loses all its scores, or all but one.
+    depth : int
+    tokens : ndarray of shape (codebook_size,), dtype int64
+        Column of `scores` for each code of level `depth`; not checked either.
+    lost_token : int, optional
+        Column whose score a row of node -1 keeps.
+
+    Returns
+    -------
+    empty : ndarray of shape (rows,), dtype bool
+        True for a row whose scores are all minus infinity now.
+    """
+    shared = shared_array(scores)
+    if shared is not None:
+        array, neg_inf = shared
+        return mask_rows(
+            trie._levels, trie._alive, array, nodes, depth=depth, tokens=tokens, lost_token=lost_token, neg_inf=neg_inf
+        )
+    row_starts, codes = trie.allowed(nodes, depth=depth)
+    lost = np.flatnonzero(nodes < 0) if lost_token is not None else np.empty(0, np.int64)
+    rows = torch.from_numpy(np.concatenate([np.repeat(np.arange(len(nodes)), np.diff(row_starts)), lost]))
+    columns = np.concatenate([np.asarray(tokens, np.int64)[codes], np.full(len(lost), lost_token or 0)])
+    at = rows.to(scores.device), torch.from_numpy(columns).to(scores.device)
+    kept = scores[at]
+    scores.fill_(-torch.inf)
+    scores[at] = kept
+    best = torch.full(scores.shape[:1], -torch.inf, dtype=scores.dtype, device=scores.device)
+    return best.scatter_reduce(0, at[0], kept, "amax").isneginf().cpu().numpy()
+
+
+def shared_array(scores: torch.Tensor) -> tuple[Array, Any] | None:
+    """Return an array on a tensor's memory and what minus infinity is in it; None where the memory is another device's.
+
+    Scores of a half type come as int16, and minus infinity as its bits.
+    """
+    if not scores.is_cpu:
+        return None
+    scores = scores.detach() if scores.requires_grad else scores
+    neg_inf: Any = -np.inf
+    if scores.dtype in HALF:
+        scores, neg_inf = scores.view(torch.int16), HALF[scores.dtype]
+    array = scores.numpy()
+    if not array.flags.c_contiguous:
+        return None
+    return array, neg_inf

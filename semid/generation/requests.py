@@ -14,7 +14,7 @@ from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.inputs import check_count, check_flag
 from semid.trie import Trie
-from semid.trie.rank_lists import RankLists
+from semid.trie.selection import RankLists
 from semid.vocabulary import SidVocabulary
 
 __all__ = [

@@ -1,9 +1,7 @@
 """The trie: unique codes as an immutable index over which a decoder can only reach items."""
 
-from semid.trie.build import DuplicateCodesWarning
-from semid.trie.rank_lists import RankLists
-from semid.trie.selection import Selection, select_rows
-from semid.trie.sequences import pad_sequences
-from semid.trie.trie import Trie
+from semid.trie.build import DuplicateCodesWarning, pad_sequences
+from semid.trie.selection import RankLists, Selection
+from semid.trie.trie import Trie, select_rows
 
 __all__ = ["DuplicateCodesWarning", "RankLists", "Selection", "Trie", "pad_sequences", "select_rows"]

@@ -1,27 +1,51 @@
-"""What a trie accepts: every check at its border, with the message that a user reads."""
+"""What is given to a trie: types that kernels read, codes, prefixes, nodes and depths, checked."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from semid._arrays import IntArray
+from semid._arrays import Array, Int64Array, IntArray
 from semid._checks import as_array, as_integers, check_integer, check_sizes
 from semid.errors import InvalidValueError
 from semid.trie.levels import Levels
-from semid.trie.plain import INT64, plain, plain_int64
 
 __all__ = [
+    "FLOAT32",
     "FROM_WALK",
-    "are_nodes",
+    "INT64",
     "check_at",
     "check_code_rows",
     "check_depth",
     "check_nodes",
     "check_prefixes",
+    "plain",
+    "plain_int64",
     "sizes_of",
 ]
+
+
+INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
+
+
+def plain(array: Any, dtype: npt.DTypeLike) -> Array:
+    """Return an array as a kernel may read it, converted to a native `dtype`.
+
+    A kernel sees bytes and an item's size. Codes of the other byte order would be read as other codes, and lead it out
+    of its arrays.
+    """
+    rows: Array = np.ascontiguousarray(array, dtype)
+    return rows if rows.flags.aligned else rows.copy()
+
+
+def plain_int64(values: Any, *, name: str, remedy: str) -> Int64Array:
+    """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
+    if type(values) is not np.ndarray or values.dtype is not INT64:  # every step of a search comes by
+        values = as_integers(values, name, remedy=remedy)
+    rows: Int64Array = np.ascontiguousarray(values, INT64)
+    return rows if rows.flags.aligned else rows.copy()
 
 
 FROM_WALK = "Take them from walk or select."

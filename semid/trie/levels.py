@@ -1,12 +1,31 @@
-"""The arrays of a trie, and how large each must be."""
+"""The arrays of a trie and how they are read: levels, which items are alive, codes by rank, and whose trie it is."""
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from semid._arrays import CodeArray, IntArray
+from semid._arrays import BoolArray, CodeArray, IntArray
+from semid._checks import as_array, check_ranks
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.kernels import kernel
 
-__all__ = ["Levels", "level_offsets"]
+__all__ = [
+    "EVERYTHING",
+    "UNMARKED",
+    "Alive",
+    "Levels",
+    "Mark",
+    "alive_from",
+    "alive_from_words",
+    "all_codes",
+    "check_restriction",
+    "codes_of",
+    "find_ranks",
+    "intersect",
+    "level_offsets",
+    "pieces",
+]
 
 
 class Levels(NamedTuple):
@@ -65,3 +84,159 @@ def level_offsets(n_edges: IntArray, n_explicit: int) -> tuple[IntArray, IntArra
     n_nodes = np.concatenate([[1], n_edges[:n_explicit]])
     n_codes = np.concatenate([n_edges[:n_explicit], np.full(len(n_edges) - n_explicit, n_edges[-1])])
     return np.concatenate([[0], np.cumsum(n_nodes + 1)]), np.concatenate([[0], np.cumsum(n_codes)])
+
+
+class Alive(NamedTuple):
+    """The items that a restricted trie reaches.
+
+    Attributes
+    ----------
+    alive : ndarray of shape (n_items // 64 + 1,), dtype uint64
+        Bit ``rank % 64`` of word ``rank // 64``; empty when all items are alive.
+    alive_counts : ndarray of the same shape, dtype int64
+        Bits set before each word.
+    """
+
+    alive: IntArray
+    alive_counts: IntArray
+
+    def n_alive(self) -> int:
+        """Return the number of items alive."""
+        return int(self.alive_counts[-1]) + int(np.bitwise_count(self.alive[-1]))
+
+    def mask(self, n_items: int) -> BoolArray:
+        """Return the bits as booleans by rank."""
+        if len(self.alive) == 0:
+            return np.ones(n_items, np.bool_)
+        return np.unpackbits(self.alive.view(np.uint8), count=n_items, bitorder="little").view(np.bool_)
+
+
+def _frozen(alive: IntArray) -> Alive:
+    counts = np.zeros(len(alive), np.int64)
+    np.cumsum(np.bitwise_count(alive[:-1]), out=counts[1:])
+    for array in (alive, counts):
+        array.setflags(write=False)
+    return Alive(alive, counts)
+
+
+EVERYTHING = Alive(np.empty(0, np.uint64), np.empty(0, np.int64))
+for _array in EVERYTHING:
+    _array.setflags(write=False)
+
+
+def alive_from(mask: BoolArray) -> Alive:
+    """Pack booleans by rank."""
+    room = np.zeros((len(mask) // 64 + 1) * 8, np.uint8)
+    packed = np.packbits(mask, bitorder="little")
+    room[: len(packed)] = packed
+    return _frozen(room.view("<u8").astype(np.uint64, copy=False))
+
+
+def alive_from_words(words: IntArray) -> Alive:
+    """Return what saved words of bits mean; none means everything."""
+    return _frozen(words.view(np.ndarray)) if len(words) else EVERYTHING
+
+
+def intersect(one: Alive, other: Alive) -> Alive:
+    """Return what is alive in both."""
+    if len(one.alive) == 0:
+        return other
+    return _frozen(one.alive & other.alive)
+
+
+def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
+    """Return a mask by rank from a mask or from ranks in any order."""
+    given = as_array(mask_or_ranks, "restriction")
+    if given.ndim != 1:
+        raise InvalidValueError(
+            f"restriction has a wrong shape: expected ({n_items},) booleans or a list of ranks, got {given.shape}."
+        )
+    if given.dtype == np.bool_:
+        if len(given) != n_items:
+            raise InvalidValueError(
+                f"mask has a wrong length: expected {n_items} booleans, one per rank of the whole trie, got "
+                f"{len(given)}. Put them in the order of the ranks."
+            )
+        return given
+    if given.size and not np.issubdtype(given.dtype, np.integer):
+        raise InvalidTypeError(
+            f"restriction has a wrong dtype: expected booleans or integer ranks, got {given.dtype}. Convert it."
+        )
+    ranks = check_ranks(given, n_items=n_items, name="restriction")
+    mask = np.zeros(n_items, np.bool_)
+    mask[ranks] = True
+    if len(given) == n_items and not mask.all():
+        raise InvalidValueError(
+            f"restriction is ambiguous: expected booleans or distinct ranks, got {n_items} integers, one an item, "
+            "with repetitions. Pass a mask as booleans, with astype(bool), or numpy.unique of the ranks."
+        )
+    return mask
+
+
+# IDs that are read at a time when a trie is iterated or compared.
+PIECE = 1 << 14
+
+
+def codes_of(levels: Levels, ranks: IntArray) -> CodeArray:
+    """Return the codes of items by checked rank, shape (..., n_levels)."""
+    codes = np.empty((*ranks.shape, levels.n_levels), levels.child_codes.dtype)
+    for level in range(levels.n_levels):
+        if level < levels.n_explicit:
+            firsts = levels.firsts[levels.node_offsets[level + 1] : levels.node_offsets[level + 2]]
+            at: IntArray = np.searchsorted(firsts, ranks, side="right") - 1
+        else:
+            at = ranks
+        codes[..., level] = levels.child_codes[levels.code_offsets[level] + at]
+    return codes
+
+
+def all_codes(levels: Levels) -> CodeArray:
+    """Return the codes of all items by rank: those of an explicit level are repeated, not looked up."""
+    codes = np.empty((levels.n_items, levels.n_levels), levels.child_codes.dtype)
+    for level in range(levels.n_levels):
+        edges = levels.child_codes[levels.code_offsets[level] : levels.code_offsets[level + 1]]
+        if level < levels.n_explicit:
+            below = levels.firsts[levels.node_offsets[level + 1] : levels.node_offsets[level + 2]]
+            edges = np.repeat(edges, np.diff(below))
+        codes[:, level] = edges
+    return codes
+
+
+def pieces(levels: Levels, alive: Alive) -> Iterator[CodeArray]:
+    """Yield the codes of the items that can be reached, in order, some at a time."""
+    ranks = np.flatnonzero(alive.mask(levels.n_items))
+    for first in range(0, len(ranks), PIECE):
+        yield codes_of(levels, ranks[first : first + PIECE])
+
+
+def find_ranks(levels: Levels, codes: IntArray | CodeArray) -> IntArray:
+    """Return the rank of each row of checked codes, shape (n,), dtype int64; -1 where there is no such item."""
+    ranks = np.empty(len(codes), np.int64)
+    kernel("walk")(*levels, *EVERYTHING, np.ascontiguousarray(codes, np.int64), ranks)
+    return ranks
+
+
+class Mark(NamedTuple):
+    """A catalogue's fingerprint and generation; None where a trie was not made by one.
+
+    Examples
+    --------
+    >>> Mark("ab12", 3).head(), Mark.of_head({"fingerprint": "ab12", "generation": "3"})
+    ({'fingerprint': 'ab12', 'generation': '3'}, Mark(fingerprint='ab12', generation=3))
+    """
+
+    fingerprint: str | None = None
+    generation: int | None = None
+
+    def head(self) -> dict[str, str]:
+        """Return what is known as texts, as the header of a file holds it."""
+        return {name: str(value) for name, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def of_head(cls, head: Mapping[str, str]) -> Self:
+        """Read the mark from a file's header, whose generation is a number."""
+        generation = head.get("generation")
+        return cls(head.get("fingerprint"), None if generation is None else int(generation))
+
+
+UNMARKED = Mark()

@@ -1,20 +1,20 @@
-"""What may follow a node as a mask over a vocabulary: of scores, or of bits."""
+"""Scores that lead to no item, overwritten; and nodes from tokens, as a step of a language model has them."""
 
 import functools
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from semid._arrays import Array, BoolArray, IntArray
 from semid._checks import check_integer
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at
-from semid.trie.levels import Levels
-from semid.trie.plain import plain_int64
-from semid.trie.restriction import Alive
+from semid.trie.checks import check_at, plain_int64
+from semid.trie.levels import Alive, Levels
 
-__all__ = ["check_bitmask", "check_scores", "check_tokens", "fill_bitmask", "mask_inplace", "mask_rows"]
+__all__ = ["check_tokens", "fill_bitmask", "mask_inplace", "mask_rows", "walk_tokens"]
+
 
 # Scores go to the kernel as bits: it moves them, and compares them with minus infinity, which has one pattern.
 BITS = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
@@ -137,3 +137,35 @@ def check_tokens(tokens: Any, *, size: int, n_columns: int) -> IntArray:
             f"{tokens.max(initial=-1)}. Has the model been resized for the vocabulary?"
         )
     return tokens  # type: ignore[no-any-return]
+
+
+def walk_tokens(
+    levels: Levels,
+    alive: Alive,
+    token_ids: IntArray,
+    first: int,
+    tables: tuple[IntArray, IntArray, npt.NDArray[np.int32]],
+) -> IntArray:
+    """Return the nodes that generated tokens lead to: `Trie.walk` of ``SidVocabulary.to_codes``, without their arrays.
+
+    Nothing is checked.
+
+    Parameters
+    ----------
+    levels, alive : Levels, Alive
+        Of the trie.
+    token_ids : ndarray of shape (rows, first + depth), dtype int64
+        ``depth <= n_levels``.
+    first : int
+        Column of the first generated token.
+    tables : three ndarrays
+        ``SidVocabulary.tables`` of a vocabulary that fits the trie.
+
+    Returns
+    -------
+    nodes : ndarray of shape (rows,), dtype int64
+        -1 where no item starts so, or a token is of no code of its level.
+    """
+    nodes = np.empty(len(token_ids), np.int64)
+    kernel("walk_tokens")(*levels, *alive, np.ascontiguousarray(token_ids), first, *tables, nodes)
+    return nodes

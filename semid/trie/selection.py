@@ -1,24 +1,134 @@
-"""One step of a beam search: the best children of all beams of each request, on one trie or on one per request."""
+"""One step of a beam search: the best children of all beams of each request."""
 
+import functools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from semid._arrays import FloatArray, IntArray
-from semid._checks import check_count
-from semid.errors import InvalidValueError
+from semid._checks import as_integers, check_count, check_ranks
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import FROM_WALK
-from semid.trie.levels import Levels
-from semid.trie.plain import FLOAT32, INT64, plain, plain_int64
-from semid.trie.rank_lists import RankLists, check_n_lists
-from semid.trie.restriction import Alive
+from semid.trie.checks import FLOAT32, FROM_WALK, INT64, plain, plain_int64
+from semid.trie.levels import Alive, Levels
 
-if TYPE_CHECKING:
-    from semid.trie.trie import Trie
+__all__ = ["RankLists", "Selection", "check_n_lists", "select"]
 
-__all__ = ["Selection", "select", "select_rows"]
+
+class RankLists(NamedTuple):
+    """One sorted list of ranks per request, end to end: checked once, used at every step.
+
+    Attributes
+    ----------
+    ranks : ndarray of shape (n_ranks,), dtype int64
+    starts : ndarray of shape (batch + 1,), dtype int64
+        Request r has ``ranks[starts[r] : starts[r + 1]]``.
+    given : ndarray of shape (batch,), dtype uint8
+        1 for a request that has a list, 0 for one that has None.
+    n_items : int
+        Number of items of the trie that the ranks belong to.
+
+    Examples
+    --------
+    >>> lists = RankLists.of([[4, 1], None], n_items=5)
+    >>> lists.ranks, lists.starts, lists.given
+    (array([1, 4]), array([0, 2, 2]), array([1, 0], dtype=uint8))
+    """
+
+    ranks: IntArray
+    starts: IntArray
+    given: npt.NDArray[np.uint8]
+    n_items: int
+
+    @classmethod
+    def of(cls, lists: Sequence[Iterable[int] | None], *, n_items: int, name: str = "exclude") -> Self:
+        """Check, sort and join lists of ranks.
+
+        Parameters
+        ----------
+        lists : sequence of batch iterables of int, or None
+            In any order, with or without repetitions.
+        n_items : int
+        name : str
+            What messages call `lists`.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If a rank is out of range or not an integer.
+        """
+        arrays = [_ranks(ranks, name) for ranks in lists]
+        starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
+        joined = np.concatenate([np.empty(0, np.int64), *arrays])
+        check_ranks(joined, n_items=n_items, name=name)
+        rises = joined[1:] > joined[:-1]
+        rises[starts[(starts > 0) & (starts < len(joined))] - 1] = True  # where one list ends
+        if not rises.all():
+            arrays = [np.unique(ranks) for ranks in arrays]
+            starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
+            joined = np.concatenate([np.empty(0, np.int64), *arrays])
+        return cls(joined, starts, np.array([ranks is not None for ranks in lists], np.uint8), n_items)
+
+    @classmethod
+    def check(cls, lists: Any, *, batch: int, n_items: int, name: str) -> "RankLists":
+        """Return lists of the right length, made from whatever a caller may pass; None is no lists."""
+        if lists is None:
+            return _no_lists(batch, n_items)
+        check_n_lists(lists, batch=batch, name=name)
+        if not isinstance(lists, RankLists):
+            return cls.of(lists, n_items=n_items, name=name)
+        if lists.n_items != n_items:
+            raise InvalidValueError(
+                f"{name} belongs to another trie: expected one of {n_items} items, got {lists.n_items}. "
+                "Make it again with Trie.rank_lists."
+            )
+        return lists
+
+    def take(self, rows: IntArray) -> "RankLists":
+        """Return the lists of some requests."""
+        lists = [self.ranks[self.starts[row] : self.starts[row + 1]] for row in rows]
+        starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in lists], dtype=np.int64)])
+        joined = np.concatenate([np.empty(0, np.int64), *lists])
+        return RankLists(joined, starts, self.given[rows], self.n_items)
+
+
+def check_n_lists(lists: Any, *, batch: int, name: str) -> None:
+    """Raise unless there is one list per request, or None instead of all."""
+    if lists is None:
+        return
+    if not hasattr(lists, "__len__"):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected one list of ranks per request, got {type(lists).__name__}. "
+            "Write [[4, 1], [2]]."
+        )
+    n_lists = len(lists.given if isinstance(lists, RankLists) else lists)
+    if n_lists != batch:
+        raise InvalidValueError(
+            f"{name} has a wrong length: expected {batch} lists of ranks, got {n_lists}. Give one list per request."
+        )
+
+
+@functools.lru_cache(maxsize=64)  # the same batch comes at every step
+def _no_lists(batch: int, n_items: int) -> RankLists:
+    lists = RankLists(np.empty(0, np.int64), np.zeros(batch + 1, np.int64), np.zeros(batch, np.uint8), n_items)
+    for array in lists[:3]:
+        array.setflags(write=False)
+    return lists
+
+
+def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
+    if ranks is None:
+        return np.empty(0, np.int64)
+    if not isinstance(ranks, Iterable) or getattr(ranks, "ndim", 1) == 0:
+        raise InvalidTypeError(
+            f"{name} holds something else: expected one list of ranks per request, got {ranks!r} for one. "
+            "Write [[4, 1], [2]]."
+        )
+    given = ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks)
+    return as_integers(given, name, remedy="Pass ranks, not item ids.").astype(np.int64, copy=False).reshape(-1)
+
 
 Ranks = Sequence[Iterable[int] | None] | RankLists | None
 
@@ -90,74 +200,3 @@ def select(
             f"{nodes.max()}. {FROM_WALK}"
         )
     return out
-
-
-def select_rows(
-    tries: "Sequence[Trie]",
-    log_probs: Any,
-    start: Any,
-    nodes: Any,
-    *,
-    depth: int,
-    k: int,
-    exclude: Ranks = None,
-    candidates: Ranks = None,
-) -> Selection:
-    """Do one step of a beam search where each request has a trie of its own, as search and recommendation have.
-
-    Parameters
-    ----------
-    tries : sequence of batch Trie
-        Requests that name the same object are done together.
-    log_probs : array-like of shape (batch, beams, width), dtype float32
-        `width` is at least the codebook size of level `depth` of each trie; what exceeds it is not looked at.
-    start, nodes, depth, k, exclude, candidates
-        As in `Trie.select`; nodes and ranks are those of each request's own trie.
-
-    Returns
-    -------
-    Selection
-        As the requests would give one by one.
-    """
-    log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
-    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
-    batch = len(tries)
-    for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
-        if array.ndim != ndim or len(array) != batch:
-            raise InvalidValueError(
-                f"{name} has a wrong shape: expected {ndim} axes, {batch} requests, got {array.shape}. "
-                "Give one row per trie."
-            )
-    for name, lists in (("exclude", exclude), ("candidates", candidates)):
-        check_n_lists(lists, batch=batch, name=name)
-    groups: dict[int, list[int]] = {}
-    for row, trie in enumerate(tries):
-        groups.setdefault(id(trie), []).append(row)
-    if len(groups) == 1:  # nothing to take apart
-        size = tries[0].codebook_sizes[depth] if 0 <= depth < tries[0].n_levels else log_probs.shape[2]
-        return tries[0].select(
-            log_probs[:, :, :size], start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates
-        )
-    out = Selection.empty(batch, k)
-    for rows in groups.values():
-        trie = tries[rows[0]]
-        size = trie.codebook_sizes[depth] if 0 <= depth < trie.n_levels else log_probs.shape[2]
-        part = trie.select(
-            log_probs[rows, :, :size],
-            start[rows],
-            nodes[rows],
-            depth=depth,
-            k=k,
-            exclude=_lists_of(exclude, rows),
-            candidates=_lists_of(candidates, rows),
-        )
-        for whole, piece in zip(out, part, strict=True):
-            whole[rows] = piece
-    return out
-
-
-def _lists_of(lists: Ranks, rows: list[int]) -> Ranks:
-    """Return the lists of some requests."""
-    if lists is None:
-        return None
-    return lists.take(np.array(rows)) if isinstance(lists, RankLists) else [lists[row] for row in rows]

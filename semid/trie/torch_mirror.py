@@ -10,7 +10,7 @@ import torch
 from semid._arrays import Int64Array, IntArray
 from semid.errors import InvalidValueError
 from semid.trie.checks import check_depth
-from semid.trie.rank_lists import RankLists
+from semid.trie.selection import RankLists
 from semid.trie.trie import Trie
 
 __all__ = ["RankTensors", "TorchTrie"]

@@ -8,24 +8,41 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, BoolArray, CodeArray, IntArray
-from semid.trie import masking, merging
-from semid.trie.asking import Questions
-from semid.trie.build import build_levels
-from semid.trie.checks import check_code_rows, check_depth, sizes_of
-from semid.trie.levels import Levels
-from semid.trie.mark import UNMARKED, Mark
-from semid.trie.rank_lists import RankLists
-from semid.trie.reading import pieces
-from semid.trie.restriction import EVERYTHING, Alive, alive_from, alive_from_words, check_restriction, intersect
-from semid.trie.selection import Ranks, Selection, select
-from semid.trie.sequences import pad_sequences
+from semid._checks import as_array, check_integer, check_ranks
+from semid.errors import InvalidValueError
+from semid.kernels import kernel
+from semid.trie import masking
+from semid.trie.build import build_levels, merge_levels, pad_sequences, update_levels
+from semid.trie.checks import (
+    FROM_WALK,
+    check_code_rows,
+    check_depth,
+    check_nodes,
+    check_prefixes,
+    plain_int64,
+    sizes_of,
+)
+from semid.trie.levels import (
+    EVERYTHING,
+    UNMARKED,
+    Alive,
+    Levels,
+    Mark,
+    alive_from,
+    alive_from_words,
+    check_restriction,
+    codes_of,
+    intersect,
+    pieces,
+)
+from semid.trie.selection import RankLists, Ranks, Selection, check_n_lists, select
 from semid.trie.storage import read_trie, write_trie
 
-__all__ = ["Trie"]
+__all__ = ["Trie", "select_rows"]
 
 
 @final
-class Trie(Questions):
+class Trie:
     """All semantic IDs of a catalogue, level by level in flat arrays.
 
     A node stands for a prefix: a number that means something at its depth only, as `walk` and `select` give it out.
@@ -196,8 +213,11 @@ class Trie(Questions):
         other : Trie
             With as many levels; the larger codebook size of each level holds. IDs of both become one.
         """
-        levels, sizes = merging.merge(self, other)
-        return Trie(levels, sizes)
+        if not isinstance(other, Trie) or other.n_levels != self.n_levels:
+            got = f"{other.n_levels} levels" if isinstance(other, Trie) else type(other).__name__
+            raise InvalidValueError(f"tries do not merge: expected a Trie of {self.n_levels} levels, got {got}.")
+        sizes = tuple(map(max, self.codebook_sizes, other.codebook_sizes))
+        return Trie(merge_levels((self._levels, self._alive), (other._levels, other._alive), sizes), sizes)
 
     def update(
         self, *, added: Any = None, removed: Any = None, fingerprint: str | None = None, generation: int | None = None
@@ -229,7 +249,7 @@ class Trie(Questions):
         >>> list(trie.update(added=[[1, 0]], removed=[[0, 3]]))
         [(0, 2), (1, 0), (1, 2)]
         """
-        levels, alive = merging.update(self, added, removed)
+        levels, alive = update_levels(self._levels, self._alive, self.codebook_sizes, added=added, removed=removed)
         return Trie(levels, self.codebook_sizes, alive, Mark(fingerprint, generation))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -258,6 +278,119 @@ class Trie(Questions):
         return cls(levels, sizes, alive_from_words(alive), mark)
 
     # ------------------------------------------------------------------ ask
+
+    def children(self, prefix: Sequence[int] | IntArray) -> CodeArray:
+        """Return the codes that may follow a prefix, sorted; none when no item starts so.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            At most `n_levels` codes; () for the root.
+        """
+        prefix = _prefix(prefix)
+        node = self.walk(prefix[None])
+        if len(prefix) == self.n_levels:
+            return np.empty(0, self._levels.child_codes.dtype)
+        return self.allowed(node, depth=len(prefix))[1]
+
+    def walk(self, prefixes: Any) -> IntArray:
+        """Return the nodes that prefixes lead to.
+
+        Parameters
+        ----------
+        prefixes : array-like of shape (..., depth), integers
+            ``0 <= depth <= n_levels``; any integer is allowed as a code.
+
+        Returns
+        -------
+        nodes : ndarray of shape (...), dtype int64
+            -1 where no item starts with the prefix. At full depth a node is the rank of the item.
+        """
+        return self._walk(prefixes, self._alive)
+
+    def _walk(self, prefixes: Any, alive: Alive) -> IntArray:
+        rows, shape = check_prefixes(prefixes, n_levels=self.n_levels)
+        out = np.empty(len(rows), np.int64)
+        kernel("walk")(*self._levels, *alive, rows, out)
+        return out.reshape(shape)
+
+    def rank(self, codes: Any) -> Any:
+        """Return the lexicographic position of whole IDs: an int for one row, an array for many; -1 if unknown."""
+        codes = as_array(codes, "codes")
+        if codes.ndim == 0 or codes.shape[-1] != self.n_levels:
+            raise InvalidValueError(
+                f"codes have a wrong length: expected {self.n_levels} levels, got shape {codes.shape}. "
+                "Use walk for prefixes."
+            )
+        ranks = self.walk(codes)
+        return int(ranks) if codes.ndim == 1 else ranks
+
+    def codes_of(self, ranks: Any) -> CodeArray:
+        """Return the codes of items by rank, whether a restriction lets them be reached or not.
+
+        Parameters
+        ----------
+        ranks : array-like of shape (...), integers in 0 .. n_ranks - 1
+
+        Returns
+        -------
+        codes : ndarray of shape (..., n_levels), unsigned
+        """
+        return codes_of(self._levels, check_ranks(ranks, n_items=self.n_ranks))
+
+    def prefix_range(self, prefix: Sequence[int] | IntArray) -> range:
+        """Return the ranks below a prefix, which follow each other; those that a restriction removes are among them.
+
+        Parameters
+        ----------
+        prefix : sequence of int
+            At most `n_levels` codes; one that no item starts with has an empty range.
+        """
+        prefix = _prefix(prefix)
+        low, high = self.node_ranges(self._walk(prefix[None], EVERYTHING), depth=len(prefix))[0].tolist()
+        return range(low, high)
+
+    def node_ranges(self, nodes: Any, *, depth: int) -> IntArray:
+        """Return the first rank below each node and the one behind the last, shape (rows, 2); 0, 0 for node -1.
+
+        Parameters
+        ----------
+        nodes : array-like of shape (rows,), integers
+        depth : int
+            ``0 <= depth <= n_levels``.
+        """
+        depth = check_integer(depth, "depth")
+        if depth != self.n_levels:
+            check_depth(depth, n_levels=self.n_levels)
+        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
+        out = np.empty((len(nodes), 2), np.int64)
+        kernel("ranges")(*self._levels, *self._alive, depth, nodes, out)
+        return out
+
+    def allowed(self, nodes: Any, *, depth: int) -> tuple[IntArray, CodeArray]:
+        """Return the children of many nodes at once.
+
+        Parameters
+        ----------
+        nodes : array-like of shape (rows,), integers
+            Nodes at `depth`; -1 has no children.
+        depth : int
+            ``0 <= depth < n_levels``.
+
+        Returns
+        -------
+        row_starts : ndarray of shape (rows + 1,), dtype int64
+        codes : ndarray of shape (n_children,), unsigned
+            Row r may go on with ``codes[row_starts[r] : row_starts[r + 1]]``.
+        """
+        depth = check_depth(depth, n_levels=self.n_levels)
+        nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
+        row_starts = np.empty(len(nodes) + 1, np.int64)
+        room = np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
+        kernel("count_children")(*self._levels, *self._alive, depth, nodes, room, row_starts)
+        codes = np.empty(row_starts[-1], self._levels.child_codes.dtype)
+        kernel("gather_children")(*self._levels, *self._alive, depth, nodes, row_starts, codes)
+        return row_starts, codes
 
     @property
     def nbytes(self) -> int:
@@ -406,3 +539,85 @@ class Trie(Questions):
 
 def _restore(levels: tuple[Any, ...], codebook_sizes: tuple[int, ...], alive: IntArray, mark: tuple[Any, ...]) -> Trie:
     return Trie(Levels(*levels), codebook_sizes, alive_from_words(alive), Mark(*mark))
+
+
+def _prefix(codes: Any) -> IntArray:
+    """Return one prefix as an array; an empty list has the dtype float64, and is a prefix nevertheless."""
+    prefix = as_array(codes, "prefix")
+    if prefix.ndim != 1:
+        raise InvalidValueError(
+            f"prefix has a wrong shape: expected a sequence of codes, got {codes!r}. Write (0,) for the code 0; "
+            "walk and allowed take many prefixes."
+        )
+    return prefix if prefix.size else prefix.astype(np.int64)
+
+
+def select_rows(
+    tries: Sequence[Trie],
+    log_probs: Any,
+    start: Any,
+    nodes: Any,
+    *,
+    depth: int,
+    k: int,
+    exclude: Ranks = None,
+    candidates: Ranks = None,
+) -> Selection:
+    """Do one step of a beam search where each request has a trie of its own, as search and recommendation have.
+
+    Parameters
+    ----------
+    tries : sequence of batch Trie
+        Requests that name the same object are done together.
+    log_probs : array-like of shape (batch, beams, width), dtype float32
+        `width` is at least the codebook size of level `depth` of each trie; what exceeds it is not looked at.
+    start, nodes, depth, k, exclude, candidates
+        As in `Trie.select`; nodes and ranks are those of each request's own trie.
+
+    Returns
+    -------
+    Selection
+        As the requests would give one by one.
+    """
+    log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
+    nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
+    batch = len(tries)
+    for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
+        if array.ndim != ndim or len(array) != batch:
+            raise InvalidValueError(
+                f"{name} has a wrong shape: expected {ndim} axes, {batch} requests, got {array.shape}. "
+                "Give one row per trie."
+            )
+    for name, lists in (("exclude", exclude), ("candidates", candidates)):
+        check_n_lists(lists, batch=batch, name=name)
+    groups: dict[int, list[int]] = {}
+    for row, trie in enumerate(tries):
+        groups.setdefault(id(trie), []).append(row)
+    if len(groups) == 1:  # nothing to take apart
+        size = tries[0].codebook_sizes[depth] if 0 <= depth < tries[0].n_levels else log_probs.shape[2]
+        return tries[0].select(
+            log_probs[:, :, :size], start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates
+        )
+    out = Selection.empty(batch, k)
+    for rows in groups.values():
+        trie = tries[rows[0]]
+        size = trie.codebook_sizes[depth] if 0 <= depth < trie.n_levels else log_probs.shape[2]
+        part = trie.select(
+            log_probs[rows, :, :size],
+            start[rows],
+            nodes[rows],
+            depth=depth,
+            k=k,
+            exclude=_lists_of(exclude, rows),
+            candidates=_lists_of(candidates, rows),
+        )
+        for whole, piece in zip(out, part, strict=True):
+            whole[rows] = piece
+    return out
+
+
+def _lists_of(lists: Ranks, rows: list[int]) -> Ranks:
+    """Return the lists of some requests."""
+    if lists is None:
+        return None
+    return lists.take(np.array(rows)) if isinstance(lists, RankLists) else [lists[row] for row in rows]

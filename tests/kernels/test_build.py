@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semid import kernels
-from semid.trie import sorting
+from semid.trie import build as sorting
 from semid.trie.levels import level_offsets
 
 EXT = kernels.available()["ext"] is None

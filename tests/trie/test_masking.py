@@ -11,6 +11,7 @@ from strategies import SHARED_FIXTURE, tries
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.masking import walk_tokens
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
 
@@ -114,3 +115,25 @@ def test_bad_masks():
         trie.mask_inplace(np.zeros((1, 9)), [0], depth=1, tokens=tokens, lost_token=1.5)
     with pytest.raises(InvalidTypeError, match="expected an int32 array, got int64"):
         trie.fill_bitmask(np.zeros((1, 1), np.int64), [0], depth=1, tokens=tokens)
+
+
+@SHARED_FIXTURE
+@given(catalogue=tries(), seed=st.integers(0, 2**16), prompt_len=st.integers(0, 3), larger=st.integers(0, 3))
+def test_the_same_nodes_as_by_way_of_the_codes(backend, catalogue, seed, prompt_len, larger):
+    """A vocabulary may have more codes than the trie; rows have words and the tokens of other levels."""
+    codes, sizes, build = catalogue
+    trie, rng = build(), np.random.default_rng(seed)
+    starts = np.cumsum([7, *(2 * size + larger for size in sizes)])
+    levels = [
+        start + rng.permutation(2 * size + larger)[: size + larger] for start, size in zip(starts, sizes, strict=False)
+    ]
+    vocab = semid.SidVocabulary.from_token_ids(levels)
+    depth = int(rng.integers(0, len(sizes) + 1))
+    rows = vocab.to_tokens(codes[rng.integers(0, len(codes), 9)])[:, :depth]
+    rows = np.where(rng.random(rows.shape) < 0.2, rng.integers(-3, starts[-1] + 3, rows.shape), rows)
+    token_ids = np.concatenate([rng.integers(0, 99, (9, prompt_len)), rows], axis=1)
+    expected = trie.walk(vocab.to_codes(rows, errors="ignore"))
+    assert (walk_tokens(trie._levels, trie._alive, token_ids, prompt_len, vocab.tables) == expected).all()
+    assert (
+        walk_tokens(trie._levels, trie._alive, np.asfortranarray(token_ids), prompt_len, vocab.tables) == expected
+    ).all()

@@ -10,7 +10,7 @@ import semid
 from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
 from semid.trie.levels import Levels
-from semid.trie.verifying import check_contents, check_shapes, checksum
+from semid.trie.storage import check_contents, check_shapes, checksum
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
 

@@ -1,5 +1,3 @@
-"""Restricted views: the same answers as a scan of the items that are left."""
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,22 @@ from strategies import SHARED_FIXTURE, prefixes_of, ranges_of, tries
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie import levels as reading
+
+
+@given(catalogue=tries())
+def test_all_codes_are_the_sorted_rows(catalogue):
+    codes, _, build = catalogue
+    trie = build()
+    ordered = sorted(map(tuple, codes.tolist()))
+    everything = reading.all_codes(trie._levels)
+    assert list(map(tuple, everything.tolist())) == ordered
+    assert (reading.codes_of(trie._levels, np.arange(len(codes))) == everything).all()
+    assert everything.dtype == trie._levels.child_codes.dtype
+    half = trie.restrict(np.arange(len(codes)) % 2 == 0)
+    found = [piece.tolist() for piece in reading.pieces(half._levels, half._alive)]
+    assert [tuple(row) for piece in found for row in piece] == ordered[::2]
+
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5]], np.uint8)
 

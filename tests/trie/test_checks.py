@@ -1,12 +1,10 @@
-"""Arrays of the other byte order, unaligned, read-only, strided: every entry answers the same, on every back end."""
-
 import numpy as np
 import pytest
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import RankLists
-from semid.trie.plain import plain, plain_int64
+from semid.trie.checks import plain, plain_int64
 
 CODES = np.array([[0, 2, 1], [0, 3, 0], [1, 2, 0], [1, 2, 5], [300, 2, 7]])
 

@@ -5,11 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from oracles import allowed_tokens_oracle
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import alive_children_oracle, allowed_tokens_oracle, mask_oracle, nodes_oracle
+from strategies import tries
 from transformers.generation import PrefixConstrainedLogitsProcessor
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.constraint import allow_children, allow_one, check_eos, mask_torch_inplace
 from tests.generation.conftest import tiny_model
 
 FORCED = -1e4
@@ -400,3 +404,96 @@ def test_a_prompt_len_that_is_too_small_ends_all_rows(trie, vocab, make_inputs, 
     processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=9 - missing)
     sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=3)
     assert sequences.shape[1] == 10 and (sequences[:, 9] == vocab.eos_token_id).all()
+
+
+@given(
+    catalogue=tries(),
+    seed=st.integers(0, 2**16),
+    dead=st.sampled_from([0.0, 0.5, 1.0]),
+    gone=st.sampled_from([0.0, 0.6, 1.0]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+    contiguous=st.booleans(),
+)
+def test_children_keep_their_scores_and_every_row_a_finite_one(catalogue, seed, dead, gone, dtype, contiguous):
+    """Items are out of stock, and scores are -inf, at random; rows have left the trie."""
+    codes, sizes, build = catalogue
+    rng = np.random.default_rng(seed)
+    alive = set(np.flatnonzero(rng.random(len(codes)) >= dead).tolist())
+    trie = build().restrict(sorted(alive)) if dead else build()
+    depth = int(rng.integers(0, len(sizes)))
+    known = sorted(nodes_oracle(codes, depth))
+    prefixes = [known[i] for i in rng.integers(0, len(known), 8)]
+    nodes = trie.walk(np.array(prefixes).reshape(8, depth))
+    nodes[3] = -1
+    width = sizes[depth] + 9
+    tokens = rng.permutation(width - 1)[: sizes[depth]]  # the last column is no code
+    scores = torch.from_numpy(rng.standard_normal((8, width))).to(dtype)
+    scores[torch.from_numpy(rng.random((8, width)) < gone)] = -torch.inf
+    expected = torch.full_like(scores, -torch.inf)
+    for row, prefix in enumerate(prefixes):
+        children = [] if row == 3 else sorted(alive_children_oracle(codes, alive, prefix))
+        columns = torch.from_numpy(tokens[children]) if children else torch.tensor([width - 1])
+        expected[row, columns] = scores[row, columns]
+        if expected[row].isneginf().all():
+            expected[row, columns] = FORCED
+    if not contiguous:
+        scores = torch.stack([scores, scores], dim=2)[..., 0]
+    assert scores.is_contiguous() == contiguous or scores.shape[1] == 1
+    allow_children(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=width - 1)
+    assert torch.equal(scores, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_one_token_for_every_row(dtype):
+    scores = torch.tensor([[0.5, 1.0, -2.0], [0.0, -torch.inf, 3.0]], dtype=dtype)
+    allow_one(scores, 1)
+    inf = torch.inf
+    assert torch.equal(scores, torch.tensor([[-inf, 1.0, -inf], [-inf, FORCED, -inf]], dtype=dtype))
+
+
+@pytest.mark.parametrize("make", [semid.SidLogitsProcessor, semid.prefix_allowed_tokens_fn])
+def test_an_end_token_is_no_code(make):
+    trie = semid.Trie.from_codes([[0, 1], [3, 2]], codebook_sizes=[4, 4])
+    vocab = semid.SidVocabulary.from_token_ids([range(50, 54), range(60, 64)], eos_token_id=1)
+    message = (
+        r"eos_token_id is a code: expected a token of no level, got 61, code 1 of level 1\. A text would end within"
+    )
+    with pytest.raises(InvalidValueError, match=message):
+        make(trie, vocab, prompt_len=1, eos_token_id=61)
+    vocab.eos_token_id = 53
+    with pytest.raises(InvalidValueError, match="got 53, code 3 of level 0"):
+        make(trie, vocab, prompt_len=1)
+
+
+def test_the_vocabulary_has_the_end_token_unless_one_is_given():
+    vocab = semid.SidVocabulary.from_token_ids([[4, 5]], eos_token_id=1)
+    assert (check_eos(None, vocab), check_eos(0, vocab)) == (1, 0)
+    assert check_eos(None, semid.SidVocabulary([2])) is None
+
+
+CODES = np.array([[0, 2], [0, 3], [1, 2]], np.uint8)
+TOKENS = np.array([7, 3, 5, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("lost_token", [None, 8])
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_equal_to_the_oracle(backend, dtype, contiguous, lost_token, requires_grad):
+    trie = semid.Trie.from_codes(CODES)
+    scores = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scores[3, [5, 1]] = -torch.inf  # of all children of its node
+    scores[4, 5] = torch.nan  # is no minus infinity
+    expected = np.full((5, 9), -np.inf)
+    prefixes = [(0,), (1,), (0,), (1,)]
+    expected[[0, 1, 3, 4]] = mask_oracle(CODES, prefixes, scores[[0, 1, 3, 4]].double().numpy(), TOKENS)
+    if lost_token is not None:
+        expected[2, lost_token] = scores[2, lost_token]
+    if not contiguous:
+        scores = scores.T.contiguous().T
+    scores.requires_grad_(requires_grad)
+    nodes = trie.walk([[0], [1], [2], [0], [1]])
+    with torch.no_grad():
+        empty = mask_torch_inplace(trie, scores, nodes, depth=1, tokens=TOKENS, lost_token=lost_token)
+    np.testing.assert_array_equal(scores.detach().double().numpy(), expected)
+    assert empty.dtype == np.bool_ and empty.tolist() == [False, False, lost_token is None, True, False]

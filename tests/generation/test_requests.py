@@ -1,5 +1,3 @@
-"""A trie and a vocabulary of two catalogues, views or generations are refused wherever both are given."""
-
 import copy
 import re
 import warnings
