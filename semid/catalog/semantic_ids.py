@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import CodeArray
-from semid._checks import as_ids, check_errors, check_ranks, shown
+from semid._checks import as_ids, as_integers, check_errors, check_ranks, shown
 from semid.catalog import pairing, quantized, saving, tables
 from semid.catalog.contents import Contents, as_given, make_contents, title
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
@@ -206,9 +206,17 @@ class SemanticIds:
         -------
         item_ids : list
             Nested as `codes` is, None for codes of no item; one id for a single row.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If the last axis does not have one code per level, or codes are not integers.
         """
         contents = self._contents
         view = contents.view_named(view)
+        codes = as_integers(codes, "codes")
+        if codes.shape == (0,):  # an empty list of rows does not show its levels
+            return []
         return _items_at(contents, self._trie_of(contents, view).rank(codes), view)
 
     def items_at(self, ranks: Any, view: str | None = None) -> Any:

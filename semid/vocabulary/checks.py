@@ -28,9 +28,9 @@ def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> Array:
         column = rows[..., level]
         if column.size and (column.min() < 0 or column.max() >= size):
             wrong = column[(column < 0) | (column >= size)].flat[0]
+            remedy = "Cut off padding (-1) first." if wrong == -1 else "Check codebook_sizes."
             raise InvalidValueError(
-                f"codes do not fit the vocabulary: expected 0 .. {size - 1} at level {level}, got {wrong}. "
-                "Cut off padding (-1) first."
+                f"codes do not fit the vocabulary: expected 0 .. {size - 1} at level {level}, got {wrong}. {remedy}"
             )
     return rows
 

@@ -82,7 +82,7 @@ def test_torch_tensors_are_taken(vocab):
 
 def test_wrong_codes(vocab):
     with pytest.raises(
-        InvalidValueError, match=r"codes do not fit the vocabulary: expected 0 \.\. 1 at level 1, got 2\."
+        InvalidValueError, match=r"codes do not fit the vocabulary: expected 0 \.\. 1 at level 1, got 2\. Check c"
     ):
         vocab.to_tokens([[0, 1], [0, 2]])
     with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 2 at level 0, got -1\. Cut off padding"):
