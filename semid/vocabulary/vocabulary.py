@@ -57,6 +57,11 @@ class SidVocabulary:
     generation : int or None
         Generation of that catalogue.
 
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If a size is not a positive integer, or a prefix is not a name or not one per level.
+
     Examples
     --------
     >>> vocab = SidVocabulary.from_token_ids([[100, 101], [102, 103, 104]], eos_token_id=1)
