@@ -413,6 +413,9 @@ def test_report_against_labels(fitted, tmp_path):
     codes = np.load(tmp_path / "codes.npy")
     expected = semid.report(np.load(tmp_path / "S.npy"), codes, labels=["tea", "茶"] * 30).levels[0].prefix_purity
     assert facts["levels"][0]["prefix_purity"] == expected
+    # str.splitlines would also end lines at these characters, which labels may hold.
+    (tmp_path / "labels.txt").write_text("tea\x0b\u2028\n茶\x85\r\n" * 30, encoding="utf-8")
+    assert json.loads(fitted("report S.npy codes.npy --labels labels.txt --json")[1]) == facts
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
     code, _, err = fitted("report S.npy codes.npy --labels labels.txt")
     assert code == 1 and "labels.txt cannot be read: expected one label per line in UTF-8, got other bytes" in err

@@ -7,7 +7,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from semid._arrays import CodeArray
-from semid._checks import as_ids, check_errors, check_ranks, shown
+from semid._checks import as_ids, as_integers, check_errors, check_ranks, shown
 from semid.catalog import pairing, quantized, saving, tables
 from semid.catalog.contents import Contents, as_given, make_contents, title
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
@@ -166,6 +166,13 @@ class SemanticIds:
         Returns
         -------
         codes : ndarray of shape (n, n_levels) or (n_levels,), unsigned
+
+        Raises
+        ------
+        InvalidValueError
+            If an id is unknown and `errors` is "raise", or the view is unknown or missing.
+        InvalidTypeError
+            If `item_ids` is a set, which has no order.
         """
         contents = self._contents
         codes = contents.codes[contents.view_named(view)]
@@ -187,6 +194,11 @@ class SemanticIds:
         Returns
         -------
         ranks : ndarray of shape (n,), dtype int64; an int for one id
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            As `codes_of`.
         """
         contents = self._contents
         view = contents.view_named(view)
@@ -206,9 +218,17 @@ class SemanticIds:
         -------
         item_ids : list
             Nested as `codes` is, None for codes of no item; one id for a single row.
+
+        Raises
+        ------
+        InvalidValueError, InvalidTypeError
+            If the last axis does not have one code per level, or codes are not integers.
         """
         contents = self._contents
         view = contents.view_named(view)
+        codes = as_integers(codes, "codes")
+        if codes.shape == (0,):  # an empty list of rows does not show its levels
+            return []
         return _items_at(contents, self._trie_of(contents, view).rank(codes), view)
 
     def items_at(self, ranks: Any, view: str | None = None) -> Any:
@@ -260,7 +280,7 @@ class SemanticIds:
         weights: Any = None,
         reuse: bool = False,
     ) -> Any:
-        """Add items after the others. If one of them cannot be added, nothing changes; neither does it without items.
+        """Add items after the others; nothing changes if one of them cannot be added, or if there are none.
 
         Parameters
         ----------
@@ -392,7 +412,7 @@ class SemanticIds:
         return pairing.sign_config(contents, self._identity(contents), model, vocab)
 
     def check_pair(self, *, trie: Any = None, vocab: Any = None, model: Any = None, view: str | None = None) -> None:
-        """Raise unless a trie, a vocabulary or a model belongs to this catalogue.
+        """Raise unless the given trie, vocabulary and model belong to this catalogue.
 
         Parameters
         ----------
@@ -409,7 +429,7 @@ class SemanticIds:
         Raises
         ------
         InvalidValueError
-            If one does not belong to it; the message has both fingerprints.
+            If one of them does not belong to it; the message has both fingerprints.
         InvalidTypeError
             If something is of another type.
         """
@@ -423,7 +443,7 @@ class SemanticIds:
             pairing.check_model(self._identity(contents), model, vocab, of_vocab)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the catalogue to a folder, whole or not at all: an earlier one there is kept until the new one is."""
+        """Write the catalogue to a folder; a catalogue there is replaced only once the new one is complete."""
         contents = self._contents
         saving.write_catalogue(folder, contents, self._identity(contents), text=repr(self))
 
@@ -438,7 +458,7 @@ class SemanticIds:
             Map the arrays instead of reading them; processes that map the same folder share its memory.
         verify : bool, default=True
             Read everything once and compare it with the checksum. False skips this check, so that `mmap` opens the
-            folder at once.
+            folder at once; use it for folders that you trust.
 
         Raises
         ------

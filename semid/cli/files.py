@@ -193,9 +193,10 @@ def code_facts(codes: "Codes", out: Path) -> dict[str, Any]:
 
 
 def load_labels(path: Path) -> list[str]:
-    """Return the lines of a text file."""
+    """Return the lines of a text file. Only a line feed or a carriage return ends a line."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            return [line.removesuffix("\n") for line in file]
     except UnicodeDecodeError as error:
         raise FormatError(
             f"{path} cannot be read: expected one label per line in UTF-8, got other bytes ({error}). Convert it."

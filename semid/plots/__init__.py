@@ -1,4 +1,4 @@
-"""Pictures of codes, drawn on matplotlib Axes that the caller may bring; nothing is shown or saved here."""
+"""Plots of codes on matplotlib Axes, new ones or the caller's; nothing is shown or saved here."""
 
 from semid.plots.groups import collision_sizes
 from semid.plots.heatmap import usage_heatmap

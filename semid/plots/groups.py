@@ -18,9 +18,9 @@ EN_DASH = "\N{EN DASH}"
 def collision_sizes(codes: Any, *, ax: "Axes | None" = None) -> "Axes":
     """Draw how many items share their semantic ID with how many others.
 
-    One bar per size of the group, and per power of two above that: 1, 2, 3-4, 5-8, .. Its height is the share of the
-    items that are in such groups; above it stand the items and the distinct semantic IDs. Items that have their ID for
-    themselves are the first bar; a resolved catalogue has no other.
+    One bar per range of group sizes: 1, 2, 3-4, 5-8, .. The height of a bar is the share of the items in such groups;
+    the numbers above it are the items and their distinct semantic IDs. The first bar is that of items with an ID of
+    their own; a catalogue without collisions has no other bar.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def collision_sizes(codes: Any, *, ax: "Axes | None" = None) -> "Axes":
     """
     table, sizes = check_code_table(codes)
     groups = group_sizes(table, sizes)
-    # Bin b holds the sizes above 2^(b-1), up to 2^b.
+    # Bin b holds sizes above 2^(b-1) and up to 2^b.
     bins = np.ceil(np.log2(groups)).astype(np.int64)
     n_groups = np.bincount(bins)
     n_items = np.bincount(bins, weights=groups).astype(np.int64)
@@ -55,7 +55,7 @@ def collision_sizes(codes: Any, *, ax: "Axes | None" = None) -> "Axes":
             ax.annotate(text, (at, share), (0, 2), textcoords="offset points", ha="center", fontsize=FONT_POINTS)
     ax.set_xticks(np.arange(len(shares)), [_interval(b) for b in range(len(shares))])
     ax.set_xlim(-0.6, len(shares) - 0.4)
-    # Two lines of text stand on the highest bar.
+    # Room for two lines of text above the highest bar.
     ax.set_ylim(0, 1.16 * shares.max())
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= 100])
     ax.yaxis.set_major_formatter("{x:g}%")

@@ -1,4 +1,4 @@
-"""Use of every single code: one field per code, a square of fields per level."""
+"""Use of each code: one field per code, one square of fields per level."""
 
 import math
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 __all__ = ["usage_heatmap"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-GAP = 0.12  # between two levels, of a level's width
-# Loads this far from even use have the darkest colour.
+GAP = 0.12  # gap between two levels, as a share of the width of a level
+# A code used this many times more or less than evenly has the darkest colour.
 EXTREME = 16
 
 
 def usage_heatmap(codes: Any, *, codebook_sizes: Sequence[int] | None = None, ax: "Axes | None" = None) -> "Axes":
     """Draw how many items each code has, one field per code and one square of fields per level.
 
-    Codes run in rows from the upper left, so that a field tells the code's number. The colour is the number of items
-    over the number that an even use of the codebook would give, on a logarithmic scale: violet below, orange above,
-    dead codes black. `codebook_usage` shows the same numbers sorted.
+    Codes run in rows from the upper left, so the place of a field gives the code. The colour is the number of items
+    divided by the number under even use of the codebook, on a logarithmic scale: violet below 1, orange above 1, black
+    for dead codes. `codebook_usage` shows the same numbers, sorted.
 
     Parameters
     ----------
     codes : array-like of shape (n_items, n_levels), integer dtype
     codebook_sizes : sequence of int, optional
-        One per level; default: the largest code of each level plus one, which hides dead codes at the end.
+        One per level. Default: the largest code of each level plus one; dead codes above it are then not shown.
     ax : matplotlib Axes, optional
         Where to draw; default: a new figure.
 
@@ -52,7 +52,7 @@ def usage_heatmap(codes: Any, *, codebook_sizes: Sequence[int] | None = None, ax
     per_row = min(len(sizes), 4)
     n_rows = math.ceil(len(sizes) / per_row)
     ax = axes_or_new(ax, size=(1.3 + 2.1 * per_row, 0.5 + 2.35 * n_rows))
-    # Without its darkest ends, so that no code in use looks dead.
+    # Without the darkest ends of the colormap, so that no code in use looks dead.
     ramp = require("matplotlib", extra="plot").colormaps["PuOr_r"](np.linspace(0.12, 0.88, 255))
     colormap = colors.ListedColormap(ramp).with_extremes(bad="black")
     norm = colors.LogNorm(1 / EXTREME, EXTREME)

@@ -1,4 +1,4 @@
-"""Embeddings on their two strongest principal axes, coloured by first code."""
+"""Embeddings on their first two principal axes, coloured by first code."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["projection"]
 
 
-# Corners of a square of colours, (left, right) of (bottom, top): blue to orange and dark to light, which colour-blind
-# readers tell apart.
+# Corners of a square of colours, (left, right) of (bottom, top): blue to orange and dark to light. Colour-blind readers
+# can tell them apart.
 CORNERS = (("#00417F", "#8A3D00"), ("#8CCBF5", "#FFC46B"))
-# Items a cell needs for a number, as a share of all: the others are too small to be found.
+# The smallest share of all items that gives a cell a number; smaller cells are too small to be found.
 NUMBERED = 1 / 2000
 
 
 def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "Axes | None" = None) -> "Axes":
-    """Draw the embeddings on their two strongest principal axes, coloured by their first code.
+    """Draw the embeddings on their first two principal axes, coloured by their first code.
 
-    Each number is a first code and stands at the median of its items, the fullest codes first, where there is room.
-    Up to six codes have colours as different as can be. More of them are coloured by the place of their median, blue
-    to orange from left to right and dark to light from bottom to top: a code whose items lie together has the colour
-    of its surroundings, dots that stand out belong to a code whose middle is elsewhere. Codes that look mixed here may
-    be apart along the other axes: the axes' labels tell how much of the variance the picture shows.
+    Each number is a first code, at the median of its items; codes with few items have no number if there is no room.
+    Up to six codes have clearly different colours. More codes are coloured by the place of their median: blue to orange
+    from left to right, dark to light from bottom to top. A code whose items lie together then has the colour of its
+    surroundings, and dots of another colour belong to a code with its median elsewhere. Codes that look mixed may be
+    apart on other axes; the labels of the two axes give the share of the variance that the picture shows.
 
     Parameters
     ----------
     X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
     codes : array-like of shape (n_items, n_levels), integer dtype
     sample : int, default=10_000
-        Items to draw, at most; the axes are those of the sample.
+        The largest number of items to draw; the principal axes are those of the sample.
     seed : int, default=0
         Seed of that sample.
     ax : matplotlib Axes, optional
@@ -53,7 +53,7 @@ def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If the codes are not a table of integers, not one row per embedding, or `sample` or `seed` is no count.
+        If the codes are not a table of integers with one row per embedding, or if `sample` or `seed` is not a count.
     OptionalDependencyError
         If matplotlib is not installed.
     """
@@ -85,19 +85,19 @@ def projection(X: Any, codes: Any, *, sample: int = 10_000, seed: int = 0, ax: "
     shown = "" if len(rows) == len(table) else f" ({len(rows):,} shown)"
     colored = ", coloured by their middle" if len(cells) > len(PALETTE) else ""
     ax.set_title(f"{len(table):,} items{shown}, {len(cells):,} first codes{colored}", fontsize="medium")
-    # The layout decides how wide a number is on paper, and that which have room.
+    # The layout decides how wide a number is in the picture, and so which numbers have room.
     ax.figure.canvas.figure.draw_without_rendering()
     _write_numbers(ax, cells, middles, n_items)
     return ax
 
 
 def _principal_plane(x: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Return the coordinates (n_items, 2) on the two strongest axes, and each axis's share of the variance."""
+    """Return the coordinates (n_items, 2) on the first two principal axes, and the share of the variance of each."""
     x = x - x.mean(axis=0)
     values, axes = np.linalg.eigh(x.T @ x)
     total = max(float(values.sum()), np.finfo(np.float64).tiny)
     axes, values = axes[:, ::-1][:, :2], values[::-1][:2]
-    # The sign of an eigenvector is arbitrary; a fixed one keeps pictures comparable.
+    # The sign of an eigenvector is arbitrary; a fixed sign keeps pictures comparable.
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])] < 0, -1, 1)
     plane, shares = np.zeros((len(x), 2)), np.zeros(2)
     plane[:, : axes.shape[1]], shares[: len(values)] = x @ axes, np.maximum(values, 0) / total
@@ -110,19 +110,19 @@ def _colors(middles: DoubleArray) -> DoubleArray:
     if len(middles) <= len(PALETTE):
         return np.array([to_rgb(color) for color in PALETTE[: len(middles)]])
     corners = np.array([[to_rgb(color) for color in row] for row in CORNERS])
-    # Ranks instead of coordinates: crowded places get as many colours as empty ones.
+    # Ranks instead of coordinates: crowded regions get as many colours as sparse ones.
     across, up = np.argsort(np.argsort(middles, axis=0), axis=0).T[:, :, None] / (len(middles) - 1)
     bottom, top = (left + across * (right - left) for left, right in corners)
     return bottom + up * (top - bottom)  # type: ignore[no-any-return]
 
 
 def _dot_area(n_points: int) -> float:
-    """Return the area of a dot in points squared: smaller the more there are."""
+    """Return the area of a dot in points squared; the more points, the smaller."""
     return float(np.clip(30_000 / n_points, 3, 40))
 
 
 def _write_numbers(ax: "Axes", cells: Array, middles: DoubleArray, n_items: Int64Array) -> None:
-    """Write the numbers of the cells at their middles, the fullest first, and none over another."""
+    """Write the numbers of the cells at their medians, the fullest cells first, without overlaps."""
     font_pixels = FONT_POINTS * ax.figure.canvas.figure.dpi / 72
     at = ax.transData.transform(middles)
     taken: list[tuple[float, float, float]] = []

@@ -1,4 +1,4 @@
-"""What the pictures share: where they are drawn, and colours that colour-blind readers can tell apart."""
+"""What all plots share: axes, texts, and colours that colour-blind readers can tell apart."""
 
 import functools
 import unicodedata
@@ -34,7 +34,7 @@ GREY = "#767676"
 Color = tuple[float, float, float]
 
 FONT_POINTS = 8.0
-# Width of a character and height of a line over the font size, in the default font, on the wide side.
+# Width of a character and height of a line, divided by the font size; upper estimates for the default font.
 CHARACTER_WIDTH, LINE_HEIGHT = 0.64, 1.3
 
 
@@ -47,14 +47,14 @@ def axes_or_new(ax: "Axes | None", *, size: tuple[float, float]) -> "Axes":
 
 
 def tint(color: "str | Color", share: float) -> Color:
-    """Return `color` mixed with a share of white, red, green and blue between 0 and 1."""
+    """Return a colour mixed with a share of white, as red, green and blue between 0 and 1."""
     rgb = require("matplotlib.colors", extra="plot").to_rgb(color)
     red, green, blue = (part + (1 - part) * share for part in rgb)
     return red, green, blue
 
 
 def width_of(text: str) -> int:
-    """Return the width of a text in Latin letters: those of East Asia are twice as wide, marks on letters have none."""
+    """Return the width of a text in Latin letters: East Asian letters count twice, combining marks not at all."""
     return sum(
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         for letter in text
@@ -62,7 +62,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Return a text that is no wider than so many Latin letters, with an ellipsis where something is left out."""
+    """Return a text cut to the width of so many Latin letters, with an ellipsis at the end if it was cut."""
     if width_of(text) <= width:
         return text
     kept = text
@@ -72,9 +72,9 @@ def cut(text: str, width: int) -> str:
 
 
 def font_families(text: str) -> list[str]:
-    """Return the fonts to write a text with: the default ones, then installed ones that have the letters these lack.
+    """Return the fonts for a text: the default fonts, then installed fonts that have the letters these lack.
 
-    Where no font has a letter, Matplotlib draws a box and warns.
+    If no font has a letter, Matplotlib draws a box and warns.
     """
     default = list(require("matplotlib", extra="plot").rcParams["font.family"])
     missing = frozenset(letter for letter in text if ord(letter) > 127)
@@ -117,12 +117,12 @@ class Room(NamedTuple):
 def room(ax: "Axes", box: tuple[float, float, float, float], n_characters: int) -> Room:
     """Return how much text fits into a box (x, y, width, height; data coordinates) at the present size of `ax`.
 
-    Lines run upright where `n_characters` do not fit across and more of them fit upright.
+    Lines run upright if `n_characters` do not fit across and more of them fit upright.
     """
     x, y, width, height = box
     corners = ax.transData.transform([(x, y), (x + width, y + height)])
     across, down = abs(corners[1] - corners[0]) * 72 / ax.figure.canvas.figure.dpi / FONT_POINTS
-    # Half a character stays free, or the numbers of neighbours would read as one.
+    # Half a character stays free; otherwise the numbers of neighbours would read as one number.
     level = Room(max(0, int(across / CHARACTER_WIDTH - 0.5)), int(down / LINE_HEIGHT), False)
     upright = Room(max(0, int(down / CHARACTER_WIDTH - 0.5)), int(across / LINE_HEIGHT), True)
     if level.n_lines and level.n_characters >= n_characters:
@@ -133,9 +133,9 @@ def room(ax: "Axes", box: tuple[float, float, float, float], n_characters: int) 
 def write(
     ax: "Axes", lines: list[str], box: tuple[float, float, float, float], *, background: Color, clear: bool = False
 ) -> None:
-    """Write lines into a box, cut to its room; nothing at all where the first line does not fit whole.
+    """Write lines into a box and cut them to fit; write nothing if the first line does not fit as a whole.
 
-    `clear` paints the background anew under the text, where it is hatched.
+    `clear` paints the background under the text, for boxes that are hatched.
     """
     space = room(ax, box, max(map(width_of, lines)))
     if space.n_lines < 1 or width_of(lines[0]) > space.n_characters:

@@ -1,4 +1,4 @@
-"""The tree of prefixes as an icicle: one row per level, each node as wide as its items are many."""
+"""The tree of prefixes as an icicle plot: one row per level; the width of a node is its number of items."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 __all__ = ["prefix_tree"]
 
 
-# Nodes narrower than this share of the width are drawn together: on their own they would be thinner than a pixel.
+# Nodes narrower than this share of the width are drawn together; each alone would be thinner than a pixel.
 NARROWEST = 1 / 1000
-# First codes below this share are grey: narrower colours, side by side, are only noise.
+# First codes with a smaller share of the items are grey; such narrow colours side by side are only noise.
 COLORED = 1 / 300
-# Height of a node; the rest of its row is the gap to the next level.
+# Height of a node; the rest of the row is the gap to the next level.
 NODE_HEIGHT = 0.94
-# Colours of labels, the grey of all others among them.
+# Number of colours of labels, with the grey of all other labels.
 N_KINDS = len(PALETTE) + 1
 # A label cut to fewer characters says nothing.
 SHORTEST_LABEL = 6
-# Of a label in the legend, and the width of a colour there with its gaps, in letters.
+# Length of a label in the legend, and width of a colour with its gaps, in letters.
 LEGEND_LETTERS, LEGEND_PATCH = 30, 5
-# From the axis to the legend: the numbers and the label of the axis stand between.
+# From the axis down to the legend; the numbers and the label of the axis lie between.
 LEGEND_POINTS = 36
 
 
 class _Labels(NamedTuple):
-    """Categories of the items, the most frequent ones with a colour."""
+    """Labels of the items; the most frequent ones have a colour."""
 
     names: npt.NDArray[np.str_]  # (n_labels,) in alphabetical order
     of_item: Int64Array  # (n_items,)
-    rank: Int64Array  # (n_labels,) 0 for the most frequent, the first in the alphabet among equals
+    rank: Int64Array  # (n_labels,) 0 for the most frequent; ties in alphabetical order
 
     def majority(self, node_of_item: Int64Array) -> tuple[Int64Array, DoubleArray]:
-        """Return each node's most frequent label, the first in the alphabet among equals, and its share."""
+        """Return the most frequent label of each node (ties in alphabetical order) and its share."""
         pairs, count = np.unique(node_of_item * len(self.names) + self.of_item, return_counts=True)
         node, label = np.divmod(pairs, len(self.names))
         order = np.lexsort((label, -count, node))
@@ -63,7 +63,7 @@ class _Labels(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """The nodes of one level in the order of drawing: by parent, by colour of the label, the fullest first, by code."""
+    """The nodes of one level in the order of drawing: by parent, colour of the label, number of items, and code."""
 
     code: Int64Array  # (n_nodes,)
     first: Int64Array  # (n_nodes,) items to the left of the node
@@ -79,21 +79,21 @@ def prefix_tree(
 ) -> "Axes":
     """Draw the tree of prefixes, one row per level from top to bottom.
 
-    A node stands below its parent and is as wide as the items are many whose codes begin with it; among siblings the
-    fullest stands left. Nodes too narrow for a picture are drawn together, hatched. Colours fade with depth and tell
-    first codes apart; very small ones are grey. Text in narrow nodes stands upright.
+    A node lies below its parent. Its width is the number of items whose codes begin with it; siblings are sorted from
+    the fullest on the left to the emptiest. Nodes too narrow to see are drawn together, hatched. Colours tell first
+    codes apart and fade with depth; very small first codes are grey. Text in narrow nodes is upright.
 
-    With labels, the colour of a node is that of its most frequent label, and siblings stand in the order of the labels,
-    the most frequent one left: where a level has one colour below each node, its codes add nothing about the labels.
-    A legend below the picture names the six most frequent labels; nodes of others are grey.
+    With labels, a node has the colour of its most frequent label, and siblings are sorted by label, the most frequent
+    label on the left. If all nodes below a node have its colour, their codes say nothing more about the labels. A
+    legend below the picture names the six most frequent labels; nodes of other labels are grey.
 
     Parameters
     ----------
     codes : array-like of shape (n_items, n_levels), integer dtype
     labels : sequence of str, length n_items, optional
-        A category per item. Each node that has room shows its most frequent one, with its share of the node's items.
-        Letters that the default font lacks are taken from another installed font; where none has them, Matplotlib draws
-        boxes and warns: install a font for them, such as Noto Sans CJK.
+        A category per item. A node with enough room shows its most frequent label and the share of its items that have
+        it. Letters that the default font lacks are taken from another installed font. If no font has them, Matplotlib
+        draws boxes and warns; then install a font for them, such as Noto Sans CJK.
     max_depth : int, optional
         Levels to draw; default: all.
     ax : matplotlib Axes, optional
@@ -106,7 +106,7 @@ def prefix_tree(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If the codes are not a table of integers, `labels` are not one per item, or `max_depth` is no count.
+        If the codes are not a table of integers, `labels` are not one per item, or `max_depth` is not a count.
     OptionalDependencyError
         If matplotlib is not installed.
     """
@@ -125,7 +125,7 @@ def prefix_tree(
     ax.set_xlabel(f"items (in all {n_items:,}; distinct semantic IDs {len(group_sizes(table, sizes)):,})")
     if categories is not None:
         _name_colors(ax, categories)
-    # The layout decides how wide a node is on paper, and that which texts fit.
+    # The layout decides how wide a node is in the picture, and so which texts fit.
     ax.figure.canvas.figure.draw_without_rendering()
     for row, level in enumerate(_levels(table[:, :depth], sizes, categories)):
         _draw_level(ax, level, row=row, depth=depth, names=None if categories is None else categories.names)
@@ -140,7 +140,7 @@ def _rank_labels(labels: npt.NDArray[np.str_]) -> _Labels:
 
 
 def _name_colors(ax: "Axes", labels: _Labels) -> None:
-    """Put a legend of the coloured labels below the picture, in as many columns as there is room for."""
+    """Put a legend of the coloured labels below the picture, in as many columns as fit."""
     patch = require("matplotlib.patches", extra="plot").Patch
     shown = labels.names[np.argsort(labels.rank)][: len(PALETTE)]
     texts = [cut(str(name), LEGEND_LETTERS) for name in shown]
@@ -158,7 +158,7 @@ def _name_colors(ax: "Axes", labels: _Labels) -> None:
     legend = ax.legend(
         [patch(color=color) for color in colors],
         texts,
-        # Below the label of the axis: above the picture a caller's title would stand on it.
+        # Below the label of the axis; above the picture it would lie under a title of the caller.
         loc="upper left",
         bbox_to_anchor=(0, 0),
         bbox_transform=ax.transAxes + shift,
@@ -195,7 +195,7 @@ def _levels(codes: CodeArray, codebook_sizes: Sequence[int], labels: _Labels | N
         node_of_item = position[node_of_item]
         count, parent, code, kind = count[order], parent[order], code[order], kind[order]
         wide = count >= NARROWEST * n_items
-        # A wide node is a block of its own. Narrow ones of one colour share a block below their nearest wide ancestor.
+        # A wide node is a block of its own. Narrow nodes of one colour below one wide ancestor share a block.
         fresh = n_blocks + len(count) + parent * N_KINDS + kind
         shared = np.where(parent_is_wide[parent], fresh, parent_block[parent])
         block = np.where(wide, n_blocks + np.arange(len(count)), shared)
@@ -237,7 +237,7 @@ def _draw_level(ax: "Axes", level: _Level, *, row: int, depth: int, names: npt.N
     for i in one:
         box = (left[i], row, width[i], NODE_HEIGHT)
         if room(ax, box, widest).n_characters < widest:
-            continue  # else codes of one digit alone would be written among narrow nodes
+            continue  # otherwise, among narrow nodes, only codes of one digit would be written
         lines = [str(level.code[starts[i]])]
         if names is not None and room(ax, box, SHORTEST_LABEL).n_characters >= SHORTEST_LABEL:
             lines += [str(names[level.label[starts[i]]]), f"{level.share[starts[i]]:.0%}"]

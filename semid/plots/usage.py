@@ -1,4 +1,4 @@
-"""Use of the codebooks: items per code, from the fullest code to the dead ones."""
+"""Use of the codebooks: items per code, from the fullest code to the dead codes."""
 
 import math
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ __all__ = ["codebook_usage"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 LINE_STYLES = ("-", "--", ":", "-.")
-# A line of the legend with its sample of the curve, at most.
+# The longest line of the legend, the sample of the curve included.
 LEGEND_CHARACTERS = 66
 
 
 def codebook_usage(codes: Any, *, codebook_sizes: Sequence[int] | None = None, ax: "Axes | None" = None) -> "Axes":
     """Draw how many items each code has, one curve per level.
 
-    Codes are sorted from the fullest to the emptiest and spread over the width, so that codebooks of different sizes
-    compare: 100 % is the whole codebook. The height is the number of items over the number that an even use of the
-    codebook would give, on a logarithmic scale. A curve that starts high has overfull codes; where it drops to
-    "dead", the codes from there on have no item.
+    Codes are sorted from the fullest to the emptiest and spread over the whole width, so that codebooks of different
+    sizes can be compared: 100 % is the whole codebook. The height is the number of items divided by the number under
+    even use of the codebook, on a logarithmic scale. A curve that starts high has overfull codes; the codes from where
+    it drops to "dead" have no items.
 
     Parameters
     ----------
     codes : array-like of shape (n_items, n_levels), integer dtype
     codebook_sizes : sequence of int, optional
-        One per level; default: the largest code of each level plus one, which hides dead codes at the end.
+        One per level. Default: the largest code of each level plus one; dead codes above it are then not shown.
     ax : matplotlib Axes, optional
         Where to draw; default: a new figure.
 
@@ -55,8 +55,8 @@ def codebook_usage(codes: Any, *, codebook_sizes: Sequence[int] | None = None, a
     has_dead = any(load[-1] == 0 for load in loads)
     low = min(0.5, *(float(load[load > 0][-1]) for load in loads)) / 1.3
     high = max(2.0, *(float(load[0]) for load in loads)) * 1.3
-    # A logarithm has no zero: dead codes lie on a shelf below the least used code, a fixed part of the height. Levels
-    # lie side by side there, so that none hides another.
+    # A logarithmic axis has no zero: dead codes lie on a shelf at the bottom, below the least used code.
+    # Each level has its own lane on the shelf, so that no level hides another.
     step = (high / low) ** 0.05
     shelf = low / step**2
     lanes = shelf * step ** np.linspace(0.6, -0.6, len(loads)) if len(loads) > 1 else [shelf]
@@ -93,7 +93,7 @@ def _summary(level: int, counts: Int64Array, *, fullest: float) -> str:
 
 
 def _top(ax: "Axes", bottom: float, high: float, loads: list[FloatArray]) -> float:
-    """Return the upper limit that leaves the upper right corner, where curves are low, free for the legend."""
+    """Return the upper limit that leaves the upper right corner free for the legend; curves are low there."""
     extent = ax.get_window_extent()
     font_pixels = FONT_POINTS * ax.figure.canvas.figure.dpi / 72
     legend_height = min(0.75, (len(loads) * 1.5 + 2) * font_pixels / extent.height)
@@ -105,7 +105,7 @@ def _top(ax: "Axes", bottom: float, high: float, loads: list[FloatArray]) -> flo
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return the powers of ten in a range, with their multiples by 2 and 5 where the range is short."""
+    """Return the powers of ten in a range; in a short range, also 2 and 5 times these."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 200 else (1,)
     return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]

@@ -1,4 +1,4 @@
-"""Checks of what a vocabulary is given; each message says what to do."""
+"""Checks of the arguments of a vocabulary."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,9 +28,9 @@ def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> Array:
         column = rows[..., level]
         if column.size and (column.min() < 0 or column.max() >= size):
             wrong = column[(column < 0) | (column >= size)].flat[0]
+            remedy = "Cut off padding (-1) first." if wrong == -1 else "Check codebook_sizes."
             raise InvalidValueError(
-                f"codes do not fit the vocabulary: expected 0 .. {size - 1} at level {level}, got {wrong}. "
-                "Cut padding (-1) off first."
+                f"codes do not fit the vocabulary: expected 0 .. {size - 1} at level {level}, got {wrong}. {remedy}"
             )
     return rows
 
@@ -77,13 +77,13 @@ def check_n_shared(n_shared: Any, n_levels: int) -> int:
 
 
 def levels_in(given: Any, *, name: str, each: str, remedy: str) -> list[Any]:
-    """Return what is given per level; an error for anything that is no sequence, such as the levels of several views.
+    """Return the parts of a sequence with one part per level; an error for anything else, such as a dict of views.
 
     Parameters
     ----------
     given : object
     name, each, remedy : str
-        What messages call `given` and its parts, and what they advise.
+        What messages call `given` and its parts, and the remedy they give.
     """
     if isinstance(given, str | bytes | Mapping) or not np.iterable(given):
         got = repr(given) if given is None or isinstance(given, str) else type(given).__name__
@@ -104,17 +104,17 @@ def check_token_ids(token_ids: Any, level: int, size: int | None = None) -> Int6
     if values[0] < 0 or counts.max() > 1:
         wrong = values[(values < 0) | (counts > 1)]
         raise InvalidValueError(
-            f"{name} are wrong: expected distinct ids from 0 on, got {shown(wrong)} "
-            "negative or twice. Two codes cannot be one token."
+            f"{name} are wrong: expected distinct ids from 0 on, got {shown(wrong)}, which are negative or repeat. "
+            "Give each code a token of its own."
         )
     return ids.astype(np.int64)
 
 
 def check_eos(eos_token_id: Any, level_tokens: Sequence[Int64Array]) -> int | None:
-    """Return the end token, or raise unless it is None, or one integer from 0 on that is no code of a level."""
+    """Return the end token: None, or an integer from 0 on that is not the token of a code."""
     if eos_token_id is None:
         return None
-    token = check_integer(eos_token_id, "eos_token_id", remedy="Choose the one to end with.")
+    token = check_integer(eos_token_id, "eos_token_id", remedy="Pass one token id.")
     if token < 0:
         raise InvalidValueError(
             f"eos_token_id is negative: expected 0 or more, got {token}. Pass None for no end token."

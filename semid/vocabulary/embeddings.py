@@ -1,5 +1,6 @@
-"""Rows for new tokens: grow a model's embeddings and fill them from codebooks or from the rows they join."""
+"""What `SidVocabulary.extend` changes: tokens in a tokenizer, and rows for them in the embeddings of a model."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,11 +12,70 @@ from semid._checks import as_array
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.vocabulary.checks import levels_in
 
-__all__ = ["are_initial", "check_codebooks", "check_model", "grow", "initialise"]
+__all__ = [
+    "add_tokens",
+    "are_initial",
+    "check_codebooks",
+    "check_encoding",
+    "check_model",
+    "grow",
+    "initialise",
+    "missing_levels",
+]
+
+
+def missing_levels(tokenizer: Any, names: Sequence[Sequence[str]]) -> list[int]:
+    """Return the levels whose tokens a tokenizer lacks; it has all tokens of the others from an earlier call.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    names : sequence of sequence of str
+        The names of the tokens of each level, by code.
+
+    Raises
+    ------
+    InvalidValueError
+        If the tokenizer has some tokens of a level but not all, more than the level has codes, or ordinary words that
+        look like them.
+    """
+    known, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+    missing = []
+    for level, wanted in enumerate(names):
+        stem = wanted[0].removesuffix("0>")
+        pattern = re.compile(re.escape(stem) + r"\d+>")
+        present = sorted(token for token in known if token.startswith(stem) and pattern.fullmatch(token))
+        if not present:
+            missing.append(level)
+        elif set(present) != set(wanted) or not set(present) <= set(added):
+            raise InvalidValueError(
+                f"tokens clash at level {level}: expected none or exactly the {len(wanted)} tokens {wanted[0]} .. "
+                f"{wanted[-1]} of an earlier extend, got {len(present)} such as {present[0]}. Choose another prefix."
+            )
+    return missing
+
+
+def add_tokens(tokenizer: Any, names: Sequence[str]) -> None:
+    """Add tokens so that encoding finds them as written and decoding keeps them."""
+    from transformers import AddedToken
+
+    # Not normalized: a lower-casing tokenizer would not find them. Not special: decode(skip_special_tokens=True) would
+    # drop them.
+    tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
+
+
+def check_encoding(tokenizer: Any, text: str, token_ids: Sequence[int]) -> None:
+    """Raise unless a tokenizer encodes a text as exactly these tokens."""
+    encoded = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if encoded != list(token_ids):
+        raise InvalidValueError(
+            f"the tokenizer does not keep semantic IDs whole: expected {text} to become {list(token_ids)}, got "
+            f"{encoded}. Choose another prefix, or give the model token ids instead of text."
+        )
 
 
 def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[Matrix]:
-    """Return the codebooks as float32 arrays of shape (codebook_size, dim), or raise an error that names the level."""
+    """Return the codebooks as float32 arrays of shape (codebook_size, dim), or raise an error naming the level."""
     given = levels_in(codebooks, name="codebooks", each="one array", remedy="Pass quantizer.codebooks, of one view.")
     if len(given) != len(codebook_sizes):
         raise InvalidValueError(
@@ -45,7 +105,7 @@ def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[Matri
 
 
 def check_model(model: Any, n_tokens: int, *, resize: bool) -> None:
-    """Raise unless a model has, or may be given, an embedding row for each of `n_tokens` tokens."""
+    """Raise unless a model has an embedding row for each of `n_tokens` tokens, or may get one."""
     if not hasattr(model, "resize_token_embeddings") or not hasattr(model, "get_input_embeddings"):
         raise InvalidTypeError(
             f"model cannot take new tokens: expected a transformers model, got {type(model).__name__}. "
@@ -63,7 +123,7 @@ def grow(model: Any, n_tokens: int) -> int:
     """Give a model's embeddings at least `n_tokens` rows, never fewer than they have; return how many they had."""
     n_old = int(model.get_input_embeddings().weight.shape[0])
     if n_old < n_tokens:
-        # Mean resizing would draw the new rows from a covariance of dim x dim; `initialise` overwrites them anyway.
+        # Mean resizing computes a covariance of dim x dim for rows that `initialise` overwrites.
         model.resize_token_embeddings(n_tokens, mean_resizing=False)
     head = model.get_output_embeddings()
     rows = [part.weight.shape[0] for part in (model.get_input_embeddings(), head) if part is not None]
@@ -79,16 +139,16 @@ def grow(model: Any, n_tokens: int) -> int:
 def initialise(
     model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix] | None, *, n_old: int, seed: int
 ) -> None:
-    """Fill embedding rows of new tokens; `SidVocabulary.extend` describes the values.
+    """Fill the embedding rows of new tokens; `SidVocabulary.extend` describes the values.
 
     Parameters
     ----------
     model : transformers model
     rows : sequence of ndarray of shape (codebook_size,), dtype int64
-        Rows to fill, per level.
+        Rows to fill, by level.
     codebooks : sequence of ndarray of shape (codebook_size, dim), dtype float32, or None
     n_old : int
-        Rows before the model grew; those of them before the first row to fill are the existing rows.
+        Number of rows before the model grew. The existing rows are those before both this and the first row to fill.
     seed : int
     """
     if not rows:
@@ -99,7 +159,7 @@ def initialise(
 
 @torch.no_grad()
 def are_initial(model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix], *, seed: int) -> bool:
-    """Tell whether rows are as `initialise` fills them, because it just did: two views may share all their tokens."""
+    """Tell whether rows hold what `initialise` writes: two views that share all tokens fill them twice."""
     n_old = int(model.get_input_embeddings().weight.shape[0])
     first = _first_values(model, rows, codebooks, n_old=n_old, seed=seed)
     return all(torch.equal(part[at], values) for part, at, values in first)
@@ -108,7 +168,7 @@ def are_initial(model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matr
 def _first_values(
     model: Any, rows: Sequence[Int64Array], codebooks: Sequence[Matrix] | None, *, n_old: int, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield weights or biases, the rows of a level in them, and the values to begin with."""
+    """Yield each weight or bias, the rows of a level in it, and their first values."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     weights = [embedding.weight]
     if head is not None and head.weight.data_ptr() != embedding.weight.data_ptr():
@@ -123,11 +183,11 @@ def _first_values(
             if codebooks is not None:
                 centroids = torch.from_numpy(codebooks[level] - codebooks[level].mean(axis=0))
                 dim = centroids.shape[1]
-                if dim not in rotations:  # one for all levels, so that sums over levels keep their geometry
+                if dim not in rotations:  # the same for all levels, so that sums over levels keep their geometry
                     rotations[dim] = _rotation(dim, len(mean), generator)
                 turned = centroids @ rotations[dim]
                 length = turned.square().sum(1).mean().sqrt()
-                if length > 0:  # a codebook of equal centroids tells nothing: it keeps the noise
+                if length > 0:  # if all centroids are equal, the noise stays
                     deviation = turned * (std.square().sum().sqrt() / length)
             yield weight, torch.tensor(token_ids, device=weight.device), (mean + deviation).to(weight)
     bias = getattr(head, "bias", None)
@@ -140,7 +200,7 @@ def _first_values(
 def _mean_and_std(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     total = torch.zeros(weight.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for first in range(0, len(weight), 8192):  # a table of 150k rows need not fit in float64
+    for first in range(0, len(weight), 8192):  # by blocks: a table of 150k rows may not fit in float64
         values = weight[first : first + 8192].to(device="cpu", dtype=torch.float64)
         total += values.sum(0)
         squares += values.square().sum(0)

@@ -1,4 +1,4 @@
-"""Token ids to codes: a table where a level's tokens lie close together, a search where they do not."""
+"""Token ids to codes: by a table if the tokens of a level lie close together, or else by a search."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -11,7 +11,7 @@ from semid._arrays import Array, Int64Array
 __all__ = ["Lookup", "Tables"]
 
 
-# Tokens per code that a table may have room for: those added to a tokenizer follow each other, others may lie anywhere.
+# The largest table, in entries per code: tokens added to a tokenizer are consecutive, others may lie anywhere.
 SPARSEST = 64
 
 
@@ -23,9 +23,9 @@ class Lookup(NamedTuple):
     first : int
         The lowest token id.
     table : ndarray of shape (span + 2,), dtype int32
-        Code of token ``first + i - 1``, -1 where there is none and at both ends; empty where tokens lie far apart.
+        Code of token ``first + i - 1``; -1 for tokens of no code and at both ends. Empty if tokens lie far apart.
     tokens, order : ndarray of shape (codebook_size,), dtype int64
-        The token ids, rising, and their codes.
+        The token ids in ascending order, and their codes.
 
     Examples
     --------
@@ -53,26 +53,26 @@ class Lookup(NamedTuple):
         return cls(first, table, rising, order)
 
     def codes_of(self, token_ids: Array) -> Int64Array:
-        """Return the codes of token ids, -1 for those of no code; any shape, any integers."""
+        """Return the codes of token ids of any shape and integer dtype, -1 for tokens of no code."""
         token_ids = token_ids.astype(np.int64, copy=False)
         if len(self.table):
-            # Two calls: of all that a step does in Python, the search was the largest part.
+            # Two calls instead of a search, which took the largest part of the Python time of a decoding step.
             return self.table.take(token_ids - (self.first - 1), mode="clip").astype(np.int64)
         at = np.minimum(self.tokens.searchsorted(token_ids), len(self.tokens) - 1)
         return np.where(self.tokens[at] == token_ids, self.order[at], -1)
 
 
 class Tables(NamedTuple):
-    """The codes of all levels by token id, end to end: what a kernel reads.
+    """The codes of all levels by token id, concatenated for kernels.
 
     Attributes
     ----------
     firsts : ndarray of shape (n_levels,), dtype int64
         The lowest token id of each level.
     starts : ndarray of shape (n_levels + 1,), dtype int64
-        Of level l, ``codes[starts[l] : starts[l + 1]]`` are the codes of the tokens from ``firsts[l]`` on.
+        ``codes[starts[l] : starts[l + 1]]`` are the codes of level l, of the tokens from ``firsts[l]`` on.
     codes : ndarray of shape (starts[-1],), dtype int32
-        -1 where a token is of no code.
+        -1 for tokens of no code.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class Tables(NamedTuple):
 
     @classmethod
     def of(cls, lookups: Sequence[Lookup]) -> Self | None:
-        """Join the tables of the levels; None without levels, or where the tokens of one lie too far apart."""
+        """Join the tables of the levels; None without levels, or if the tokens of a level lie too far apart."""
         if not lookups or not all(len(lookup.table) for lookup in lookups):
             return None
         codes = [lookup.table[1:-1] for lookup in lookups]

@@ -9,9 +9,10 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from semid._arrays import Int64Array
+from semid._arrays import Array, Int64Array
 from semid._checks import check_count, check_errors, check_sizes, check_views, shown
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
+from semid.io.persistence import read_folder, write_folder
 from semid.vocabulary.checks import (
     check_codes,
     check_eos,
@@ -22,7 +23,6 @@ from semid.vocabulary.checks import (
     levels_in,
 )
 from semid.vocabulary.lookup import Lookup, Tables
-from semid.vocabulary.saving import Saved, read_vocabulary, write_vocabulary
 
 __all__ = ["SidVocabulary"]
 
@@ -31,16 +31,16 @@ __all__ = ["SidVocabulary"]
 class SidVocabulary:
     """One token per code of each level, for one view of the items.
 
-    A token is written ``<prefix_level_code>``, such as ``<sid_0_17>``. Until `extend` has added the tokens to a
-    tokenizer, the vocabulary knows their names and not yet their ids.
+    A token is written ``<prefix_level_code>``, such as ``<sid_0_17>``. The vocabulary knows the token ids once `extend`
+    has added the tokens to a tokenizer; until then, it knows only their names.
 
     Parameters
     ----------
     codebook_sizes : sequence of int
         Number of codes of each level.
     prefix : str or sequence of str, default="sid"
-        First part of the token names; a sequence gives each level its own. Vocabularies that name the same tokens
-        share them, see `for_views`.
+        First part of the token names, for all levels or one per level. Vocabularies with the same names share their
+        tokens; see `for_views`.
 
     Attributes
     ----------
@@ -49,13 +49,18 @@ class SidVocabulary:
     prefixes : tuple of str
         One per level; empty for a vocabulary made by `from_token_ids`.
     eos_token_id : int or None
-        The token that ends a text; `extend` takes it from the tokenizer.
+        The token that ends a text; `extend` sets it to that of the tokenizer.
     level_tokens : tuple of ndarray of shape (codebook_size,), dtype int64
-        The token id of each code, per level.
+        The token id of each code, by level.
     catalogue : str or None
-        Fingerprint of the catalogue, and of its view, that the vocabulary is tied to, see `tied_to`.
+        Fingerprint of the trie of the catalogue that the vocabulary is tied to; see `tied_to`.
     generation : int or None
-        Of that catalogue.
+        Generation of that catalogue.
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        If a size is not a positive integer, or a prefix is not a name or not one per level.
 
     Examples
     --------
@@ -87,15 +92,15 @@ class SidVocabulary:
         Parameters
         ----------
         token_ids : sequence of array-like of shape (codebook_size,), integers
-            Per level, the token id of each code; any order, gaps and ids that levels have in common are fine.
+            The token id of each code, by level. Ids may be in any order and have gaps, and levels may share ids.
         eos_token_id : int, optional
-            A token of no level.
+            The token that ends a text; not a token of a code.
 
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If a level is empty, repeats a token, or holds a negative or fractional id, or if the end token is that of
-            a code.
+            If a level is empty, repeats a token, or holds a negative or fractional id, or if the end token is a token
+            of a code.
         """
         given = levels_in(token_ids, name="token_ids", each="one array", remedy="Write [ids_of_level_0, ..].")
         levels = tuple(check_token_ids(ids, level) for level, ids in enumerate(given))
@@ -109,10 +114,10 @@ class SidVocabulary:
     def for_views(
         cls, codebook_sizes: Sequence[int], *, n_shared: int, views: Sequence[str], prefix: str = "sid"
     ) -> dict[str, Self]:
-        """Make one vocabulary per view, with the same tokens on the first `n_shared` levels.
+        """Make one vocabulary per view; they share the tokens of the first `n_shared` levels.
 
-        GenSAR (arXiv:2504.05730) gives an item a semantic and a collaborative ID that begin with the same codes: a
-        shared level is written ``<sid_0_17>`` in both, a specific one ``<sid-semantic_1_4>``.
+        In GenSAR (arXiv:2504.05730) an item has a semantic and a collaborative ID that begin with the same codes. A
+        token of a shared level is ``<sid_0_17>`` in both; one of another level is ``<sid-semantic_1_4>``.
 
         Parameters
         ----------
@@ -154,7 +159,7 @@ class SidVocabulary:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of codebook sizes, prefixes and token ids, in hexadecimal: what a model is trained with."""
+        """SHA-256 of codebook sizes, prefixes and token ids, in hexadecimal."""
         digest = hashlib.sha256(repr((self.codebook_sizes, self.prefixes)).encode())
         for tokens in self._level_tokens:
             digest.update(np.ascontiguousarray(tokens, "<i8").tobytes())
@@ -162,7 +167,7 @@ class SidVocabulary:
 
     @property
     def level_tokens(self) -> tuple[Int64Array, ...]:
-        """Token id of each code, one read-only array per level."""
+        """Token id of each code, in one read-only array per level."""
         if not self._level_tokens:
             raise InvalidValueError(
                 "the vocabulary has no token ids yet: expected a tokenizer that knows the tokens, got none. "
@@ -172,23 +177,23 @@ class SidVocabulary:
 
     @property
     def highest_tokens(self) -> tuple[int, ...]:
-        """The largest token id of each level."""
+        """The largest token id of each level; empty before `extend`."""
         return self._highest
 
     @property
     def tables(self) -> Tables | None:
-        """What `to_codes` looks up, as kernels read it; None where the tokens of a level lie far apart."""
+        """The codes by token id, for kernels; None before `extend`, or if the tokens of a level lie far apart."""
         return self._tables
 
     # The three ways to write an ID: names, text, token ids.
 
     def tokens_of(self, codes: Any) -> list[Any]:
-        """Return the names of the tokens of codes.
+        """Return the token names of codes.
 
         Parameters
         ----------
         codes : array-like of shape (..., depth), integers
-            Whole IDs or prefixes of one depth.
+            Whole IDs, or prefixes of one depth.
 
         Returns
         -------
@@ -241,7 +246,7 @@ class SidVocabulary:
         token_ids : array-like or torch tensor of shape (..., depth), integers
             Column ``level`` holds tokens of that level; ``depth <= n_levels``.
         errors : {"raise", "ignore"}, default="raise"
-            What to do with a token that is not of its level: raise, or return -1 for it.
+            What to do with a token that does not belong to its level: raise, or return -1.
 
         Returns
         -------
@@ -250,7 +255,7 @@ class SidVocabulary:
         Raises
         ------
         InvalidValueError
-            If a token is not of its level (the message names them), or there are too many levels.
+            If a token does not belong to its level (the message names it), or there are too many levels.
         """
         check_errors(errors)
         token_ids = check_rows(token_ids, self.n_levels, name="token_ids")
@@ -262,7 +267,7 @@ class SidVocabulary:
             others = np.unique(token_ids[..., level][codes[..., level] < 0])
             raise InvalidValueError(
                 f"tokens are outside the vocabulary: expected tokens of level {level}, got {shown(others)}. "
-                "Cut the prompt and the end token off first."
+                "Cut off the prompt and the end token first."
             )
         return codes
 
@@ -277,15 +282,16 @@ class SidVocabulary:
     ) -> Self:
         """Add the tokens to a tokenizer, and rows for them to a model.
 
-        Tokens that the tokenizer already has from an earlier call (a saved tokenizer, a level shared by two views) are
-        used as they are; their rows keep their values if the model has them, with and without `codebooks`, for nobody
-        can tell whether they are trained. So extend a tokenizer and a new model in one call: a model often has rows to
-        spare. The rows of the input and output embeddings for all other levels get the mean of the existing rows plus
-        a deviation of the same root-mean-square length:
+        Tokens that the tokenizer has from an earlier call (a saved tokenizer, a level shared by two views) stay as they
+        are. If the model has rows for them, these rows keep their values, even with `codebooks`: they may be trained.
+        Many models have more rows than tokens, so extend a tokenizer and a new model in one call.
 
-        - with `codebooks`, the centroids of the level minus their mean, turned into the hidden size by a random
-          matrix with orthonormal rows or columns (which keeps distances when the hidden size is no smaller than the
-          centroids), so that near codes begin as near tokens;
+        The rows of all other levels, in the input and output embeddings, get the mean of the existing rows plus a
+        deviation of the same root-mean-square length:
+
+        - with `codebooks`, the centroids of the level minus their mean, times a random matrix with orthonormal rows or
+          columns. Near codes get near rows; if the hidden size is at least the dim of the centroids, all distances are
+          kept up to a factor.
         - without, normal noise with the standard deviation of each dimension.
 
         After an error, tokenizer and vocabulary are as before; so is the model, unless its own resizing failed.
@@ -295,13 +301,13 @@ class SidVocabulary:
         tokenizer : transformers tokenizer
             Changed in place.
         model : transformers model, optional
-            Changed in place: its embeddings grow when they have fewer rows than the tokenizer has tokens.
+            Changed in place: its embeddings grow if they have fewer rows than the tokenizer has tokens.
         codebooks : sequence of array-like of shape (codebook_size, dim), optional
-            Centroids, one array per level. A UserWarning says so if no row gets its values from them.
+            Centroids, one array per level. If no row is initialised from them, a UserWarning is issued.
         resize : bool, default=True
             Allow the model's embeddings to grow.
         seed : int, default=0
-            Of the random matrix and the noise.
+            Seed of the random matrix and the noise.
 
         Returns
         -------
@@ -310,19 +316,28 @@ class SidVocabulary:
         Raises
         ------
         InvalidValueError
-            If the tokenizer has some of a level's tokens but not exactly them, or as ordinary words; if the tokenizer
-            splits them; if the embeddings are too small and must not grow; if codebooks disagree with the sizes; if
-            the seed is negative.
+            If the tokenizer has tokens of a level that are not exactly its tokens, or are ordinary words; if it splits
+            the tokens; if the embeddings are too small and must not grow; if codebooks do not have the codebook sizes;
+            if the seed is negative.
         InvalidTypeError
-            If `model` is not a transformers model, codebooks come without one or are none, or the seed is no integer.
+            If `model` is not a transformers model, if `codebooks` are not arrays or come without a model, or if the
+            seed is not an integer.
         """
-        from semid.vocabulary.embeddings import are_initial, check_codebooks, check_model, grow, initialise
-        from semid.vocabulary.tokens import add_tokens, check_encoding, missing_levels
+        from semid.vocabulary.embeddings import (
+            add_tokens,
+            are_initial,
+            check_codebooks,
+            check_encoding,
+            check_model,
+            grow,
+            initialise,
+            missing_levels,
+        )
 
         if not self.prefixes:
             raise InvalidValueError(
                 "the tokens have no names: expected a vocabulary with a prefix, got one made of token ids. "
-                "Its tokens are in the model already: extend is not needed."
+                "Its tokens are in the model already; extend is not needed."
             )
         if not hasattr(tokenizer, "convert_tokens_to_ids"):
             raise InvalidTypeError(
@@ -340,13 +355,13 @@ class SidVocabulary:
         missing = missing_levels(tokenizer, names)
         if model is not None:
             check_model(model, len(tokenizer) + sum(self.codebook_sizes[level] for level in missing), resize=resize)
-        # On a copy (0.3 s for 150,000 tokens), since tokens cannot be taken back: a tokenizer that has them passes for
-        # one whose model has their rows.
+        # On a copy (0.3 s for 150,000 tokens), because tokens cannot be removed after an error, and the next call would
+        # then take the model's rows for trained ones.
         extended = copy.deepcopy(tokenizer) if missing else tokenizer
         new_names = [name for level in missing for name in names[level]]
         add_tokens(extended, new_names)
         level_tokens = tuple(np.asarray(extended.convert_tokens_to_ids(level), np.int64) for level in names)
-        # The first and the last code of each level: tokens added in one call are all whole, or none is.
+        # The first and the last code of each level are enough: tokens added in one call are all kept whole, or none is.
         for code in (0, -1):
             text = "".join(level[code] for level in names)
             check_encoding(extended, text, [int(tokens[code]) for tokens in level_tokens])
@@ -356,7 +371,7 @@ class SidVocabulary:
             if codebooks is not None and not new and not are_initial(model, level_tokens, codebooks, seed=seed):
                 warnings.warn(
                     "codebooks are not used: expected a tokenizer or a model without the tokens, got both with them. "
-                    "Their rows stay, as they may be trained; extend tokenizer and model in one call to fill them.",
+                    "Their rows stay, as they may be trained. Extend tokenizer and model in one call to fill them.",
                     stacklevel=2,
                 )
             rows = [level_tokens[level] for level in new]
@@ -368,11 +383,11 @@ class SidVocabulary:
         return self
 
     def tied_to(self, sids: Any, view: str | None = None) -> Self:
-        """Return this vocabulary tied to the present generation of a catalogue; token ids are shared, not copied.
+        """Return this vocabulary, tied to the present generation of a catalogue; token ids are shared, not copied.
 
-        Whoever generates with it refuses a trie of another catalogue, view or generation, whose ranks mean other items.
-        Codes stay tokens of the same ids, so a model needs no new vocabulary when items come and go; whether it knows
-        the IDs of a later generation, ``sids.check_pair(model=model)`` tells. Then tie the vocabulary anew.
+        Generation with a tied vocabulary refuses a trie of another catalogue, view or generation, because its ranks
+        mean other items. The tokens do not depend on the items, so a model needs no new vocabulary when the catalogue
+        changes: check with ``sids.check_pair(model=model)`` that it knows the IDs, and tie the vocabulary again.
 
         Parameters
         ----------
@@ -389,7 +404,7 @@ class SidVocabulary:
         InvalidValueError
             If the catalogue has codes without a token.
         InvalidTypeError
-            If `sids` is no catalogue.
+            If `sids` is not a catalogue.
 
         Examples
         --------
@@ -405,16 +420,19 @@ class SidVocabulary:
             )
         sids.check_pair(vocab=self, view=view)
         tied = copy.copy(self)
-        trie = sids.trie(view)  # its mark is that of one generation, also while another thread changes the catalogue
+        # A trie is of one generation, even if another thread changes the catalogue meanwhile.
+        trie = sids.trie(view)
         tied.catalogue, tied.generation = trie.fingerprint, trie.generation
         return tied
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the vocabulary to a folder, token ids included."""
-        saved = Saved(
-            self.codebook_sizes, self.prefixes, self._level_tokens, self.eos_token_id, self.catalogue, self.generation
-        )
-        write_vocabulary(folder, saved, text=repr(self))
+        arrays: dict[str, Any] = {f"level_{level}": tokens for level, tokens in enumerate(self._level_tokens)}
+        arrays["codebook_sizes"] = np.asarray(self.codebook_sizes, np.int64)
+        config = {name: getattr(self, name) for name in ("eos_token_id", "catalogue", "generation")}
+        config["prefixes"] = list(self.prefixes)
+        card = f"# Semantic ID vocabulary\n\n{self!r}\n\nLoad it with `semid.SidVocabulary.from_pretrained`."
+        write_folder(folder, class_name="SidVocabulary", config=config, arrays=arrays, card=card)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
@@ -425,11 +443,31 @@ class SidVocabulary:
         FormatError
             If the folder is missing, damaged, or holds something else.
         """
-        saved = read_vocabulary(folder)
-        vocab = cls(saved.codebook_sizes)
-        vocab.prefixes, vocab.eos_token_id = saved.prefixes, saved.eos_token_id
-        vocab.catalogue, vocab.generation = saved.catalogue, saved.generation
-        vocab._set_tokens(saved.level_tokens)
+        config, arrays = read_folder(folder, class_name="SidVocabulary")
+        try:
+            return cls._restored(config, arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{folder} is damaged: expected the levels of a vocabulary, got {type(error).__name__}: {error}. "
+                "Save it again."
+            ) from error
+
+    @classmethod
+    def _restored(cls, config: dict[str, Any], arrays: dict[str, Array]) -> Self:
+        vocab = cls(arrays.pop("codebook_sizes").tolist())
+        levels = enumerate(vocab.codebook_sizes) if arrays else ()  # no tokens before `extend`
+        tokens = tuple(check_token_ids(arrays.pop(f"level_{level}"), level, size) for level, size in levels)
+        prefixes = config.pop("prefixes")
+        # A vocabulary made of token ids has no names.
+        vocab.prefixes = check_prefixes(prefixes, vocab.n_levels) if prefixes or not tokens else ()
+        vocab.eos_token_id = check_eos(config.pop("eos_token_id"), tokens)
+        # Folders of earlier versions do not have the last two.
+        vocab.catalogue, vocab.generation = config.pop("catalogue", None), config.pop("generation", None)
+        if config or arrays:
+            raise ValueError(f"unknown entries {shown([*config, *arrays])}")
+        if not isinstance(vocab.catalogue, str | None) or not isinstance(vocab.generation, int | None):
+            raise TypeError(f"a tie to catalogue {vocab.catalogue!r} of generation {vocab.generation!r}")
+        vocab._set_tokens(tokens)
         return vocab
 
     def _names(self, level: int) -> list[str]:

@@ -61,7 +61,7 @@ def test_an_id_in_an_array_without_dimensions(sids):
 def test_shapes_of_generated_output(sids):
     assert sids.items_at([[2, 0], [1, -1]]) == [["ring", "book"], ["bell", None]]
     assert sids.items_of([[[1, 2], [-1, -1]], [[0, 3], [0, 0]]]) == [["ring", None], ["bell", None]]
-    assert sids.items_at([]) == []
+    assert sids.items_at([]) == sids.items_of([]) == sids.items_of(np.empty((0, 2), int)) == []
     assert sids.codes_of([]).shape == (0, 2)
 
 
@@ -507,3 +507,14 @@ def test_readers_see_one_generation_while_another_thread_changes_the_catalogue()
             stopped = True
         assert all(read.result() > 0 for read in reads)
     assert sids.generation == 100
+
+
+def test_codes_are_read_as_a_vocabulary_reads_them(sids):
+    vocab = semid.SidVocabulary.from_token_ids([[10, 11], [20, 21, 22, 23]])
+    for wrong in ([[1.0, 2.0]], [[True, False]], [[2**64, 0]], [["a", "b"]]):
+        for call in (sids.items_of, vocab.to_tokens):
+            with pytest.raises(InvalidTypeError, match="codes has a wrong dtype: expected integers, got "):
+                call(wrong)
+    for call in (sids.items_of, vocab.to_tokens):
+        with pytest.raises(InvalidValueError, match="codes is ragged: expected rows of one length"):
+            call([[1], [1, 2]])

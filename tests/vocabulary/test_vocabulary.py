@@ -62,7 +62,7 @@ def test_unknown_tokens_can_be_ignored(tokens):
 
 
 def test_unknown_tokens_are_named(vocab):
-    message = r"tokens are outside the vocabulary: expected tokens of level 1, got \[2, 30\]\. Cut the prompt"
+    message = r"tokens are outside the vocabulary: expected tokens of level 1, got \[2, 30\]\. Cut off the prompt"
     with pytest.raises(InvalidValueError, match=message):
         vocab.to_codes([[30, 30, 98], [10, 7, 97], [10, 2, 97]])
     with pytest.raises(InvalidValueError, match=r"got \[0, 1, 2, 3, 4\] and 3 more\."):
@@ -82,10 +82,10 @@ def test_torch_tensors_are_taken(vocab):
 
 def test_wrong_codes(vocab):
     with pytest.raises(
-        InvalidValueError, match=r"codes do not fit the vocabulary: expected 0 \.\. 1 at level 1, got 2\."
+        InvalidValueError, match=r"codes do not fit the vocabulary: expected 0 \.\. 1 at level 1, got 2\. Check c"
     ):
         vocab.to_tokens([[0, 1], [0, 2]])
-    with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 2 at level 0, got -1\. Cut padding"):
+    with pytest.raises(InvalidValueError, match=r"expected 0 \.\. 2 at level 0, got -1\. Cut off padding"):
         vocab.to_tokens([-1])
     with pytest.raises(
         InvalidValueError, match=r"codes have a wrong shape: expected \(\.\.\., at most 3\), got \(4,\)"
@@ -127,12 +127,12 @@ def test_token_ids_are_read_only(vocab):
         (
             [[3, 4, 3]],
             InvalidValueError,
-            r"level 0 are wrong: expected distinct ids from 0 on, got \[3\] negative or twice",
+            r"level 0 are wrong: expected distinct ids from 0 on, got \[3\], which are neg",
         ),
         ([[1, [2]]], InvalidValueError, "token_ids of level 0 is ragged: expected rows of one length"),
         (None, InvalidTypeError, "token_ids have a wrong type: expected one array per level, got None. Write"),
         ({"a": [[1]]}, InvalidTypeError, "expected one array per level, got dict"),
-        ([[3, -4]], InvalidValueError, r"got \[-4\] negative or twice\. Two codes cannot be one token"),
+        ([[3, -4]], InvalidValueError, r"got \[-4\], which are negative or repeat\. Give each code a token of its own"),
     ],
 )
 def test_wrong_token_ids(levels, error, message):

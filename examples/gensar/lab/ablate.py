@@ -32,7 +32,7 @@ from ..presets import NORMALIZERS, PRESETS, TASKS, recipe_for
 __all__ = ["GROUPS", "Cell", "Group", "group_table", "insert_tables", "main", "read_results", "tables"]
 
 EXAMPLES = Path(__file__).parents[2]
-PAGE = EXAMPLES.parent / "docs" / "gensar.md"
+PAGE = EXAMPLES.parent / "docs" / "gensar-results.md"
 RESULTS = Path(__file__).parents[1] / "results"
 # What a result file keeps of a run; the table would only repeat the numbers.
 KEPT = (

@@ -15,7 +15,7 @@ other. In a batch, each b is a wrong answer to every other a:
 without the j whose a or b equals that of i, which are not wrong answers. Only training events are used.
 
 The paper has no c: a fine-tuned sentence model can memorise which texts are taken together. A head on frozen texts
-cannot: without c, it recommends no better than the texts do (docs/gensar.md has the numbers).
+cannot: without c, it recommends no better than the texts do (docs/gensar-results.md has the numbers).
 """
 
 from collections.abc import Mapping, Sequence

@@ -59,7 +59,7 @@ def test_the_program_prints_it(tmp_path, capsys):
 
 
 def test_the_page_shows_the_committed_results():
-    shown = list(SHOWN.finditer((ROOT / "docs" / "gensar.md").read_text(encoding="utf-8")))
+    shown = list(SHOWN.finditer((ROOT / "docs" / "gensar-results.md").read_text(encoding="utf-8")))
     assert shown
     for match in shown:
         files = sorted(ROOT.glob(match["files"]))
