@@ -14,8 +14,7 @@ import semid
 from benchmarks.embeddings import clustered_embeddings
 from benchmarks.rivals_collisions import RIVALS, least_matching
 from benchmarks.side_by_side import side_by_side
-from semid.collisions.assignment import assign
-from semid.collisions.candidates import CandidateLists
+from semid.collisions.candidates import CandidateLists, assign
 
 MINILM = ("amazon_beauty_small", "amazon_beauty", "amazon_industrial")
 N_CANDIDATES = 16

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 import semid
 from benchmarks.compare_quantizers import DATA_SETS, machine
-from semid.collisions.capacity import expected_collision_rate
+from semid.collisions.sizes import expected_collision_rate
 from semid.plots.style import PALETTE
 
 __all__ = ["draw", "insert_tables", "policies_table", "room_exponent", "sizes_table"]

@@ -16,7 +16,7 @@ from benchmarks.compare_collisions import (
     sizes_table,
 )
 from benchmarks.compare_quantizers import DATA_SETS
-from semid.collisions.capacity import ROOM_EXPONENTS, expected_collision_rate
+from semid.collisions.sizes import ROOM_EXPONENTS, expected_collision_rate
 
 MEASURED = json.loads(RESULTS.read_text())
 

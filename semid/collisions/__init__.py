@@ -1,7 +1,6 @@
 """Collisions: codes to semantic IDs that belong to one item each."""
 
-from semid.collisions.capacity import suggest_sizes
-from semid.collisions.resolve import resolve
-from semid.collisions.result import Resolution
+from semid.collisions.resolve import Resolution, resolve
+from semid.collisions.sizes import suggest_sizes
 
 __all__ = ["Resolution", "resolve", "suggest_sizes"]

@@ -1,14 +1,17 @@
-"""Rows of codes to dense numbers, so that semantic IDs can index arrays."""
+"""IDs as numbers: rows numbered, collisions counted, items put in an order that their embeddings decide."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import NamedTuple, Self, final
 
 import numpy as np
+import numpy.typing as npt
 
-from semid._arrays import Array, Int64Array
+from semid._arrays import Array, DoubleArray, Int64Array
+from semid.io.matrices import drop_pages
 from semid.kernels.assign import find_keys, number_keys
+from semid.kernels.rows import hash_rows
 
-__all__ = ["KeyNumbers", "RowNumbers"]
+__all__ = ["Items", "KeyNumbers", "RowNumbers", "count_collisions", "positions_in_groups"]
 
 
 # Numbers of rows stay below this in any memory there is; it bounds what the next group of levels may be multiplied by.
@@ -128,3 +131,143 @@ class RowNumbers:
 def bits_of(size: int) -> int:
     """Return how many bits the numbers ``0 .. size - 1`` need."""
     return (size - 1).bit_length()
+
+
+def count_collisions(
+    codes: Array,
+    codebook_sizes: tuple[int, ...],
+    *,
+    capacity: int = 1,
+    taken: Array | None = None,
+) -> int:
+    """Return how many items are too many for their ID, once `taken` rows have used their places.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+    codebook_sizes : tuple of int
+    capacity : int, default 1
+    taken : ndarray of shape (n_taken, n_levels), unsigned integer dtype, optional
+    """
+    numbers = RowNumbers(codebook_sizes)
+    used = np.bincount(numbers.number(taken)) if taken is not None and len(taken) else np.zeros(0, dtype=np.int64)
+    items = np.bincount(numbers.number(codes), minlength=len(used))
+    room = np.full(len(items), capacity)
+    room[: len(used)] -= used
+    return int(np.maximum(items - np.maximum(room, 0), 0).sum())
+
+
+def positions_in_groups(groups: Int64Array) -> Int64Array:
+    """Return for each row how many rows before it are of the same group; shape (n_rows,), dtype int64.
+
+    Examples
+    --------
+    >>> positions_in_groups(np.array([5, 5, 2, 5]))
+    array([0, 1, 0, 2])
+    """
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[begins, len(groups)])
+    positions = np.empty(len(groups), dtype=np.int64)
+    positions[order] = np.arange(len(groups)) - np.repeat(begins, lengths)
+    return positions
+
+
+# Rows looked at together; of memory-mapped embeddings, more are not kept in memory.
+HASHED = 8192
+
+
+def content_order(
+    parts: Sequence[npt.NDArray[np.float32]],
+    weights: DoubleArray | None,
+    item_ids: Int64Array | None = None,
+) -> Int64Array:
+    """Return the rows sorted by a hash of their embeddings in all views, then by weight, item id and position.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n_items, dim), dtype float32
+    weights : ndarray of shape (n_items,), dtype float64, optional
+    item_ids : ndarray of shape (n_items,), dtype int64, optional
+        Rank of each item's id.
+
+    Returns
+    -------
+    order : ndarray of shape (n_items,), dtype int64
+        Exact duplicates follow each other.
+    """
+    hashes = np.zeros(len(parts[0]), dtype=np.int64)
+    for part in parts:
+        for begin in range(0, len(part), HASHED):
+            rows = slice(begin, begin + HASHED)
+            hash_rows(np.ascontiguousarray(part[rows]).view(np.uint32), hashes[rows])
+            drop_pages(part)
+    return np.lexsort([key for key in (item_ids, weights, hashes) if key is not None])
+
+
+def groups_of_duplicates(parts: Sequence[npt.NDArray[np.float32]], order: Int64Array) -> Int64Array:
+    """Return a number for each row, the same for rows that are equal in all views; in the order of first appearance.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n_items, dim), dtype float32
+    order : ndarray of shape (n_items,), dtype int64
+        From `content_order`.
+    """
+    differs = np.zeros(len(order), dtype=bool)
+    for part in parts:
+        for begin in range(1, len(order), HASHED):
+            later = slice(begin, begin + HASHED)
+            one, other = part[order[later]], part[order[begin - 1 : begin - 1 + HASHED]][: len(order[later])]
+            differs[later] |= (one != other).any(axis=1)
+    runs = np.cumsum(differs)
+    first = np.full(runs[-1] + 1, len(order))
+    np.minimum.at(first, runs, order)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    groups = np.empty(len(order), dtype=np.int64)
+    groups[order] = rank[runs]
+    return groups
+
+
+class Items(NamedTuple):
+    """The items to place, in which exact duplicates may be one, and the order in which to take them."""
+
+    first: Int64Array | None  # (n_places,): row that stands for the equal ones, ascending; None if each is for itself
+    groups: Int64Array | None  # (n_items,): which of these
+    weights: DoubleArray | None  # (n_places,)
+    order: Int64Array  # (n_places,)
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[npt.NDArray[np.float32]],
+        weights: DoubleArray | None,
+        item_ids: Int64Array | None = None,
+        *,
+        share: bool,
+    ) -> Self:
+        """Return the items of embeddings, one array per view."""
+        order = content_order(parts, weights, item_ids)
+        if not share:
+            return cls(None, None, weights, order)
+        groups = groups_of_duplicates(parts, content_order(parts, None))
+        first = np.unique(groups, return_index=True)[1]
+        rank = np.full(len(groups), -1)
+        rank[first] = np.arange(len(first))
+        kept = rank[order]
+        return cls(first, groups, np.bincount(groups, weights=weights).astype(np.float64), kept[kept >= 0])
+
+    @property
+    def n_places(self) -> int:
+        """How many places the items need."""
+        return len(self.order)
+
+    def keep(self, rows: Array) -> Array:
+        """Return one row of those of equal items."""
+        return rows if self.first is None else rows[self.first]
+
+    def spread(self, rows: Array) -> Array:
+        """Return rows of the items to place for all items."""
+        return rows if self.groups is None else rows[self.groups]

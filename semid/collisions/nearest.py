@@ -6,12 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from semid._arrays import Array, DoubleArray, Int64Array
-from semid.collisions.assignment import Assignment, assign
-from semid.collisions.candidates import CandidateLists
-from semid.collisions.prefixes import PrefixRoom
-from semid.collisions.protocols import ResolvableQuantizer
-from semid.collisions.scarce import auction_is_worthwhile, place_by_auction
-from semid.collisions.space import AdditiveSpace, additive_space
+from semid.collisions.auction import auction_is_worthwhile, place_by_auction
+from semid.collisions.candidates import Assignment, CandidateLists, PrefixRoom, assign
+from semid.collisions.space import AdditiveSpace, ResolvableQuantizer, additive_space
 from semid.io.matrices import code_dtype
 
 __all__ = ["Placement", "place_nearest"]

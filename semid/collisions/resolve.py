@@ -1,19 +1,109 @@
-"""`semid.resolve`: codes to semantic IDs, one per item."""
+"""`semid.resolve`: codes to semantic IDs, one per item; from the arguments to the certificate."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, final
 
+import numpy as np
+
+from semid._arrays import CodeArray
 from semid._checks import check_quantizer, check_view_names, has_member
-from semid.collisions.checks import check_capacity, check_limit, check_policy
-from semid.collisions.one_view import resolve_one_view
-from semid.collisions.protocols import ResolvableQuantizer, ResolvableViews, members_of
-from semid.collisions.result import Resolution
-from semid.collisions.several_views import resolve_several_views
+from semid.collisions.baselines import append_suffix, balance_last_level, suffix_size, suffixes
+from semid.collisions.checks import (
+    check_capacity,
+    check_codes_of_views,
+    check_fits,
+    check_item_ids,
+    check_limit,
+    check_policy,
+    check_row_count,
+    check_taken,
+    check_taken_of_views,
+    check_weights,
+)
+from semid.collisions.keys import Items, count_collisions
+from semid.collisions.nearest import Placement
+from semid.collisions.space import (
+    ResolvableQuantizer,
+    ResolvableViews,
+    Views,
+    distortion_of_views,
+    members_of,
+    subtract_shared,
+)
+from semid.collisions.stages import place_in_stages
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings
-from semid.io.matrices import drop_pages
+from semid.io.matrices import check_codes, code_dtype, drop_pages
 
-__all__ = ["resolve"]
+__all__ = ["Resolution", "resolve"]
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Resolution:
+    """Codes without collisions, and what they cost.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_items, n_levels), smallest unsigned dtype, or dict of such arrays, view -> codes
+        Policy "suffix" appends one level.
+    codebook_sizes : tuple of int
+        Per level of `codes`.
+    n_moved : int
+        Items whose codes differ from the given ones, in any view; with policy "suffix" on the quantizer's own levels.
+        May exceed `n_collisions_before`: policy "nearest" makes the distortion least, not the number of moves.
+    distortion_before, distortion_after : float
+        Mean squared distance between embedding and decoded codes, without weights. For several views: in the
+        standardised space, summed over the views.
+    optimality_gap : float
+        Certified bound on ``(cost - least cost) / cost``, where cost is the weighted sum of squared distances of the
+        items that got one of their candidates, and the least one is over all ways to give these items IDs among their
+        candidates: 0 apart from rounding. For several views the largest one of the assignments solved one after the
+        other. Policy "suffix" adds no distortion: 0. Policy "sinkhorn" proves nothing: nan.
+    gap_over_all_ids : float
+        The same for all items over all IDs there are, listed or not. It holds if the beam search missed no ID that is
+        nearer to an item than the last one it listed; complete lists (up to 2^20 pairs of item and ID) miss none.
+    n_collisions_before, n_collisions_after : int
+        Items that are too many for their ID, ``n_items - n_unique`` for capacity 1; published IDs count. Summed over
+        views.
+    n_beyond_candidates : int
+        Items that none of their candidates had room for, and that got a free ID near in the prefix tree. Summed over
+        views.
+    n_widened : int
+        Items whose first list was too short, and that got a longer one; equal items that share an ID count once. Summed
+        over the assignments. 0 where an auction of all IDs takes the place of the lists.
+    """
+
+    codes: CodeArray | Mapping[str, CodeArray]
+    codebook_sizes: tuple[int, ...]
+    n_moved: int
+    distortion_before: float
+    distortion_after: float
+    optimality_gap: float
+    gap_over_all_ids: float
+    n_collisions_before: int
+    n_collisions_after: int
+    n_beyond_candidates: int
+    n_widened: int
+
+    def __repr__(self) -> str:
+        views = list(self.codes.values()) if isinstance(self.codes, Mapping) else [self.codes]
+        sizes = " x ".join(str(size) for size in self.codebook_sizes)
+        return (
+            f"Resolution({len(views[0])} items, {sizes} codes: "
+            f"{self.n_collisions_before} -> {self.n_collisions_after} collisions, {self.n_moved} moved, "
+            f"distortion {self.distortion_before:.6g} -> {self.distortion_after:.6g}, "
+            f"{self._proof()})"
+        )
+
+    def _proof(self) -> str:
+        """Return in words how near the result is to the least distortion."""
+        gap = self.gap_over_all_ids
+        if math.isnan(gap):
+            return "no bound on the distortion"
+        return "least distortion proven" if gap < 1e-9 else f"at most {gap:.2g} above the least distortion"
 
 
 def resolve(
@@ -121,18 +211,192 @@ def resolve(
         max_level_moved=max_level_moved,
     )  # fmt: skip
     options: dict[str, Any] = {
-        "capacity": capacity, "policy": policy, "taken": taken, "weights": weights, "duplicates": duplicates,
+        "capacity": capacity, "policy": policy, "weights": weights, "duplicates": duplicates,
         "max_level_moved": check_limit(max_level_moved, n_levels=len(quantizer.codebook_sizes)),
         "item_ids": item_ids,
     }  # fmt: skip
     if several:
         check_view_names(X, quantizer.views, name="X")
-        return resolve_several_views(quantizer, X, codes, **options)
+        codes = quantizer.encode(X) if codes is None else check_codes_of_views(quantizer, codes)
+        X = quantizer.standardize(X)
+        if taken is not None:
+            taken = check_taken_of_views(quantizer, taken, capacity=capacity, suffix=policy == "suffix")
+        return resolve_views(quantizer, X, codes, taken, **options)
     if isinstance(X, Mapping):
         raise InvalidTypeError(
             f"X has a wrong type: expected one array for {type(quantizer).__name__}, got a dict of views {list(X)}. "
             "Pass one view, or a quantizer of several views such as SharedSpecificKMeans."
         )
-    X = check_embeddings(X)
+    X, sizes = check_embeddings(X), tuple(quantizer.codebook_sizes)
     drop_pages(X)
-    return resolve_one_view(quantizer, X, codes, **options)
+    codes = quantizer.encode(X) if codes is None else check_codes(codes, sizes)
+    if taken is not None:
+        taken = {"": check_taken(taken, sizes, capacity=capacity, suffix=policy == "suffix", name="taken")}
+    resolution = resolve_views(OneView(quantizer), {"": X}, {"": codes}, taken, **options)
+    assert isinstance(resolution.codes, Mapping)
+    return replace(resolution, codes=resolution.codes[""])
+
+
+def resolve_views(
+    quantizer: ResolvableViews,
+    X: Views,
+    codes: Views,
+    published: Views | None,
+    *,
+    capacity: int,
+    policy: str,
+    weights: Any,
+    duplicates: str,
+    max_level_moved: int | None,
+    item_ids: Any,
+) -> Resolution:
+    """Resolve codes of standardised views; `codes` and the `published` ones are checked."""
+    views, sizes = tuple(quantizer.views), tuple(quantizer.codebook_sizes)
+    n_items = len(X[views[0]])
+    check_row_count(codes[views[0]], n_items)
+    weights = check_weights(weights, n_items)
+    item_ids = check_item_ids(item_ids, n_items)
+    before = distortion_of_views(quantizer, X, codes)
+    if policy == "suffix":
+        return resolve_by_suffix(codes, sizes, published, before)
+
+    if policy == "sinkhorn":
+        resolved = balance_views(quantizer, X, codes)
+        return Resolution(
+            codes=resolved,
+            codebook_sizes=sizes,
+            n_moved=count_moved(resolved, codes),
+            distortion_before=before,
+            distortion_after=distortion_of_views(quantizer, X, resolved),
+            n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=None),
+            n_collisions_after=count_in_views(resolved, sizes, capacity=1, taken=None),
+            **NOTHING_PROVEN._asdict(),
+        )
+
+    items = Items.of([np.ascontiguousarray(X[view]) for view in views], weights, item_ids, share=duplicates == "share")
+    n_taken = 0 if published is None else len(published[views[0]])
+    check_fits(items.n_places, n_taken, sizes, capacity=capacity)
+    kept = {view: items.keep(X[view]) for view in views}
+    placed, placements = place_in_stages(
+        quantizer, kept, capacity=capacity, taken=published, weights=items.weights, order=items.order,
+        n_moved=max_level_moved, codes={view: items.keep(rows) for view, rows in codes.items()},
+    )  # fmt: skip
+    resolved = {view: items.spread(placed[view].astype(code_dtype(max(sizes)))) for view in views}
+    each = [{view: items.keep(rows[view]) for view in views} for rows in (codes, resolved)]
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=sizes,
+        n_moved=count_moved(resolved, codes),
+        distortion_before=before,
+        distortion_after=distortion_of_views(quantizer, X, resolved),
+        n_collisions_before=count_in_views(each[0], sizes, capacity=capacity, taken=published),
+        n_collisions_after=count_in_views(each[1], sizes, capacity=capacity, taken=published),
+        **proof_of(placements)._asdict(),
+    )
+
+
+def resolve_by_suffix(codes: Views, sizes: tuple[int, ...], published: Views | None, before: float) -> Resolution:
+    """Append to each view the level that counts its collisions; the level is as large as the largest view needs."""
+    taken = {view: None if published is None else published[view] for view in codes}
+    columns = {view: suffixes(codes[view], sizes, taken[view]) for view in codes}
+    used = [] if published is None else [rows[:, -1] for rows in published.values()]
+    longer = (*sizes, suffix_size([*columns.values(), *used]))
+    resolved = {view: append_suffix(codes[view], columns[view], longer) for view in codes}
+    shorter = None if published is None else {view: rows[:, :-1] for view, rows in published.items()}
+    return Resolution(
+        codes=resolved,
+        codebook_sizes=longer,
+        n_moved=0,
+        distortion_before=before,
+        distortion_after=before,
+        n_collisions_before=count_in_views(codes, sizes, capacity=1, taken=shorter),
+        n_collisions_after=count_in_views(resolved, longer, capacity=1, taken=published),
+        **NO_DISTORTION_ADDED._asdict(),
+    )
+
+
+def balance_views(quantizer: ResolvableViews, X: Views, codes: Views) -> dict[str, Any]:
+    """Return the codes after GenSAR's repair of each view's last level; without specific levels, of the shared one."""
+    n_shared = quantizer.n_shared
+    shared = codes[quantizer.views[0]][:, :n_shared]
+    if len(quantizer.codebook_sizes) == n_shared and quantizer.shared_quantizer is not None:
+        joined = np.concatenate([X[view] for view in quantizer.views], axis=1)
+        shared = balance_last_level(quantizer.shared_quantizer, joined, shared)
+        return dict.fromkeys(quantizer.views, shared)
+    residuals = subtract_shared(quantizer, X, shared)
+    balanced = {}
+    for view in quantizer.views:
+        specific = quantizer.specific_quantizers[view]
+        if specific is not None:
+            own = balance_last_level(specific, residuals[view], codes[view][:, n_shared:], shared)
+            balanced[view] = np.concatenate([shared, own], axis=1)
+    return balanced
+
+
+def count_moved(resolved: Views, codes: Views) -> int:
+    """Return how many items have other codes in any view."""
+    moved = [(resolved[view] != codes[view]).any(axis=1) for view in codes]
+    return int(np.logical_or.reduce(moved).sum())
+
+
+def count_in_views(codes: Views, sizes: tuple[int, ...], *, capacity: int, taken: Views | None) -> int:
+    """Return the collisions of all views together."""
+    return sum(
+        count_collisions(rows, sizes, capacity=capacity, taken=None if taken is None else taken[view])
+        for view, rows in codes.items()
+    )
+
+
+class OneView(NamedTuple):
+    """A quantizer of one view as one of several views, of which nothing is shared."""
+
+    quantizer: ResolvableQuantizer
+    views: tuple[str, ...] = ("",)
+    n_shared: int = 0
+    shared_quantizer: None = None
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level."""
+        return tuple(self.quantizer.codebook_sizes)
+
+    @property
+    def specific_quantizers(self) -> Mapping[str, ResolvableQuantizer]:
+        """All levels belong to the view."""
+        return {"": self.quantizer}
+
+    def standardize(self, views: Any) -> Views:
+        """Return the view as it is."""
+        return views  # type: ignore[no-any-return]
+
+    def encode(self, views: Any) -> Views:
+        """Return the codes of the view."""
+        return {"": self.quantizer.encode(views[""])}
+
+
+class Proof(NamedTuple):
+    """The fields of a `Resolution` that say so."""
+
+    optimality_gap: float
+    gap_over_all_ids: float
+    n_beyond_candidates: int = 0
+    n_widened: int = 0
+
+
+NO_DISTORTION_ADDED = Proof(0.0, 0.0)
+NOTHING_PROVEN = Proof(math.nan, math.nan)
+
+
+def proof_of(placements: Sequence[Placement]) -> Proof:
+    """Return what assignments that were solved one after the other prove together: the largest gap of them holds."""
+    return Proof(
+        optimality_gap=max(share(one.gap, one.total) for one in placements),
+        gap_over_all_ids=max(share(one.gap_over_all_ids, one.total) for one in placements),
+        n_beyond_candidates=sum(one.n_beyond_candidates for one in placements),
+        n_widened=sum(one.n_widened for one in placements),
+    )
+
+
+def share(gap: float, total: float) -> float:
+    """Return the gap as a share of the total cost; 0 where nothing costs anything."""
+    return gap / total if total > 0 else 0.0

@@ -39,11 +39,11 @@ def short_lists(monkeypatch):
     """Make the resolver work with lists of 2, 4 and 8 IDs, as it does on large catalogues with longer ones."""
     for name, value in {"COMPLETE_PAIRS": 0, "COUNT": 2, "MOST_COUNT": 2, "WIDENING": 2, "ROUNDS": 2}.items():
         monkeypatch.setattr(f"semid.collisions.nearest.{name}", value)
-    monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 2.0)
+    monkeypatch.setattr("semid.collisions.auction.LEAST_FILL", 2.0)
 
 
 @pytest.fixture
 def auction(monkeypatch):
     """Make the resolver hold auctions however few IDs are needed."""
     monkeypatch.setattr("semid.collisions.nearest.COMPLETE_PAIRS", 0)
-    monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 0.0)
+    monkeypatch.setattr("semid.collisions.auction.LEAST_FILL", 0.0)

@@ -6,7 +6,7 @@ from oracles import least_assignment_oracle
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from semid.collisions.assignment import assign
+from semid.collisions.candidates import assign
 
 
 def sparse_problem(rng, n_items, n_columns, count):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import semid
-from semid.collisions.capacity import expected_collision_rate
+from semid.collisions.sizes import expected_collision_rate
 from semid.errors import InvalidTypeError, InvalidValueError
 
 

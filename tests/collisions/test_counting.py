@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from semid.collisions.counting import count_collisions, positions_in_groups
+from semid.collisions.keys import count_collisions, positions_in_groups
 
 CODES = np.array([[0, 1], [0, 1], [1, 0], [0, 1], [1, 1]], dtype=np.uint8)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import semid
-from semid.collisions.item_ids import check_item_ids
+from semid.collisions.checks import check_item_ids
 from semid.errors import InvalidTypeError, InvalidValueError
 
 

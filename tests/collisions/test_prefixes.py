@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semid.collisions.prefixes import PrefixRoom
+from semid.collisions.candidates import PrefixRoom
 
 LINE = [np.array([[0.0], [1.0], [5.0]], dtype=np.float32), np.array([[0.0], [0.4], [0.1]], dtype=np.float32)]
 NO_GROUP = np.zeros(1, dtype=np.int64)

@@ -118,7 +118,7 @@ def test_longer_lists_reach_the_optimum_where_ids_are_scarce(make_quantizer, mon
     monkeypatch.setattr("semid.collisions.nearest.COMPLETE_PAIRS", 0)
     monkeypatch.setattr("semid.collisions.nearest.COUNT", 4)
     monkeypatch.setattr("semid.collisions.nearest.MOST_COUNT", 4)
-    monkeypatch.setattr("semid.collisions.scarce.LEAST_FILL", 2.0)
+    monkeypatch.setattr("semid.collisions.auction.LEAST_FILL", 2.0)
     result = semid.resolve(quantizer, X)
     least = least_assignment_oracle(squared_distances(quantizer, X), np.ones(64, dtype=int)) / 60
     assert result.distortion_after <= 1.002 * least
@@ -215,7 +215,7 @@ def test_the_result_shows_what_happened(quantizer_2x2):
     result = semid.resolve(quantizer_2x2, np.zeros((3, 3), dtype=np.float32))
     shown = repr(result)
     assert shown.startswith("Resolution(3 items, 2 x 2 codes: 2 -> 0 collisions, 2 moved, distortion ")
-    assert "gap 0.0e+00 over candidates" in shown
+    assert shown.endswith(", least distortion proven)")
     with pytest.raises(AttributeError):
         result.codes = None
 
@@ -447,8 +447,8 @@ def test_embeddings_that_are_not_finite_are_named(quantizer_2x2, bad):
 def test_beyond_the_search_budget_ids_stay_unique_and_the_gap_tells(make_quantizer, monkeypatch):
     quantizer, X = make_quantizer((6, 6)), np.repeat(embeddings(6), 6, axis=0)
     exact = semid.resolve(quantizer, X)
-    monkeypatch.setattr("semid.collisions.assignment.LEAST_LOOKS", 0)
-    monkeypatch.setattr("semid.collisions.assignment.LOOKS_PER_ITEM", 1)
+    monkeypatch.setattr("semid.collisions.candidates.LEAST_LOOKS", 0)
+    monkeypatch.setattr("semid.collisions.candidates.LOOKS_PER_ITEM", 1)
     result = semid.resolve(quantizer, X)
     assert largest_group(result.codes) == 1
     assert result.distortion_after > exact.distortion_after

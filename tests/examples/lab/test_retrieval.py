@@ -62,7 +62,7 @@ def test_bad_data_are_an_error(capsys):
 
 
 def test_the_bi_encoder_serves_both_tasks_on_real_data(data_folder):
-    """Search far above the sentence model, recommendation as good as the collaborative view; see the page of results."""
+    """Search far above the sentence model, recommendation as good as the collaborative view; see the results page."""
     dataset = load_dataset(data_folder / "amazon_beauty_small")
     texts, queries = embed_texts(dataset.item_texts), embed_texts(dataset.query_texts)
     collaborative = collaborative_embeddings(dataset.histories, n_items=dataset.n_items)

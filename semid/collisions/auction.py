@@ -1,4 +1,4 @@
-"""Where most IDs are needed: an auction of all places among the items, without candidate lists."""
+"""Assignment where most IDs are needed: an auction of all of them, with a bound on what it costs too much."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from semid.io.matrices import code_dtype
 from semid.kernels.auction import run_auction
 from semid.quantizers.search import decode_codes
 
-__all__ = ["Auctioned", "auction_is_worthwhile", "place_by_auction"]
+__all__ = ["auction_is_worthwhile", "place_by_auction"]
+
 
 # Share of the places that must be needed. Below it, lists of candidates are short and the exact assignment is fast.
 LEAST_FILL = 0.5

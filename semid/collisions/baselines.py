@@ -1,16 +1,51 @@
-"""Policy "sinkhorn": the repair that GenSAR's authors published; it leaves collisions, and says how many."""
+"""Published policies to compare with: TIGER's level that counts collisions, GenSAR's balanced repair."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, Int64Array
-from semid.collisions.keys import RowNumbers
-from semid.collisions.protocols import ResolvableQuantizer
-from semid.collisions.space import AdditiveSpace, additive_space
+from semid._arrays import Array, CodeArray, Int64Array
+from semid.collisions.keys import RowNumbers, positions_in_groups
+from semid.collisions.space import AdditiveSpace, ResolvableQuantizer, additive_space
 from semid.errors import InvalidValueError
+from semid.io.matrices import code_dtype
 from semid.kernels.balance import balance_codes
 
-__all__ = ["balance_last_level"]
+__all__ = ["append_suffix", "balance_last_level", "suffix_size", "suffixes"]
+
+
+def suffixes(codes: Array, codebook_sizes: tuple[int, ...], taken: Array | None) -> Int64Array:
+    """Return the suffix of each item, in row order from 0; behind the largest one that its group has published.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+    codebook_sizes : tuple of int
+    taken : ndarray of shape (n_taken, n_levels + 1), unsigned integer dtype, optional
+
+    Returns
+    -------
+    suffixes : ndarray of shape (n_items,), dtype int64
+    """
+    numbers = RowNumbers(codebook_sizes)
+    used = numbers.number(taken[:, :-1]) if taken is not None else np.empty(0, dtype=np.int64)
+    groups = numbers.number(codes)
+    offsets = np.zeros(len(numbers), dtype=np.int64)
+    if taken is not None:
+        np.maximum.at(offsets, used, taken[:, -1].astype(np.int64) + 1)
+    return positions_in_groups(groups) + offsets[groups]
+
+
+def suffix_size(columns: Iterable[Array]) -> int:
+    """Return how many codes the level of the suffix needs for all of these columns."""
+    return 1 + max(int(column.max(initial=0)) for column in columns)
+
+
+def append_suffix(codes: Array, suffix: Int64Array, codebook_sizes: tuple[int, ...]) -> CodeArray:
+    """Return codes with the suffix as last level, in the smallest dtype that fits `codebook_sizes`."""
+    return np.column_stack([codes, suffix]).astype(code_dtype(max(codebook_sizes)))
+
 
 # As published with GenSAR (arXiv:2504.05730).
 ROUNDS, ITERATIONS, EPSILON = 20, 50, 0.003

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from semid._checks import check_integer, check_sizes
 from semid.errors import InvalidTypeError, InvalidValueError
 
-__all__ = ["ROOM_EXPONENTS", "SizeSuggestion", "expected_collision_rate", "suggest_sizes"]
+__all__ = ["ROOM_EXPONENTS", "expected_collision_rate", "suggest_sizes"]
+
 
 # Real codes collide as often as random ones would among ``n_ids ** exponent`` IDs: lowest, median and highest that
 # benchmarks/compare_collisions.py measured with three levels of ResidualKMeans on three shops' items.
