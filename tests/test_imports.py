@@ -69,7 +69,7 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {"errors", "io", "_arrays", "_checks", "_optional", "_progress", "_threads", "_version"}
 MAY_USE_TORCH = (
-    "generation/", "quantizers/networks/", "quantizers/shared_specific_rqvae/", "trie/mask.py", "trie/torch_mirror.py",
+    "generation/", "quantizers/networks/", "trie/torch_mirror.py",
     "vocabulary/",
 )  # fmt: skip
 

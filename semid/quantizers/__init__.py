@@ -2,12 +2,12 @@
 
 from semid.quantizers.base import MultiViewQuantizer, Quantizer
 from semid.quantizers.kmeans import KMeans
-from semid.quantizers.networks.options import CodeLearning, Training
+from semid.quantizers.networks.options import RECIPES, CodeLearning, Recipe, Training
 from semid.quantizers.product import ProductKMeans
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.rqvae import RQVAE
 from semid.quantizers.shared_specific import SharedSpecificKMeans
-from semid.quantizers.shared_specific_rqvae import RECIPES, Recipe, SharedSpecificRQVAE
+from semid.quantizers.shared_specific_rqvae import SharedSpecificRQVAE
 
 __all__ = [
     "RECIPES",

@@ -1,12 +1,17 @@
-"""The Quantizer interfaces: item embeddings to codes and back, for one view or for several."""
+"""What every quantizer can do, and what scikit-learn asks of one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+
 from semid._arrays import CodeArray, FloatArray
 
-__all__ = ["MultiViewQuantizer", "Quantizer"]
+__all__ = ["MultiViewQuantizer", "Quantizer", "QuantizerTransformer"]
 
 
 class Quantizer(ABC):
@@ -90,3 +95,24 @@ class MultiViewQuantizer(ABC):
     @abstractmethod
     def decode(self, codes: Mapping[str, Any]) -> dict[str, FloatArray]:
         """Return per view the embeddings that codes stand for, shape (n_items, dim of the view), dtype float32."""
+
+
+class QuantizerTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
+    """Base of every quantizer of one view."""
+
+    def transform(self, X: Any) -> CodeArray:
+        """Return the codes of embeddings, as `encode` does with one beam."""
+        return self.encode(X)
+
+    def inverse_transform(self, X: Any) -> npt.NDArray[np.float32]:
+        """Return the embeddings that codes stand for, as `decode` does."""
+        return self.decode(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.codebooks)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes are integers whatever the dtype of the embeddings
+        return tags

@@ -13,17 +13,21 @@ from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
 from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
 from semid.io.matrices import check_codes, float_block
-from semid.quantizers.checks import check_init
+from semid.quantizers.base import QuantizerTransformer
+from semid.quantizers.checks import (
+    check_enough,
+    check_init,
+    is_auto,
+    sample_limit,
+    sample_rows,
+    sizes_for,
+    sizes_for_batches,
+)
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
-from semid.quantizers.product_space import full_space
+from semid.quantizers.learnt import Learnt, full_space
 from semid.quantizers.refit import refit_levels
-from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
-from semid.quantizers.saving import read_levels, write_levels
+from semid.quantizers.saving import damage_as_format_error, read_levels, write_levels
 from semid.quantizers.search import build_tables, decode_codes, search_codes
-from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
-from semid.quantizers.stored import damage_as_format_error
-from semid.quantizers.training import Learnt
-from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["KMeansFamily"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from semid.quantizers.family import KMeansFamily
+from semid.quantizers.learnt import Learnt
 from semid.quantizers.levels import absorb_levels, train_levels
-from semid.quantizers.training import Learnt
 
 __all__ = ["KMeans"]
 

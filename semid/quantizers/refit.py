@@ -8,9 +8,7 @@ from scipy import sparse
 
 from semid._arrays import FloatArray, IntArray, Matrix
 from semid.errors import InvalidValueError
-from semid.quantizers.product_space import rotate
-from semid.quantizers.shared_training import LearntViews
-from semid.quantizers.training import Learnt
+from semid.quantizers.learnt import Learnt, LearntViews, rotate
 
 __all__ = ["CodeSums", "refit_levels", "refit_views"]
 

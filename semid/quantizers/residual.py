@@ -9,8 +9,8 @@ import numpy.typing as npt
 from semid.errors import InvalidValueError
 from semid.io.batches import check_embeddings
 from semid.quantizers.family import KMeansFamily
+from semid.quantizers.learnt import Learnt
 from semid.quantizers.levels import absorb_levels, train_levels
-from semid.quantizers.training import Learnt
 
 __all__ = ["ResidualKMeans"]
 

@@ -12,16 +12,13 @@ from semid._checks import check_count
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings, open_embeddings
 from semid.io.matrices import check_codes
-from semid.quantizers.checks import check_hidden_sizes, check_unchanged
+from semid.quantizers.base import QuantizerTransformer
+from semid.quantizers.checks import check_hidden_sizes, check_unchanged, is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
-from semid.quantizers.networks.dense import apply_layers
+from semid.quantizers.networks.layers import Architecture, Fitted, apply_layers, encode_latents
 from semid.quantizers.networks.options import SEED_LIMIT, CodeLearning, Training
-from semid.quantizers.networks.parts import Architecture, Fitted, encode_latents
-from semid.quantizers.networks.saving import read_rqvae, write_rqvae
+from semid.quantizers.saving import damage_as_format_error, read_rqvae, write_rqvae
 from semid.quantizers.search import build_tables, decode_codes, search_codes
-from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
-from semid.quantizers.stored import damage_as_format_error
-from semid.quantizers.transformer import QuantizerTransformer
 
 __all__ = ["RQVAE"]
 
@@ -202,7 +199,7 @@ class RQVAE(QuantizerTransformer):
             If the first batch has fewer items than a codebook has codes, the dim changes, a value is not finite, or
             ``codebook_size="auto"``, which needs the number of items.
         """
-        from semid.quantizers.networks.streaming import NetworkStream
+        from semid.quantizers.networks.fitting import NetworkStream
 
         known = self._is_fitted()
         if known:

@@ -20,7 +20,7 @@ from semid._threads import for_each_block, one_blas_thread
 from semid.io.matrices import code_dtype, drop_pages, float_block
 from semid.kernels.encode import extend_beams
 
-__all__ = ["SearchTables", "build_tables", "decode_codes", "search_codes"]
+__all__ = ["build_tables", "decode_codes", "search_codes"]
 
 # 3 x 4,096 codes need 192 MiB of tables, 3 x 8,192 would need 768 MiB; above the limit each level has a product of its
 # own with the residuals, which costs `beam` times as much.

@@ -15,20 +15,25 @@ from semid._arrays import CodeArray, Int64Array, Matrix
 from semid._checks import check_count, check_shared_codes, check_view_names, check_views
 from semid.io.matrices import check_codes, float_block
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_init, check_unchanged
+from semid.quantizers.checks import (
+    check_enough,
+    check_init,
+    check_unchanged,
+    is_auto,
+    sample_limit,
+    sample_rows,
+    sizes_for,
+    sizes_for_batches,
+)
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
 from semid.quantizers.family import FIRST_ROWS_PER_CODE
+from semid.quantizers.learnt import LearntViews, standardize_block
 from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
-from semid.quantizers.sampling import check_enough, sample_limit, sample_rows
-from semid.quantizers.saving import read_shared_specific, write_shared_specific
+from semid.quantizers.saving import damage_as_format_error, read_shared_specific, write_shared_specific
 from semid.quantizers.search import decode_codes
-from semid.quantizers.shared_encoding import encode_shared_specific, quantizer_of
-from semid.quantizers.shared_training import LearntViews, absorb_views, fit_views
-from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
-from semid.quantizers.stored import damage_as_format_error
-from semid.quantizers.view_batches import are_batches, iter_view_batches, sample_view_batches
-from semid.quantizers.views import check_view_weights, open_views, standardize_block
+from semid.quantizers.shared_levels import absorb_views, encode_shared_specific, fit_views, quantizer_of
+from semid.quantizers.views import are_batches, check_view_weights, iter_view_batches, open_views, sample_view_batches
 
 __all__ = ["SharedSpecificKMeans"]
 

@@ -10,15 +10,7 @@ from semid._arrays import Matrix
 from semid._threads import for_each_block, one_blas_thread
 from semid.quantizers.lloyd import cluster_means, run_lloyd
 
-__all__ = [
-    "STARTS",
-    "first_start",
-    "plus_plus_start",
-    "principal_axes",
-    "progressive_start",
-    "random_start",
-    "separating_start",
-]
+__all__ = ["STARTS", "first_start", "plus_plus_start", "principal_axes", "separating_start"]
 
 AXES_ROWS = 16_384
 # Rows per code that k-means++ draws from; it is sequential, and with all rows it would outlast the Lloyd steps.

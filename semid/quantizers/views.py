@@ -1,35 +1,21 @@
 """Several views of the same items: checked together, and brought to one scale."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Int64Array, Matrix
+from semid._arrays import Matrix
 from semid._checks import check_view_names
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.batches import open_embeddings
-from semid.io.matrices import drop_pages, float_block
+from semid.io.batches import is_stream, iter_blocks, open_embeddings, reservoir_sample
+from semid.io.matrices import float_block
+from semid.quantizers.learnt import column_slices
 
-__all__ = [
-    "Scaling",
-    "check_view_weights",
-    "column_slices",
-    "fit_scaling",
-    "open_views",
-    "standardize_block",
-]
-
-
-class Scaling(NamedTuple):
-    """How a view is standardised: ``(x - mean) * factor``."""
-
-    mean: Matrix
-    """Shape (dim,), dtype float32."""
-    factor: float
-    """``sqrt(weight / total variance)``; of a constant view ``sqrt(weight)``."""
+__all__ = ["are_batches", "check_view_weights", "iter_view_batches", "open_views", "sample_view_batches"]
 
 
 def check_view_weights(view_weights: Mapping[str, float] | None, views: Sequence[str]) -> dict[str, float]:
@@ -102,28 +88,110 @@ def open_views(
     return matrices
 
 
-def fit_scaling(
-    matrix: npt.NDArray[np.number[Any]], rows: Int64Array, *, view: str, weight: float
-) -> tuple[Scaling, Matrix]:
-    """Return how to standardise a view, and its given rows standardised."""
-    sample = float_block(matrix, rows, name=f"view {view!r}")
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    sample -= mean
-    variance = float(np.einsum("nd,nd->n", sample, sample).mean(dtype=np.float64))
-    scaling = Scaling(mean, float(np.sqrt(weight / variance)) if variance > 0 else float(np.sqrt(weight)))
-    sample *= np.float32(scaling.factor)
-    return scaling, sample
+def are_batches(X: Any) -> bool:
+    """Return whether views come in batches: a mapping with a parquet file or iterable, or an iterable of mappings."""
+    if isinstance(X, Mapping):
+        return any(is_stream(part) for part in X.values())
+    if isinstance(X, str | bytes | os.PathLike) or hasattr(X, "__array__") or hasattr(X, "shape"):
+        return False
+    if isinstance(X, Sequence):
+        return bool(len(X)) and isinstance(X[0], Mapping)
+    return hasattr(X, "__iter__")
 
 
-def standardize_block(matrix: npt.NDArray[np.number[Any]], rows: slice, scaling: Scaling, *, view: str) -> Matrix:
-    """Return some rows of a view, standardised, in a new array."""
-    block = float_block(matrix, rows, name=f"view {view!r}") - scaling.mean
-    drop_pages(matrix)
-    block *= np.float32(scaling.factor)
-    return block
+def iter_view_batches(
+    X: Any, views: Sequence[str], *, dims: Mapping[str, int] | None = None
+) -> Iterator[dict[str, Matrix]]:
+    """Yield the batches that have rows, each a mapping from view to a finite float32 matrix in C order.
+
+    Parameters
+    ----------
+    X : mapping of str to stream or array-like, or iterable of mappings of str to array-like
+        Streams are those of `semid.io.batches.is_stream`. Those of one mapping may come in batches of different
+        lengths: row i of every view is item i.
+    views : sequence of str
+    dims : mapping of str to int, optional
+        Number of columns that is required of each view.
+
+    Raises
+    ------
+    InvalidValueError
+        If a view is missing or unknown, views differ in their number of rows, batches in their dim, a value is not
+        finite, or there is no row at all; the message names the view and the batch.
+    """
+    if isinstance(X, Mapping):
+        check_view_names(X, views, name="X")
+        yield from _read_in_step({view: X[view] for view in views}, dims)
+        return
+    n_items = 0
+    for number, batch in enumerate(X):
+        matrices = open_views(batch, views, dims=dims, label=f", batch {number},", min_items=0)
+        dims = {view: matrix.shape[1] for view, matrix in matrices.items()}
+        n_rows = len(matrices[views[0]])
+        if n_rows:
+            n_items += n_rows
+            yield {
+                view: float_block(matrix, slice(0, None), name=f"view {view!r}, batch {number},")
+                for view, matrix in matrices.items()
+            }
+    if not n_items:
+        raise InvalidValueError(
+            "X has too few items: expected at least 1, got n_samples=0 in all batches. An iterator can be read once; "
+            "give a list, or an object that starts again."
+        )
 
 
-def column_slices(dims: Mapping[str, int]) -> dict[str, slice]:
-    """Return the columns of each view among those of the joined views."""
-    ends = np.cumsum(list(dims.values())).tolist()
-    return {view: slice(end - dim, end) for (view, dim), end in zip(dims.items(), ends, strict=True)}
+def sample_view_batches(
+    X: Any, views: Sequence[str], size: int, rng: np.random.Generator
+) -> tuple[dict[str, Matrix], int]:
+    """Draw rows of batches without replacement, the same of every view, in one pass and in the memory of the sample.
+
+    Parameters
+    ----------
+    X, views
+        As in `iter_view_batches`.
+    size : int
+        Most rows.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    sample : dict of str to ndarray of shape (min(size, n_items), dim of the view), dtype float32
+    n_items : int
+        Rows of all batches.
+    """
+    dims: dict[str, int] = {}
+
+    def joined() -> Iterator[Matrix]:
+        for batch in iter_view_batches(X, views):
+            dims.update({view: part.shape[1] for view, part in batch.items()})
+            yield np.concatenate(list(batch.values()), axis=1)
+
+    sample, n_items = reservoir_sample(joined(), size, rng)
+    return {view: sample[:, own] for view, own in column_slices(dims).items()}, n_items
+
+
+def _read_in_step(X: Mapping[str, Any], dims: Mapping[str, int] | None) -> Iterator[dict[str, Matrix]]:
+    blocks = {
+        view: iter_blocks(part, name=f"view {view!r}", dim=None if dims is None else dims[view])
+        for view, part in X.items()
+    }
+    rest = {view: np.empty((0, 0), np.float32) for view in blocks}
+    n_items = 0
+    while True:
+        for view, source in blocks.items():
+            if not len(rest[view]):
+                rest[view] = next(source, rest[view])
+        n_rows = min(map(len, rest.values()))
+        if not n_rows:
+            break
+        yield {view: part[:n_rows] for view, part in rest.items()}
+        rest, n_items = {view: part[n_rows:] for view, part in rest.items()}, n_items + n_rows
+    counts = {view: n_items + len(rest[view]) + sum(map(len, source)) for view, source in blocks.items()}
+    first, *others = counts
+    for view in others:
+        if counts[view] != counts[first]:
+            raise InvalidValueError(
+                f"views differ in their number of items: expected {counts[first]} as in {first!r}, got {counts[view]} "
+                f"in {view!r}. Row i of every view must be item i."
+            )

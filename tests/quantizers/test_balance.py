@@ -5,7 +5,7 @@ import pytest
 
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.quantizers import ResidualKMeans
-from semid.quantizers.balance import assign_within, check_capacity, run_balanced
+from semid.quantizers.lloyd import assign_within, check_capacity, run_balanced
 
 
 @pytest.mark.parametrize("capacity", [20, 23, 200])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from oracles import residual_encode_oracle
 
-from semid.quantizers.refine import (
+from semid.quantizers.levels import (
     HANDICAP,
     refine_codebooks,
     refine_jointly,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semid.errors import InvalidValueError
-from semid.quantizers.sampling import auto_codebook_size, sample_rows
+from semid.quantizers.checks import auto_codebook_size, sample_rows
 
 
 def sample(n_items, sizes, sample_size=None):

@@ -117,7 +117,7 @@ def test_three_views_of_any_name_and_a_constant_one(rng):
 
 def test_blocks_of_rows_make_no_difference(X, one_two, monkeypatch):
     expected = one_two.encode(X)
-    monkeypatch.setattr("semid.quantizers.shared_encoding.BLOCK_ROWS", 1024)
+    monkeypatch.setattr("semid.quantizers.shared_levels.BLOCK_ROWS", 1024)
     for view, codes in one_two.encode(X).items():
         np.testing.assert_array_equal(codes, expected[view])
 

@@ -16,7 +16,8 @@ from sklearn.exceptions import NotFittedError
 import semid
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.quantizers import ResidualKMeans, Training
-from semid.quantizers.shared_specific_rqvae import RECIPES, Recipe, SharedSpecificRQVAE
+from semid.quantizers.networks.options import RECIPES, Recipe
+from semid.quantizers.shared_specific_rqvae import SharedSpecificRQVAE
 
 VIEWS = ("semantic", "collaborative")
 QUICK = Recipe(training=Training(epochs=3, warmup_epochs=3, batch_size=128, learning_rate=5e-3, device="cpu"))
@@ -250,7 +251,7 @@ def test_files_and_half_precision_give_nearly_the_same(X, one_two, tmp_path):
 
 def test_blocks_of_rows_make_no_difference(X, one_two, monkeypatch):
     expected = one_two.encode(X)
-    monkeypatch.setattr("semid.quantizers.shared_encoding.BLOCK_ROWS", 256)
+    monkeypatch.setattr("semid.quantizers.shared_levels.BLOCK_ROWS", 256)
     for view, codes in one_two.encode(X).items():
         assert (codes == expected[view]).mean() > 0.999
 
@@ -325,7 +326,7 @@ class Interrupt:
     """Raises in the middle of a training run, as Ctrl-C does."""
 
     def __init__(self, monkeypatch, *, after):
-        from semid.quantizers.shared_specific_rqvae import fitting
+        from semid.quantizers.networks import fitting
 
         self.left, original = after, fitting.relative_error
 

@@ -15,10 +15,10 @@ from oracles import (
 from sklearn.cluster import KMeans
 
 from semid.errors import InvalidValueError
-from semid.quantizers.shared_specific_rqvae import RECIPES
-from semid.quantizers.shared_specific_rqvae.evaluation import collision_rate, encode_all, relative_error
-from semid.quantizers.shared_specific_rqvae.network import SharedSpecificNetwork
-from semid.quantizers.shared_specific_rqvae.starting import start_from_batch, start_from_rows
+from semid.quantizers.networks.building import start_from_batch, start_from_rows
+from semid.quantizers.networks.fitting import collision_rate, encode_all, relative_error
+from semid.quantizers.networks.options import RECIPES
+from semid.quantizers.networks.shared_specific import SharedSpecificNetwork
 
 PUBLISHED = dataclasses.replace(RECIPES["gensar"], sinkhorn_epsilon=0.0)
 DIMS = {"semantic": 4, "collaborative": 3}

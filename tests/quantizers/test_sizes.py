@@ -1,8 +1,7 @@
 import pytest
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.quantizers.sampling import auto_codebook_size
-from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
+from semid.quantizers.checks import auto_codebook_size, is_auto, sizes_for, sizes_for_batches
 
 
 @pytest.mark.parametrize("n_items", [64, 5_000, 1_000_000])

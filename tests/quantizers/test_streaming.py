@@ -5,7 +5,7 @@ from sklearn.exceptions import NotFittedError
 
 from semid.errors import InvalidValueError
 from semid.quantizers import KMeans, ResidualKMeans
-from semid.quantizers.streaming import absorb_batch, absorb_level
+from semid.quantizers.levels import absorb_batch, absorb_level
 
 
 def test_a_centroid_is_the_mean_of_all_rows_it_took(rng):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from semid.quantizers.training import distinct_rows, fit_codebooks
+from semid.quantizers.levels import distinct_rows, fit_codebooks
 
 
 def fit(x, sizes, **settings):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from semid.quantizers.views import check_view_weights, column_slices, fit_scaling, open_views, standardize_block
+from semid.quantizers.learnt import column_slices, fit_scaling, standardize_block
+from semid.quantizers.views import check_view_weights, open_views
 
 
 def test_views_come_in_the_order_of_the_quantizer_and_unread():

@@ -1,31 +1,42 @@
-"""From arrays to a network and back: its scale, its first codebooks, what a quantizer keeps of it."""
+"""From options to torch modules, their first codebooks, and back to arrays."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from semid._arrays import Matrix, Rows
-from semid.quantizers.networks.dense import Layer
-from semid.quantizers.networks.options import Training
-from semid.quantizers.networks.parts import Architecture, Fitted
+from semid.errors import InvalidValueError
+from semid.quantizers.learnt import Scaling, fit_scaling
+from semid.quantizers.levels import fit_codebooks
+from semid.quantizers.networks.layers import Architecture, Fitted, FittedViews, Layer, Layers, ViewsArchitecture
+from semid.quantizers.networks.options import Recipe, Training
 from semid.quantizers.networks.residual import ResidualNetwork
+from semid.quantizers.networks.shared_specific import SharedSpecificNetwork
 from semid.quantizers.networks.training import pick_device
-from semid.quantizers.training import fit_codebooks
-from semid.quantizers.views import Scaling
 
 __all__ = [
     "blocks_of",
     "build_network",
+    "build_views_network",
     "export",
+    "export_views",
     "fit_scale",
-    "multiplies_bfloat16",
     "relative_distortion",
     "restore",
+    "restore_views",
+    "scale_view",
     "start_codebooks",
+    "start_from_batch",
+    "start_from_rows",
 ]
+
 
 BLOCK_ROWS = 8192
 
@@ -127,3 +138,137 @@ def _linears(sequence: nn.Sequential) -> list[nn.Linear]:
 
 def _copy(tensor: Tensor) -> Matrix:
     return np.array(tensor.detach().cpu().numpy())
+
+
+def build_views_network(
+    dims: Mapping[str, int], architecture: ViewsArchitecture, *, recipe: Recipe, seed: int
+) -> SharedSpecificNetwork:
+    """Return a network with random layers on its device, the same for the same seed on every device."""
+    device = pick_device(recipe.training.device)
+    precision = recipe.training.precision
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = SharedSpecificNetwork(
+            dims,
+            **architecture._asdict(),
+            recipe=recipe,
+            low_precision=precision == "bfloat16" or (precision == "auto" and device.type != "cpu"),
+        )
+    network.to(device)
+    network.forget_counts()
+    return network
+
+
+def scale_view(matrix: npt.NDArray[np.number[Any]], rows: Rows, *, view: str, weight: float, policy: str) -> Scaling:
+    """Return the scaling of a view: to a variance of `weight` per dimension, or to nothing but the weight."""
+    if policy == "variance":
+        return fit_scaling(matrix, rows, view=view, weight=weight * matrix.shape[1])[0]
+    return Scaling(np.zeros(matrix.shape[1], np.float32), float(np.sqrt(weight)))
+
+
+def export_views(network: SharedSpecificNetwork, scaling: dict[str, Scaling]) -> FittedViews:
+    """Return what a network learnt, as arrays."""
+    views = list(scaling)
+
+    def books(parameters: Sequence[torch.Tensor]) -> tuple[Matrix, ...]:
+        return tuple(np.array(book.detach().cpu().numpy()) for book in parameters)
+
+    return FittedViews(
+        scaling=scaling,
+        encoders=dict(zip(views, map(layers_of, network.encoders), strict=True)),
+        decoders=dict(zip(views, map(layers_of, network.decoders), strict=True)),
+        shared=books(network.shared),
+        specific={view: books(own) for view, own in zip(views, network.specific, strict=True)},
+    )
+
+
+def layers_of(perceptron: Any) -> Layers:
+    """Return copies of the linear layers of a `torch.nn.Sequential`."""
+    return tuple(
+        Layer(np.array(each.weight.detach().T.cpu().numpy(), order="C"), np.array(each.bias.detach().cpu().numpy()))
+        for each in linears_of(perceptron)
+    )
+
+
+def linears_of(perceptron: Any) -> list[nn.Linear]:
+    """Return the layers of a `torch.nn.Sequential` that have weights."""
+    return [each for each in perceptron if isinstance(each, nn.Linear)]
+
+
+@torch.no_grad()
+def restore_views(network: SharedSpecificNetwork, fitted: FittedViews) -> None:
+    """Set a network to what `export_views` returned."""
+    for perceptrons, layers in ((network.encoders, fitted.encoders), (network.decoders, fitted.decoders)):
+        for perceptron, own in zip(perceptrons, layers.values(), strict=True):
+            for linear, (weight, bias) in zip(linears_of(perceptron), own, strict=True):
+                linear.weight.copy_(torch.from_numpy(np.array(weight.T)))
+                linear.bias.copy_(torch.from_numpy(np.array(bias)))
+    books = [*fitted.shared, *(book for own in fitted.specific.values() for book in own)]
+    for book, values in zip(network.books, books, strict=True):
+        book.copy_(torch.from_numpy(np.array(values)))
+    network.started.fill_(True)
+
+
+@torch.no_grad()
+def start_from_rows(
+    network: SharedSpecificNetwork, latents: Sequence[torch.Tensor], *, rng: np.random.Generator
+) -> None:
+    """Set all codebooks by residual k-means: shared levels on the joined latents, the others on what they leave.
+
+    Parameters
+    ----------
+    network : SharedSpecificNetwork
+    latents : sequence of tensor of shape (n_rows, latent dim), dtype float32
+        Encoded training rows, one per view.
+    rng : numpy.random.Generator
+    """
+    rest = torch.cat(list(latents), dim=1).cpu().numpy().copy()
+    _set_levels(network.shared, rest, rng)
+    network.started.fill_(True)
+    columns = np.cumsum(network.latent_dims)[:-1]
+    for books, part in zip(network.specific, np.split(rest, columns, axis=1), strict=True):
+        _set_levels(books, np.ascontiguousarray(part), rng)
+
+
+@torch.no_grad()
+def start_from_batch(network: SharedSpecificNetwork, views: Sequence[torch.Tensor], *, seed: int) -> None:
+    """Set each codebook by k-means of what the levels before it leave of one batch, in the order of the recursion.
+
+    Raises
+    ------
+    InvalidValueError
+        If the batch has fewer rows than a codebook has codes.
+    """
+    largest = max(len(book) for book in network.books)
+    if len(views[0]) < largest:
+        raise InvalidValueError(
+            f"the first batch is too small: expected at least {largest} rows, the codebook_size, got {len(views[0])}. "
+            "Raise batch_size, or take start='all-rows'."
+        )
+    network.eval()  # nearest codes, also where training balances them
+    latents = network.encode(views)
+    for book in network.shared:
+        # Codebooks are zero before they are set, so at that moment the last residual is this level's input.
+        book.copy_(_kmeans(network.quantize(latents)[0].rest, len(book), seed))
+    for view, books in enumerate(network.specific):
+        for book in books:
+            book.copy_(_kmeans(network.quantize(latents)[1][view].rest, len(book), seed))
+    network.started.fill_(True)
+    network.train()
+
+
+def _set_levels(books: Sequence[torch.Tensor], rest: Matrix, rng: np.random.Generator) -> None:
+    """Fill codebooks; what they leave over stays in `rest`."""
+    if len(books):
+        found, _ = fit_codebooks(rest, [len(book) for book in books], init="progressive", max_iter=25, rng=rng)
+        for book, values in zip(books, found, strict=True):
+            book.copy_(torch.from_numpy(np.asarray(values)))
+
+
+def _kmeans(rest: torch.Tensor, size: int, seed: int) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # Fewer distinct rows than codes: the spare codes repeat others, which harms nothing.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # scikit-learn takes seeds of 32 bits.
+        means = KMeans(size, max_iter=100, random_state=seed % (1 << 32)).fit(rest.cpu().numpy()).cluster_centers_
+    return torch.from_numpy(means.astype(np.float32))

@@ -18,17 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from semid.quantizers.networks.codebook import (
+from semid.quantizers.networks.modules import (
+    ESTIMATORS,
+    apply_mlp,
     count_codes,
+    mlp,
     move_codebook,
     nearest_codes,
+    quantization_loss,
     revive_dead,
+    sinkhorn_assign,
     squared_distances,
 )
-from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import apply_mlp, mlp
 from semid.quantizers.networks.options import CodeLearning
-from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 
 __all__ = ["ResidualNetwork"]
 

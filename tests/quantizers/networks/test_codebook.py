@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from oracles import moving_average_oracle
 
-from semid.quantizers.networks.codebook import (
+from semid.quantizers.networks.modules import (
     count_codes,
     move_codebook,
     nearest_codes,

@@ -3,7 +3,7 @@ import pytest
 import torch
 from oracles import rotation_gradient_oracle
 
-from semid.quantizers.networks.estimators import quantization_loss, rotate, straight_through
+from semid.quantizers.networks.modules import quantization_loss, rotate, straight_through
 
 
 @pytest.fixture

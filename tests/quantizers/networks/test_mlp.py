@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from semid.quantizers.networks import mlp as module
-from semid.quantizers.networks.mlp import apply_mlp, mlp
+from semid.quantizers.networks import modules as module
+from semid.quantizers.networks.modules import apply_mlp, mlp
 
 
 def test_relu_lies_between_layers_and_nothing_after_the_last():

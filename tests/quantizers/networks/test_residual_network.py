@@ -5,10 +5,9 @@ import pytest
 import torch
 from oracles import StopGradient, rqvae_loss_oracle, slopes_oracle
 
-from semid.quantizers.networks.codebook import squared_distances
+from semid.quantizers.networks.modules import sinkhorn_assign, squared_distances
 from semid.quantizers.networks.options import CodeLearning
 from semid.quantizers.networks.residual import ResidualNetwork
-from semid.quantizers.networks.sinkhorn import sinkhorn_assign
 
 SIZES = (4, 3)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from oracles import sinkhorn_oracle
 
-from semid.quantizers.networks.sinkhorn import sinkhorn_assign
+from semid.quantizers.networks.modules import sinkhorn_assign
 
 
 def distances(rng, n_items, n_codes, *, spread=0.3, used=None):

@@ -11,22 +11,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count, check_shared_codes, check_view_names, check_views
+from semid.errors import InvalidValueError
 from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
-from semid.quantizers.checks import check_hidden_sizes, check_unchanged
+from semid.quantizers.checks import check_hidden_sizes, check_unchanged, is_auto, sizes_for, sizes_for_batches
 from semid.quantizers.columns import check_view_columns, read_view_columns
-from semid.quantizers.networks.dense import apply_layers
-from semid.quantizers.networks.options import SEED_LIMIT
+from semid.quantizers.learnt import column_slices
+from semid.quantizers.networks.layers import FittedViews, ViewsArchitecture, apply_layers, encode_views
+from semid.quantizers.networks.options import SEED_LIMIT, Recipe, check_recipe
 from semid.quantizers.residual import ResidualKMeans
+from semid.quantizers.saving import damage_as_format_error, read_shared_specific_rqvae, write_shared_specific_rqvae
 from semid.quantizers.search import decode_codes
-from semid.quantizers.shared_encoding import encode_shared_specific
-from semid.quantizers.shared_specific_rqvae.checks import check_latent_dims
-from semid.quantizers.shared_specific_rqvae.parts import Architecture, Fitted, encode_views
-from semid.quantizers.shared_specific_rqvae.recipes import Recipe, check_recipe
-from semid.quantizers.shared_specific_rqvae.saving import read_quantizer, write_quantizer
-from semid.quantizers.sizes import is_auto, sizes_for, sizes_for_batches
-from semid.quantizers.stored import damage_as_format_error
-from semid.quantizers.views import check_view_weights, column_slices, open_views
+from semid.quantizers.shared_levels import encode_shared_specific
+from semid.quantizers.views import check_view_weights, open_views
 
 __all__ = ["SharedSpecificRQVAE"]
 
@@ -197,9 +194,11 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         matrices = open_views(X, check_views(self.views))
         architecture, settings = self._check_parameters(n_items=len(next(iter(matrices.values()))))
         # Here, since torch is needed for training alone.
-        from semid.quantizers.shared_specific_rqvae.fitting import fit_network
+        from semid.quantizers.networks.fitting import fit_views_network
 
-        fitted, history = fit_network(matrices, architecture, checkpoint=checkpoint, progress=self.progress, **settings)
+        fitted, history = fit_views_network(
+            matrices, architecture, checkpoint=checkpoint, progress=self.progress, **settings
+        )
         return self._learn(fitted, history, names=read_view_columns(X))
 
     def partial_fit(self, X: Mapping[str, Any], y: None = None) -> Self:
@@ -226,7 +225,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
             If the first batch has fewer items than a codebook has codes, a dim changes, a value is not finite,
             or ``codebook_size="auto"``, which needs the number of items.
         """
-        from semid.quantizers.shared_specific_rqvae.streaming import ViewStream
+        from semid.quantizers.networks.fitting import ViewStream
 
         known = hasattr(self, "shared_")
         if known:
@@ -314,7 +313,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         """
         self._check_fitted()
         params = self.get_params(deep=False) | {"codebook_size": list(self.codebook_sizes)}
-        write_quantizer(folder, params=params, fitted=self._fitted(), history=self.history_)
+        write_shared_specific_rqvae(folder, params=params, fitted=self._fitted(), history=self.history_)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -331,11 +330,11 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         FormatError
             If a file is missing or damaged, or the folder holds something else.
         """
-        params, fitted, history = read_quantizer(folder, mmap=mmap)
+        params, fitted, history = read_shared_specific_rqvae(folder, mmap=mmap)
         with damage_as_format_error(folder, "parameters, layers and codebooks"):
             return cls(**params)._learn(fitted, history)
 
-    def _check_parameters(self, *, n_items: int | None) -> tuple[Architecture, dict[str, Any]]:
+    def _check_parameters(self, *, n_items: int | None) -> tuple[ViewsArchitecture, dict[str, Any]]:
         """Return what to train, and how; `n_items` is None for a batch."""
         check_count(self.n_shared, "n_shared", least=0)
         check_count(self.n_specific, "n_specific", least=0)
@@ -347,7 +346,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
             sizes = self.codebook_sizes
         else:
             sizes = sizes_for_batches(self.codebook_size, self.n_levels)
-        architecture = Architecture(
+        architecture = ViewsArchitecture(
             check_latent_dims(self.latent_dim, views),
             check_hidden_sizes(self.hidden_sizes),
             sizes[: self.n_shared],
@@ -383,7 +382,7 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
 
     def _learn(
         self,
-        fitted: Fitted,
+        fitted: FittedViews,
         history: list[dict[str, float]],
         stream: Any = None,
         *,
@@ -399,8 +398,20 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         self._stream = stream
         return self
 
-    def _fitted(self) -> Fitted:
-        return Fitted(self.scaling_, self.encoders_, self.decoders_, self.shared_, self.specific_)
+    def _fitted(self) -> FittedViews:
+        return FittedViews(self.scaling_, self.encoders_, self.decoders_, self.shared_, self.specific_)
 
     def _columns(self) -> dict[str, slice]:
         return column_slices({view: len(layers[-1].bias) for view, layers in self.encoders_.items()})
+
+
+def check_latent_dims(latent_dim: Any, views: Sequence[str]) -> dict[str, int]:
+    """Return one latent dim per view from a number for all views, or a mapping with one per view."""
+    if not isinstance(latent_dim, Mapping):
+        return dict.fromkeys(views, check_count(latent_dim, "latent_dim"))
+    if set(latent_dim) != set(views):
+        raise InvalidValueError(
+            f"latent_dim has other views: expected {', '.join(map(repr, views))}, got "
+            f"{', '.join(map(repr, latent_dim))}. Give one number per view, or one for all."
+        )
+    return {view: check_count(latent_dim[view], f"latent_dim[{view!r}]") for view in views}

@@ -19,13 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from semid.quantizers.networks.codebook import count_codes, nearest_codes, revive_dead, squared_distances
-from semid.quantizers.networks.estimators import ESTIMATORS, quantization_loss
-from semid.quantizers.networks.mlp import apply_mlp, mlp
-from semid.quantizers.networks.sinkhorn import sinkhorn_assign
-from semid.quantizers.shared_specific_rqvae.recipes import Recipe
+from semid.quantizers.networks.modules import (
+    ESTIMATORS,
+    apply_mlp,
+    count_codes,
+    mlp,
+    nearest_codes,
+    quantization_loss,
+    revive_dead,
+    sinkhorn_assign,
+    squared_distances,
+)
+from semid.quantizers.networks.options import Recipe
 
-__all__ = ["Levels", "Pass", "SharedSpecificNetwork"]
+__all__ = ["SharedSpecificNetwork"]
 
 
 class Levels(NamedTuple):
