@@ -8,8 +8,7 @@ import numpy.typing as npt
 
 from semid._arrays import Array, DoubleArray, Int64Array
 from semid.io.matrices import drop_pages
-from semid.kernels.assign import find_keys, number_keys
-from semid.kernels.rows import hash_rows
+from semid.kernels.assign import find_keys, hash_rows, number_keys
 
 __all__ = ["Items", "KeyNumbers", "RowNumbers", "count_collisions", "positions_in_groups"]
 

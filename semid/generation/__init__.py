@@ -4,8 +4,8 @@ from semid.generation.beam import generate
 from semid.generation.constraint import SidLogitsProcessor, prefix_allowed_tokens_fn
 from semid.generation.custom import beam_search
 from semid.generation.generator import Generator
-from semid.generation.output import BeamOutput, read_beams
 from semid.generation.scoring import score_items
+from semid.generation.search import BeamOutput, read_beams
 
 __all__ = [
     "BeamOutput",

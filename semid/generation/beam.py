@@ -9,11 +9,10 @@ import torch
 from semid._arrays import IntArray
 from semid.generation.head import Head, Tokens
 from semid.generation.inputs import batch_of, check_flag, check_model
-from semid.generation.output import BeamOutput
 from semid.generation.probe import Abilities, abilities, head_of, open_forward
 from semid.generation.requests import Settings, check_settings, check_tries, check_vocab, route, warn_of_end
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
-from semid.generation.search import search
+from semid.generation.search import BeamOutput, search
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 

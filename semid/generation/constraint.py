@@ -17,7 +17,6 @@ from semid.trie.masking import check_tokens, mask_rows, walk_tokens
 from semid.vocabulary import SidVocabulary, checks
 
 __all__ = [
-    "FORCED",
     "SidLogitsProcessor",
     "allow_children",
     "allow_one",

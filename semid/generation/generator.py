@@ -11,9 +11,9 @@ from semid._progress import progress_bar
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.beam import prepare, run
 from semid.generation.inputs import check_count
-from semid.generation.output import BeamOutput
 from semid.generation.requests import check_pair, check_settings
 from semid.generation.sampling import RowSeeds, row_seeds
+from semid.generation.search import BeamOutput
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 

@@ -3,11 +3,12 @@
 import heapq
 
 import numpy as np
+import numpy.typing as npt
 
-from semid._arrays import FloatArray, IntArray
+from semid._arrays import Array, FloatArray, IntArray
 from semid.kernels.compile import njit
 
-__all__ = ["OPEN", "find_keys", "number_keys", "place_items", "price_items"]
+__all__ = ["OPEN", "find_keys", "hash_rows", "number_keys", "place_items", "price_items"]
 
 
 # Number of the closing of a column that was never closed: later than all.
@@ -232,3 +233,22 @@ def price_items(
         if held >= 0:
             gap += own - least
     return total, gap
+
+
+@njit
+def hash_rows(bits: npt.NDArray[np.uint32], hashes: Array) -> None:
+    """Mix each row of ``float32`` bits into one number, on top of what `hashes` holds; 0.0 and -0.0 are the same.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (n_rows, dim), dtype uint32
+    hashes : ndarray of shape (n_rows,), dtype int64
+        In and out.
+    """
+    for row in range(bits.shape[0]):
+        mixed = hashes[row]
+        for d in range(bits.shape[1]):
+            word = np.int64(bits[row, d])
+            mixed = (mixed ^ (word if word != 0x80000000 else np.int64(0))) * 0x9E3779B97F4A7C1
+            mixed ^= (mixed >> 32) & 0xFFFFFFFF
+        hashes[row] = mixed
