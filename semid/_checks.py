@@ -51,8 +51,8 @@ def check_integer(value: Any, name: str, *, remedy: str = "Pass a whole number."
         ) from error
 
 
-def check_count(value: Any, name: str, *, least: int = 1, most: int | None = None) -> int:
-    """Return a whole number in ``least .. most`` as an int.
+def check_count(value: Any, name: str, *, least: int = 1, most: int | None = None, remedy: str | None = None) -> int:
+    """Return a whole number in ``least .. most`` as an int; `remedy` ends the messages in place of a general one.
 
     Raises
     ------
@@ -65,12 +65,13 @@ def check_count(value: Any, name: str, *, least: int = 1, most: int | None = Non
         count = _whole(value)
     except TypeError as error:
         raise InvalidTypeError(
-            f"{name} is not an integer: expected {least} or more, got {_described(value)}. Pass a whole number."
+            f"{name} is not an integer: expected {least} or more, got {_described(value)}. "
+            f"{remedy or 'Pass a whole number.'}"
         ) from error
     if count < least:
-        raise InvalidValueError(f"{name} is too small: expected {least} or more, got {count}. Raise it.")
+        raise InvalidValueError(f"{name} is too small: expected {least} or more, got {count}. {remedy or 'Raise it.'}")
     if most is not None and count > most:
-        raise InvalidValueError(f"{name} is too large: expected at most {most}, got {count}. Lower it.")
+        raise InvalidValueError(f"{name} is too large: expected at most {most}, got {count}. {remedy or 'Lower it.'}")
     return count
 
 

@@ -1,6 +1,5 @@
 """What may follow: the constraint as ``model.generate`` takes it, a logits processor or a prefix function."""
 
-import operator
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, final
@@ -10,7 +9,8 @@ import torch
 from transformers import LogitsProcessor
 
 from semid._arrays import Array, BoolArray, IntArray
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import check_count
+from semid.errors import InvalidValueError
 from semid.generation.requests import check_pair
 from semid.trie import Trie
 from semid.trie.masking import check_tokens, mask_rows, walk_tokens
@@ -21,7 +21,6 @@ __all__ = [
     "allow_children",
     "allow_one",
     "check_eos",
-    "check_prompt_len",
     "prefix_allowed_tokens_fn",
 ]
 
@@ -86,7 +85,7 @@ class SidLogitsProcessor(LogitsProcessor):
         for one in self.trie if isinstance(self.trie, tuple) else (self.trie,):
             check_pair(one, vocab)
         self.vocab = vocab
-        self.prompt_len = check_prompt_len(prompt_len)
+        self.prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
         self.eos_token_id = check_eos(eos_token_id, vocab)
         self.inplace = inplace
 
@@ -191,7 +190,7 @@ def prefix_allowed_tokens_fn(
     tries = tuple(trie) if isinstance(trie, list | tuple) and trie else (trie,)
     for one in tries:
         check_pair(one, vocab)
-    prompt_len = check_prompt_len(prompt_len)
+    prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
     eos = check_eos(eos_token_id, vocab)
     one_for_all = not isinstance(trie, list | tuple)
 
@@ -284,19 +283,6 @@ def token_rows(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
     # Each torch operation that is left out saves some 10 microseconds where the processor's code is cold, as it is
     # between two steps of a model: a slice of a tensor costs as much as the walk down the trie.
     return np.asarray((input_ids if input_ids.is_cpu else input_ids.cpu()).numpy(), np.int64)
-
-
-def check_prompt_len(prompt_len: int) -> int:
-    """Return a length, or raise an error."""
-    try:
-        length = operator.index(prompt_len)
-    except TypeError as error:
-        raise InvalidTypeError(
-            f"prompt_len has a wrong type: expected an integer, got {prompt_len!r}. Pass input_ids.shape[1]."
-        ) from error
-    if length < 0:
-        raise InvalidValueError(f"prompt_len is negative: expected 0 or more, got {length}. Pass input_ids.shape[1].")
-    return length
 
 
 def check_eos(eos_token_id: int | None, vocab: SidVocabulary) -> int | None:

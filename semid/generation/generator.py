@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from semid._arrays import IntArray
+from semid._checks import check_count
 from semid._progress import progress_bar
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.beam import prepare, run
-from semid.generation.inputs import check_count
 from semid.generation.requests import check_pair, check_settings
 from semid.generation.sampling import RowSeeds, row_seeds
 from semid.generation.search import BeamOutput

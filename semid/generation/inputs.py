@@ -1,6 +1,5 @@
 """What a model and its prompts must be before a search begins: every check, with the message that a user reads."""
 
-import operator
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -12,7 +11,6 @@ from semid.generation.interface import CACHE_NAMES
 
 __all__ = [
     "batch_of",
-    "check_count",
     "check_flag",
     "check_inputs",
     "check_length",
@@ -191,26 +189,8 @@ def start_token(model: Any) -> int:
     )
 
 
-def check_count(value: int, name: str, *, at_most: int | None = None, remedy: str | None = None) -> int:
-    """Return a count as an int, or raise unless it lies in ``1 .. at_most``; `remedy` if it is not one of beams."""
-    count: int | None
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = None
-    if count is None or isinstance(value, bool):
-        raise InvalidTypeError(
-            f"{name} has a wrong type: expected an integer, got {value!r}. {remedy or 'Pass a count.'}"
-        )
-    if count < 1 or (at_most is not None and count > at_most):
-        limit = "1 or more" if at_most is None else f"1 .. {at_most}"
-        remedy = remedy or ("Search at least one beam." if at_most is None else "Raise num_beams to return more items.")
-        raise InvalidValueError(f"{name} is out of range: expected {limit}, got {count}. {remedy}")
-    return count
-
-
 def check_flag(value: Any, name: str) -> bool:
-    """Return True or False, for which 1 and 0 may stand, or None for False, as in a `GenerationConfig`."""
+    """Return a flag as a bool; 0, 1 and None (False) are accepted, as in a `GenerationConfig`."""
     if value is None or isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in {0, 1}):
         return bool(value)
     # Everything else has a truth value too: "false" is true.

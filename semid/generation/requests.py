@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from semid._arrays import IntArray
+from semid._checks import check_count, check_ranks
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.inputs import check_count, check_flag
+from semid.generation.inputs import check_flag
 from semid.trie import Trie
 from semid.trie.selection import RankLists
 from semid.vocabulary import SidVocabulary
@@ -22,7 +23,6 @@ __all__ = [
     "Settings",
     "as_lists",
     "check_pair",
-    "check_ranks",
     "check_settings",
     "check_tries",
     "check_vocab",
@@ -58,8 +58,14 @@ def check_settings(
     temperature: float = 1.0,
 ) -> Settings:
     """Return settings as a search takes them, or raise an error that says which one is wrong."""
-    num_beams = check_count(num_beams, "num_beams")
-    num_return = num_beams if num_return is None else check_count(num_return, "num_return", at_most=num_beams)
+    num_beams = check_count(num_beams, "num_beams", remedy="Search at least one beam.")
+    num_return = (
+        num_beams
+        if num_return is None
+        else check_count(
+            num_return, "num_return", most=num_beams, remedy="num_beams limits how many items are returned."
+        )
+    )
     if not isinstance(normalize, str) or normalize not in NORMALIZERS:
         raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}.")
     outside, do_sample = check_flag(outside, "outside"), check_flag(do_sample, "do_sample")
@@ -228,8 +234,9 @@ def route(
     unwanted = check_lists(exclude, len(tries), "exclude")
     groups: dict[tuple[int, int], list[int]] = {}
     for row, (trie, vocab) in enumerate(zip(tries, vocabs, strict=True)):
-        check_ranks(wanted[row] if wanted else None, trie, "candidates")
-        check_ranks(unwanted[row] if unwanted else None, trie, "exclude")
+        for name, lists in (("candidates", wanted), ("exclude", unwanted)):
+            if lists and lists[row] is not None:
+                check_ranks(lists[row], n_items=trie.n_ranks, name=name)
         groups.setdefault((id(trie), id(vocab)), []).append(row)
     parts = []
     for rows in groups.values():
@@ -309,12 +316,3 @@ def as_ranks(ranks: Any, name: str) -> IntArray:
             f"{name} has a wrong dtype: expected integers, got {array.dtype}. Pass ranks, not item ids."
         )
     return array.astype(np.int64)
-
-
-def check_ranks(ranks: IntArray | None, trie: Trie, name: str) -> None:
-    """Raise unless all ranks are those of items."""
-    if ranks is not None and ranks.size and (ranks.min() < 0 or ranks.max() >= trie.n_ranks):
-        raise InvalidValueError(
-            f"{name} holds a rank out of range: expected 0 .. {trie.n_ranks - 1}, got {ranks.min()} .. {ranks.max()}. "
-            "Take ranks from Trie.rank or SemanticIds.ranks_of."
-        )

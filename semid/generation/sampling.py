@@ -6,7 +6,6 @@ need not be known to find them: that of a prefix is the largest below it, and a 
 the largest of whose perturbed values must be its own (section 3). So k beams find the k items, and none is lost.
 """
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from semid._arrays import DoubleArray, IntArray
-from semid.errors import InvalidTypeError, InvalidValueError
+from semid._checks import check_count
+from semid.errors import InvalidValueError
 from semid.trie.selection import Selection
 
 __all__ = ["RowSeeds", "draw", "row_keys", "row_seeds"]
@@ -130,12 +130,4 @@ def _log1mexp(x: DoubleArray) -> DoubleArray:
 
 
 def _check_seed(seed: Any) -> int:
-    try:
-        value = operator.index(seed)
-    except TypeError as error:
-        raise InvalidTypeError(
-            f"seed has a wrong type: expected an integer, got {seed!r}. Give one for all rows or one per row."
-        ) from error
-    if value < 0:
-        raise InvalidValueError(f"seed is negative: expected 0 or more, got {value}. Pass another integer.")
-    return value
+    return check_count(seed, "seed", least=0, remedy="Give one integer for all rows or one per row.")

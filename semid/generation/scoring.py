@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from semid._arrays import FloatArray, IntArray
+from semid._checks import check_ranks
 from semid.errors import InvalidTypeError
 from semid.generation.beam import last_token
 from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
 from semid.generation.probe import abilities, head_of, open_forward
-from semid.generation.requests import as_lists, check_ranks, check_tries
+from semid.generation.requests import as_lists, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
@@ -72,7 +73,7 @@ def score_items(
     check_model(model, last_token=last_token(vocabs))
     wanted = _check_candidates(candidates, batch)
     for row, own in enumerate(wanted):
-        check_ranks(own[own != -1], tries[row], "candidates")
+        check_ranks(own[own != -1], n_items=tries[row].n_ranks, name="candidates")
     n_levels = tries[0].n_levels
     found = abilities(model)
     forward = open_forward(model, inputs, n_levels=n_levels, found=found)

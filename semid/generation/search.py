@@ -7,11 +7,10 @@ import numpy.typing as npt
 import torch
 
 from semid._arrays import DoubleArray, FloatArray, IntArray
+from semid._checks import check_count
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.constraint import check_prompt_len
 from semid.generation.forward import Forward
 from semid.generation.head import Head, Tokens
-from semid.generation.inputs import check_count
 from semid.generation.requests import Part, Settings, check_pair
 from semid.generation.sampling import KeyArray, draw
 from semid.trie import Selection, Trie
@@ -109,7 +108,7 @@ def read_beams(
         If an argument is of another type.
     """
     check_pair(trie, vocab)
-    prompt_len = check_prompt_len(prompt_len)
+    prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
     num_return = check_count(num_return, "num_return", remedy="Pass num_return_sequences.")
     tokens = _as_array(sequences, "sequences")
     if tokens.ndim != 2 or len(tokens) % num_return:

@@ -333,11 +333,11 @@ def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_input
         (
             dict(num_beams=0),
             InvalidValueError,
-            "num_beams is out of range: expected 1 or more, got 0. Search at least one",
+            "num_beams is too small: expected 1 or more, got 0. Search at least one",
         ),
-        (dict(num_beams=2.0), InvalidTypeError, "num_beams has a wrong type: expected an integer, got 2.0"),
-        (dict(num_return=3), InvalidValueError, "num_return is out of range: expected 1 .. 2, got 3. Raise num_beams"),
-        (dict(num_return=0), InvalidValueError, "num_return is out of range: expected 1 .. 2, got 0"),
+        (dict(num_beams=2.0), InvalidTypeError, "num_beams is not an integer: expected 1 or more, got 2.0. Search"),
+        (dict(num_return=3), InvalidValueError, "num_return is too large: expected at most 2, got 3. num_beams limits"),
+        (dict(num_return=0), InvalidValueError, "num_return is too small: expected 1 or more, got 0. num_beams limits"),
         (
             dict(normalize="none"),
             InvalidValueError,
@@ -346,12 +346,12 @@ def test_no_row_is_spent_on_beams_that_do_not_exist(any_model, vocab, make_input
         (
             dict(num_beams=-3),
             InvalidValueError,
-            "num_beams is out of range: expected 1 or more, got -3. Search at least one beam.",
+            "num_beams is too small: expected 1 or more, got -3. Search at least one beam.",
         ),
         (
             dict(candidates=[[0], [99]]),
             InvalidValueError,
-            "candidates holds a rank out of range: expected 0 .. 49, got 99 .. 99. Take ranks from",
+            "candidates holds a rank out of range: expected 0 .. 49, got 99. Take ranks from",
         ),
         (
             dict(candidates=[[0]]),

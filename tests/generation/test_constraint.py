@@ -183,9 +183,9 @@ def test_wrong_arguments(trie, vocab, codes):
             InvalidTypeError, match=r"vocab has a wrong type: expected a semid\.SidVocabulary, got Trie"
         ):
             make(trie, trie, prompt_len=1)
-        with pytest.raises(InvalidTypeError, match=r"prompt_len has a wrong type: expected an integer, got 1\.5"):
+        with pytest.raises(InvalidTypeError, match=r"prompt_len is not an integer: expected 0 or more, got 1\.5"):
             make(trie, vocab, prompt_len=1.5)
-        with pytest.raises(InvalidValueError, match="prompt_len is negative: expected 0 or more, got -1"):
+        with pytest.raises(InvalidValueError, match="prompt_len is too small: expected 0 or more, got -1"):
             make(trie, vocab, prompt_len=-1)
         with pytest.raises(InvalidTypeError, match=r"eos_token_id has a wrong type: expected an integer, got list"):
             make(trie, vocab, prompt_len=1, eos_token_id=[1, 2])

@@ -111,13 +111,13 @@ def test_no_request_takes_memory_of_vocabulary_size(trie, vocab, make_inputs, no
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"num_beams": 0}, InvalidValueError, "num_beams is out of range: expected 1 or more, got 0"),
-        ({"num_return": 4}, InvalidValueError, r"num_return is out of range: expected 1 \.\. 3, got 4"),
-        ({"memory_mib": 0}, InvalidValueError, "memory_mib is out of range: expected 1 or more, got 0. Give the"),
+        ({"num_beams": 0}, InvalidValueError, "num_beams is too small: expected 1 or more, got 0"),
+        ({"num_return": 4}, InvalidValueError, r"num_return is too large: expected at most 3, got 4"),
+        ({"memory_mib": 0}, InvalidValueError, "memory_mib is too small: expected 1 or more, got 0. Give the"),
         (
             {"memory_mib": 0.5},
             InvalidTypeError,
-            r"memory_mib has a wrong type: expected an integer, got 0\.5\. Give the MiB that the caches of a batch may",
+            r"memory_mib is not an integer: expected 1 or more, got 0\.5\. Give the MiB that the caches of a batch may",
         ),
         ({"normalize": "no"}, InvalidValueError, "normalize is unknown"),
         ({"trie": None}, InvalidTypeError, r"trie has a wrong type: expected one semid\.Trie, got NoneType"),

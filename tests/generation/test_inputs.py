@@ -206,7 +206,7 @@ def test_ranks_that_are_no_lists(model, trie, vocab, make_inputs, name):
 
 
 def test_a_number_of_beams_is_no_truth_value(model, trie, vocab, make_inputs):
-    with pytest.raises(InvalidTypeError, match=r"num_beams has a wrong type: expected an integer, got True\. Pass"):
+    with pytest.raises(InvalidTypeError, match=r"num_beams is not an integer: expected 1 or more, got True\. Search"):
         semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=True)
 
 

@@ -71,8 +71,12 @@ def test_wrong_shapes(small, tokens):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(prompt_len=-3), InvalidValueError, "prompt_len is negative: expected 0 or more, got -3. Pass input_ids."),
-        (dict(prompt_len=1.0), InvalidTypeError, "prompt_len has a wrong type: expected an integer, got 1.0. Pass inp"),
+        (
+            dict(prompt_len=-3),
+            InvalidValueError,
+            "prompt_len is too small: expected 0 or more, got -3. Pass input_ids.",
+        ),
+        (dict(prompt_len=1.0), InvalidTypeError, "prompt_len is not an integer: expected 0 or more, got 1.0. Pass inp"),
         (
             dict(prompt_len=5),
             InvalidValueError,
@@ -85,11 +89,11 @@ def test_wrong_shapes(small, tokens):
             InvalidTypeError,
             "scores have a wrong type: expected numbers in rows of one length, got list. Pass the sequences_scores",
         ),
-        (dict(num_return=0), InvalidValueError, "num_return is out of range: expected 1 or more, got 0. Pass num_retu"),
+        (dict(num_return=0), InvalidValueError, "num_return is too small: expected 1 or more, got 0. Pass num_retu"),
         (
             dict(num_return=None),
             InvalidTypeError,
-            "num_return has a wrong type: expected an integer, got None. Pass nu",
+            "num_return is not an integer: expected 1 or more, got None. Pass nu",
         ),
     ],
 )

@@ -253,12 +253,12 @@ def test_noise_is_uniform_and_independent():
             InvalidTypeError,
             "temperature has a wrong type: expected a number, got '1'. 1.0 leaves",
         ),
-        (dict(seed=-1), InvalidValueError, "seed is negative: expected 0 or more, got -1. Pass another integer."),
-        (dict(seed=1.5), InvalidTypeError, "seed has a wrong type: expected an integer, got 1.5."),
+        (dict(seed=-1), InvalidValueError, "seed is too small: expected 0 or more, got -1. Give one integer"),
+        (dict(seed=1.5), InvalidTypeError, "seed is not an integer: expected 0 or more, got 1.5."),
         (
             dict(seed="a"),
             InvalidTypeError,
-            "seed has a wrong type: expected an integer, got 'a'. Give one for all rows or one per row.",
+            "seed is not an integer: expected 0 or more, got 'a'. Give one integer for all rows or one per row.",
         ),
         (
             dict(seed=[1]),

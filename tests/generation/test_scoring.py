@@ -116,7 +116,7 @@ def test_a_decoder_of_an_encoding_reads_all_candidates_at_once(
             InvalidValueError,
             "candidates is wrong: expected 2 sequences of ranks, got 1 of shapes [(1,)]. Give one",
         ),
-        ([[1], [99]], InvalidValueError, "candidates holds a rank out of range: expected 0 .. 49, got 99 .. 99. Take"),
+        ([[1], [99]], InvalidValueError, "candidates holds a rank out of range: expected 0 .. 49, got 99. Take"),
         ([[1], [0.5]], InvalidTypeError, "candidates has a wrong dtype: expected integers, got float64. Pass ranks"),
         (
             None,
