@@ -23,6 +23,6 @@ def show_progress() -> Iterator[None]:
 
 
 def progress_bar(label: str, *, total: int, unit: str = "rows") -> Any:
-    """Return a tqdm bar on stderr, to be used in a ``with`` block; what is over in two seconds shows none."""
+    """Return a tqdm bar on stderr, to be used in a ``with`` block; tasks under two seconds show no bar."""
     disable = None if _shown.get() else True
     return tqdm(desc=label, total=total, unit=unit, unit_scale=True, delay=2, leave=False, disable=disable)

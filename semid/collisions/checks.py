@@ -125,7 +125,7 @@ def check_weights(weights: Any, n_items: int) -> DoubleArray | None:
         factors = given.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidTypeError(
-            f"weights are no numbers: expected {n_items} of them, got {error}. Pass one weight per item."
+            f"weights are not numbers: expected {n_items} numbers, got {error}. Pass one weight per item."
         ) from error
     if factors.shape != (n_items,):
         raise InvalidValueError(

@@ -56,7 +56,7 @@ class SidLogitsProcessor(LogitsProcessor):
     ------
     InvalidValueError, InvalidTypeError
         If trie and vocabulary have different shapes or are of different catalogues, views or generations; if
-        `prompt_len` is no length.
+        `prompt_len` is not an integer of 0 or more.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def prefix_allowed_tokens_fn(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If a trie and the vocabulary do not belong together, or `prompt_len` is no length.
+        If a trie and the vocabulary do not belong together, or `prompt_len` is not an integer of 0 or more.
 
     Examples
     --------

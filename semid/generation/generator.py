@@ -148,7 +148,7 @@ class Generator:
 
 
 def as_prompts(prompts: Any) -> list[IntArray]:
-    """Return the token ids of each prompt, or raise an error that says which is none."""
+    """Return the token ids of each prompt, or raise an error that names the wrong prompt."""
     if not isinstance(prompts, Iterable) or isinstance(prompts, Mapping | str) or getattr(prompts, "ndim", 1) == 0:
         raise InvalidTypeError(
             f"prompts have a wrong type: expected sequences of token ids, got {type(prompts).__name__}. "

@@ -51,7 +51,7 @@ def check_model(model: Any, *, last_token: int) -> None:
 
 
 def _check_writes(model: Any) -> None:
-    """Raise if a model that shows no output layer has none; one that says it can generate keeps it somewhere else."""
+    """Raise if a model has no output layer. A model that can generate may keep its output layer elsewhere."""
     can_generate = getattr(model, "can_generate", None)
     if callable(can_generate) and not can_generate():
         raise InvalidTypeError(
@@ -114,7 +114,7 @@ def check_inputs(
             least, most = (bound.item() for bound in value.aminmax())
             if value.dtype not in INTEGERS or least < 0 or most >= n_tokens:
                 raise InvalidValueError(
-                    f"{name} are no tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
+                    f"{name} are not tokens of the model: expected integers from 0 to {n_tokens - 1}, got "
                     f"{value.dtype} from {least} to {most}. Use the model's own tokenizer."
                 )
     attention_mask = _check_mask(inputs.get("attention_mask"), input_ids, padding)
@@ -198,6 +198,6 @@ def check_flag(value: Any, name: str) -> bool:
 
 
 def batch_of(inputs: Any) -> int:
-    """Return the number of rows, or 1 where the inputs are wrong, which `check_inputs` says better."""
+    """Return the number of rows; 1 for wrong inputs, so that `check_inputs` reports them."""
     input_ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
     return max(1, len(input_ids)) if isinstance(input_ids, torch.Tensor) and input_ids.ndim else 1

@@ -122,7 +122,7 @@ def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[d
     """
     path = Path(path)
     if not path.is_file():
-        raise FormatError(f"{path} cannot be read: expected a safetensors file, got none. Check the path.")
+        raise FormatError(f"{path} cannot be read: expected a safetensors file, got no file. Check the path.")
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)

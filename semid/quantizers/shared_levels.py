@@ -125,5 +125,5 @@ def encode_shared_specific(
 
 
 def quantizer_of(codebooks: Sequence[npt.NDArray[np.float32]]) -> ResidualKMeans | None:
-    """Return the quantizer of residual levels, None where there are none."""
+    """Return the quantizer of residual levels, or None if there are no levels."""
     return ResidualKMeans.from_codebooks(codebooks) if codebooks else None

@@ -149,7 +149,9 @@ def merge_levels(one: tuple[Levels, Alive], other: tuple[Levels, Alive], sizes: 
     """Return the arrays of a trie of what two tries reach, see `Trie.merge`."""
     rows = np.concatenate([all_codes(levels)[alive.mask(levels.n_items)] for levels, alive in (one, other)])
     if not len(rows):
-        raise InvalidValueError("nothing to merge: expected at least 1 item, got 0. Both tries are restricted to none.")
+        raise InvalidValueError(
+            "nothing to merge: expected at least 1 item, got 0. Both tries are restricted to no items."
+        )
     return build_levels(rows, sizes, warn=False)
 
 

@@ -73,7 +73,7 @@ class RankLists(NamedTuple):
 
     @classmethod
     def check(cls, lists: Any, *, batch: int, n_items: int, name: str) -> "RankLists":
-        """Return lists of the right length, made from whatever a caller may pass; None is no lists."""
+        """Return lists of the right length, from any form that callers may pass; None means no lists."""
         if lists is None:
             return _no_lists(batch, n_items)
         check_n_lists(lists, batch=batch, name=name)

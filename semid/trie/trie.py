@@ -63,7 +63,7 @@ class Trie:
     fingerprint : str or None
         Of the catalogue that the trie was built by, see `SemanticIds.check_pair`; views and files of the trie keep it.
     generation : int or None
-        Of that catalogue; whoever generates with the trie refuses a vocabulary that is tied to another.
+        Of that catalogue. Generation refuses a vocabulary that is tied to another generation.
 
     Examples
     --------
@@ -267,7 +267,7 @@ class Trie:
             Map the file instead of reading it: opening takes milliseconds and processes share the pages.
         verify : bool, optional
             Read all once and check it, value by value and against the checksum. Default: unless the file is mapped.
-            False trusts the file: of one that was damaged, or made to harm, kernels may read memory that is not theirs.
+            False skips the check: a corrupt or malicious file can then cause out-of-bounds reads.
 
         Raises
         ------
@@ -406,7 +406,7 @@ class Trie:
         Parameters
         ----------
         mask_or_ranks : array-like of shape (n_ranks,), bool, or of shape (n,), integers
-            Which ranks may be reached, or their list in any order. None at all is allowed: nothing is reached then.
+            Which ranks may be reached, or their list in any order. With an empty list, the view reaches nothing.
 
         Raises
         ------

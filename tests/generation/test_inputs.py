@@ -55,7 +55,7 @@ def test_a_prompt_longer_than_the_positions(call, make_inputs):
 )  # fmt: skip
 def test_prompts_that_are_no_tokens(call, model, ids, got):
     with refused(
-        f"input_ids are no tokens of the model: expected integers from 0 to 69, got {got}. Use the model's own"
+        f"input_ids are not tokens of the model: expected integers from 0 to 69, got {got}. Use the model's own"
     ):
         call(model, {"input_ids": torch.tensor(ids)})
 

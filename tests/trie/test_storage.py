@@ -64,7 +64,7 @@ def resident_bytes():
 def test_damaged_and_foreign_files(tmp_path):
     path = tmp_path / "trie.safetensors"
     trie = semid.Trie.from_codes(CODES)
-    with pytest.raises(FormatError, match="expected a safetensors file, got none"):
+    with pytest.raises(FormatError, match="expected a safetensors file, got no file"):
         semid.Trie.load(path)
     trie.save(path)
     whole = path.read_bytes()

@@ -56,7 +56,7 @@ class CodeLearning:
     InvalidValueError
         If a value is out of range, or a name unknown.
     InvalidTypeError
-        If a number is none.
+        If a value is not a number.
     """
 
     update: str = "ema"
@@ -131,7 +131,7 @@ class Training:
     InvalidValueError
         If a value is out of range, or a name unknown.
     InvalidTypeError
-        If a number is none.
+        If a value is not a number.
     """
 
     epochs: int = 100
@@ -235,7 +235,7 @@ class Recipe:
     InvalidValueError
         If a value is out of range, or a name unknown.
     InvalidTypeError
-        If a number is none.
+        If a value is not a number.
     """
 
     training: Training = OUR_TRAINING

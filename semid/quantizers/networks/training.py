@@ -245,7 +245,7 @@ class _Run:
             fingerprint, history = json.loads(metadata["fingerprint"]), json.loads(metadata["history"])
         except (KeyError, ValueError) as error:
             raise FormatError(
-                f"{path} is no checkpoint: expected a file that a fit wrote, got another safetensors file. Choose "
+                f"{path} is not a checkpoint: expected a file that a fit wrote, got another safetensors file. Choose "
                 "another name."
             ) from error
         for key in sorted(self.fingerprint.keys() | fingerprint.keys()):

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path):
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     write_tensors(tmp_path / "other", {"x": np.zeros(3)})
     with pytest.raises(
-        FormatError, match="is no checkpoint: expected a file that a fit wrote, got another safetensors"
+        FormatError, match="is not a checkpoint: expected a file that a fit wrote, got another safetensors"
     ):
         Run().train(checkpoint=tmp_path / "other")
     (tmp_path / "cut").write_bytes(b"1234")
