@@ -1,4 +1,6 @@
-"""The floors beside every model: rankings without learning, on the same targets and with the same items left out.
+"""The simple baselines beside every model, "floors" in result files: rankings without learning.
+
+They rank for the same targets, with the same items left out.
 
 Counts come from the events before each user's test target (for validation: before the validation target). The scores of
 a request use `History.before`, so nothing of the target's own second. The items of `seen` are left out of every
@@ -155,7 +157,7 @@ def rank_requests(
     the user has.
     """
     ranked = np.empty((len(requests), k), dtype=np.int64)
-    for row, (user, event) in enumerate(tqdm(requests, desc=f"floor: {name}", leave=False, disable=None)):
+    for row, (user, event) in enumerate(tqdm(requests, desc=f"baseline: {name}", leave=False, disable=None)):
         history = dataset.histories[user]
         if within_query:
             allowed = np.zeros(dataset.n_items, dtype=bool)
@@ -177,7 +179,7 @@ def measure_floors(
     cutoffs: Sequence[int] = CUTOFFS,
     candidates: Mapping[Task, IntArray] | None = None,
 ) -> dict[Task, dict[str, dict[str, float]]]:
-    """Return the metrics of every floor: task -> name of the floor -> metric -> value.
+    """Return the metrics of every simple baseline: task -> name -> metric -> value.
 
     A task without targets in this split has no rows. With `candidates`, the items of each request of each task, these
     are ranked instead of the catalogue; see `rank_requests`.

@@ -1,7 +1,7 @@
 """Leave-one-out evaluation over the full catalogue, by beams that can only write the IDs of items.
 
 A search may be restricted to the items that belong to its query, as a shop's category filter does (`search_within`).
-The floors "items of the query" are restricted in the same way. There are few such items, so all of them can be scored;
+The baselines "items of the query" are restricted in the same way. There are few such items, so all can be scored;
 and one model answers both tasks, so it can be asked both questions about the same items (`search_by`):
 
     score(i) = log p(search ID of i | history, query) + log p(recommendation ID of i | history)

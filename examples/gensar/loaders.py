@@ -1,4 +1,4 @@
-"""Where the data come from: MovieLens-100K, RecBole atomic files, or a folder in the neutral format (see `neutral`).
+"""Where the data come from: MovieLens-100K, RecBole atomic files, or a folder of plain files (see `neutral`).
 
 RecBole's files are NAME.inter and NAME.item, tab-separated, with a header of ``field:type``. An interaction is a row of
 NAME.inter, whatever its rating. Such files hold no search log, so queries are made from categories and decade.
@@ -36,7 +36,7 @@ YEAR_FIELDS = ("release_year", "year")
 
 
 def load_dataset(source: str | Path | None) -> Dataset:
-    """Load MovieLens-100K (None) or a folder in the neutral format or with RecBole atomic files.
+    """Load MovieLens-100K (None) or a folder of plain files or with RecBole atomic files.
 
     Raises
     ------

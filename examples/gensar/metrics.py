@@ -156,7 +156,7 @@ def format_table(
     model : mapping
         Task -> metric -> value.
     floors : mapping
-        Task -> name of the floor -> metric -> value, as `baselines.measure_floors` returns it.
+        Task -> name of the baseline -> metric -> value, as `baselines.measure_floors` returns it.
     name : str
         The model's name in the table.
     below : mapping, optional
@@ -193,7 +193,7 @@ def interval_rows(
 def unbeaten_floors(
     model: Mapping[Task, Metrics], floors: Mapping[Task, Mapping[str, Metrics]]
 ) -> list[tuple[Task, str, list[str]]]:
-    """Return (task, floor, metrics) for each floor that is as good as the model, or better, on at least one metric."""
+    """Return (task, baseline, metrics) for each baseline that the model does not beat on at least one metric."""
     found: list[tuple[Task, str, list[str]]] = []
     for task, metrics in model.items():
         for floor, values in floors.get(task, {}).items():
@@ -206,8 +206,8 @@ def unbeaten_floors(
 def _verdict(model: Mapping[Task, Metrics], floors: Mapping[Task, Mapping[str, Metrics]], *, name: str) -> list[str]:
     unbeaten = unbeaten_floors(model, floors)
     if not unbeaten:
-        return [f"Every floor is beaten by {name}, on every metric."]
-    lines = [f"Floors that {name} does not beat:"]
+        return [f"{name}: better than every baseline on every metric."]
+    lines = [f"Baselines that {name} does not beat:"]
     for task, floor, lost in unbeaten:
         shares = ", ".join(f"{metric} {_share(model[task][metric], floors[task][floor][metric])}" for metric in lost)
         lines.append(f"  {task}, {floor}: {shares}")

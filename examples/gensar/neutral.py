@@ -1,4 +1,4 @@
-"""Folders in the neutral format: items.jsonl, interactions.csv and, if searches are known, queries.jsonl, searches.csv.
+"""Folders of plain files: items.jsonl, interactions.csv and, if searches are known, queries.jsonl, searches.csv.
 
 Each file may be gzipped (.gz). Items have item_id, title and, if known, brand, categories ("A > B > C" paths),
 description and the source's own id (asin or source_id); interactions have user_id, item_id, position, timestamp, split;
@@ -22,7 +22,7 @@ SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
 
 
 def read_neutral(folder: Path) -> Source:
-    """Read a folder in the neutral format.
+    """Read a folder of plain files.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def make_parser(description: str | None, *, identifiers: Collection[str] = IDENT
     first = parser.add_argument_group("what a reader needs first")
     first.add_argument(
         "--data", type=Path, metavar="FOLDER",
-        help="data in the neutral format or RecBole atomic files (default: MovieLens-100K)",
+        help="folder of plain files (items.jsonl, interactions.csv) or RecBole atomic files (default: MovieLens-100K)",
     )  # fmt: skip
     first.add_argument("--preset", choices=PRESETS, default="small", help="sizes and steps (default: small)")
     first.add_argument(

@@ -5,7 +5,7 @@
 - ``checkpoint.pt``: the state of training
 - ``model/``: the best model and its tokenizer
 - ``pictures/``: codebook usage and prefix tree per view, loss curve, metric bars
-- ``results.json``: metrics, floors and circumstances; a run with this file is finished
+- ``results.json``: metrics, baselines and circumstances; a run with this file is finished
 """
 
 import hashlib
@@ -49,7 +49,7 @@ __all__ = [
     "resolution_of",
 ]
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish; the floors are grey, so lightness differs, too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; baselines are grey, so lightness differs, too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#B0B0B0"
 MARKERS = ("o", "s")
 
@@ -151,7 +151,7 @@ class RunFolder:
         *,
         name: str,
     ) -> None:
-        """Draw all pictures; `name` is the model's name beside the floors."""
+        """Draw all pictures; `name` is the model's name beside the baselines."""
         folder = self.path / "pictures"
         folder.mkdir(exist_ok=True)
         labels = item_labels(dataset)
@@ -253,7 +253,7 @@ def metric_bars(
     name: str = "ours",
     shown: Sequence[str] = ("NDCG@10", "HR@10"),
 ) -> None:
-    """Draw one row of panels per task and one column per metric, model first, floors below; write a PNG.
+    """Draw one row of panels per task and one column per metric, model first, baselines below; write a PNG.
 
     Parameters are those of `metrics.format_table`; `shown` names the metrics to draw.
     """

@@ -6,7 +6,7 @@
     language      language                      IDs, queries and histories as tokens
     models        models, soft                  a language model that reads and writes these tokens
     training      training                      it learns to write the ID of the next item
-    evaluation    evaluation, metrics           it answers the held-out events, beside the floors of `baselines`
+    evaluation    evaluation, metrics           it answers the held-out events, beside simple `baselines`
     output        output                        IDs, model, pictures, results.json
 
 `Choices` holds the parts that an experiment can exchange; the experiments are in the folder lab.

@@ -110,14 +110,14 @@ def test_table():
         "  causal          0.6000    0.4000",
         "  BM25            0.3100    0.1900",
         "----------------------------------",
-        "Floors that causal does not beat:",
+        "Baselines that causal does not beat:",
         "  recommendation, item-item CF: NDCG@10 95% of it",
     ]
 
 
 def test_all_beaten_is_said_plainly():
     table = format_table({"search": MODEL["search"]}, FLOORS)
-    assert table.endswith("Every floor is beaten by ours, on every metric.")
+    assert table.endswith("ours: better than every baseline on every metric.")
     assert "recommendation" not in table
 
 
@@ -138,10 +138,10 @@ def test_rows_below_the_model_are_shown_and_not_judged():
         "    95% to      0.6500    0.4500",
         "  with beams    0.7000    0.5000",
     ]
-    assert table[-1] == "Every floor is beaten by ours, on every metric."
+    assert table[-1] == "ours: better than every baseline on every metric."
 
 
 def test_the_metrics_that_are_shown_are_those_that_are_judged():
     table = format_table(MODEL, FLOORS, shown=["HR@10"])
     assert "NDCG" not in table
-    assert table.endswith("Every floor is beaten by ours, on every metric.")
+    assert table.endswith("ours: better than every baseline on every metric.")

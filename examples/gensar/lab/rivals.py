@@ -1,7 +1,7 @@
 """More baselines on the same targets: Markov chain, matrix factorisation, SASRec, dense retrieval; --baselines all.
 
-ALS is implicit's (Hu, Koren and Volinsky 2008). It is fitted on the same events as the floors, its size and weight
-chosen on the validation targets. The factors of a request are solved for its own history, so that nothing of the
+ALS is implicit's (Hu, Koren and Volinsky 2008). It is fitted on the events of the simple baselines; size and
+weight are chosen on the validation targets. The factors of a request are solved for its own history, so nothing of the
 target's own second is known, as for every other row. Dense retrieval ranks items by the cosine of their text with the
 query; the sentence model is that of the semantic view, and is not tuned. SASRec is our own, see `sasrec`. The Markov
 chain shows how much of what SASRec finds is the order of two items, which item CF ignores.
@@ -51,7 +51,7 @@ def check_implicit() -> Any:
 
 
 def floors_and_rivals(dataset: Dataset, views: Mapping[str, FloatArray], *, seed: int) -> Baselines:
-    """Fit all baselines; their rows come behind those of the floors."""
+    """Fit all baselines; their rows come behind those of the simple ones."""
     rivals = Rivals(dataset, views["semantic"], embed_texts(dataset.query_texts), seed=seed)
 
     def measure(**options: Any) -> dict[Task, dict[str, dict[str, float]]]:

@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     group.add_argument("--evaluation", choices=LAB.evaluations, help="candidates: the paper's 1 + 99 (default: full)")
     group.add_argument("--decoder", choices=LAB.decoders, help="hf: the beam search of transformers (default: semid)")
     group.add_argument(
-        "--baselines", choices=LAB.baselines, help="all: Markov chain, ALS, SASRec, dense (default: floors)"
+        "--baselines",
+        choices=LAB.baselines,
+        help="all: Markov chain, ALS, SASRec, dense (default: floors, the simple ones)",
     )
     group.add_argument("--trainer", choices=LAB.trainers, help="hf: the Trainer of transformers (default: own)")
     options = options_of(parser, arguments)

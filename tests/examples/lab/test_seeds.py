@@ -36,7 +36,7 @@ def test_means_and_ends():
     assert rows["95% to"] == ["0.6000"] * 4
     assert rows["of the whole catalogue"] == ["0.2000"] * 4
     assert rows["BM25"] == ["0.2500"] * 4
-    assert lines[-1] == "Every floor is beaten by semid, causal, mean of 2 seeds, on every metric."
+    assert lines[-1] == "semid, causal, mean of 2 seeds: better than every baseline on every metric."
 
 
 def test_runs_that_do_not_belong_together():
