@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semid.collisions.keys import KeyNumbers, RowNumbers, bits_of
+from semid.collisions.keys import KeyNumbers, RowNumbers, bits_of, count_collisions, positions_in_groups
 
 
 def test_key_numbers_survive_growth():
@@ -51,3 +51,22 @@ def test_row_numbers_of_no_levels_tell_no_rows_apart():
 @pytest.mark.parametrize(("size", "bits"), [(1, 0), (2, 1), (3, 2), (256, 8), (257, 9)])
 def test_bits_of(size, bits):
     assert bits_of(size) == bits
+
+
+CODES = np.array([[0, 1], [0, 1], [1, 0], [0, 1], [1, 1]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("capacity", "expected"), [(1, 2), (2, 1), (3, 0)])
+def test_items_too_many_for_their_id(capacity, expected):
+    assert count_collisions(CODES, (2, 2), capacity=capacity) == expected
+
+
+def test_published_ids_use_places():
+    taken = np.array([[1, 0], [0, 0]], dtype=np.uint8)
+    assert count_collisions(CODES, (2, 2), taken=taken) == 3
+    assert count_collisions(CODES, (2, 2), taken=np.repeat(taken, 5, axis=0)) == 3
+    assert count_collisions(CODES, (2, 2), taken=taken[:0]) == 2
+
+
+def test_positions_in_groups():
+    assert positions_in_groups(np.array([5, 5, 2, 5, 2])).tolist() == [0, 1, 0, 2, 1]

@@ -1,5 +1,3 @@
-"""Item ids, ranked."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""Sizes for a number of items."""
-
 from fractions import Fraction
 
 import numpy as np
