@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid._arrays import Int64Array, Matrix
 from semid._threads import one_blas_thread
-from semid.io.matrices import drop_pages, float_block
+from semid.io.matrices import float_block
 
 __all__ = [
     "Learnt",
@@ -19,7 +19,7 @@ __all__ = [
     "full_space",
     "rotate",
     "split_columns",
-    "standardize_block",
+    "standardize",
 ]
 
 
@@ -45,10 +45,14 @@ def fit_scaling(
     return scaling, sample
 
 
-def standardize_block(matrix: npt.NDArray[np.number[Any]], rows: slice, scaling: Scaling, *, view: str) -> Matrix:
-    """Return some rows of a view, standardised, in a new array."""
-    block = float_block(matrix, rows, name=f"view {view!r}") - scaling.mean
-    drop_pages(matrix)
+def standardize(
+    matrix: npt.NDArray[np.number[Any]], rows: slice | Int64Array, scaling: Scaling, *, view: str | None = None
+) -> Matrix:
+    """Return some rows of embeddings, centred and scaled, in a new array; an InvalidValueError if one is not finite.
+
+    Messages name the `view`, if there are several.
+    """
+    block = float_block(matrix, rows, name="X" if view is None else f"view {view!r}") - scaling.mean
     block *= np.float32(scaling.factor)
     return block
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Int64Array, Matrix
 from semid._checks import check_count, check_shared_codes, check_view_names, check_views
-from semid.io.matrices import check_codes, float_block
+from semid.io.matrices import check_codes, drop_pages, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import (
     check_enough,
@@ -27,7 +27,7 @@ from semid.quantizers.checks import (
 )
 from semid.quantizers.columns import check_view_columns, checked_batches, read_view_columns
 from semid.quantizers.family import FIRST_ROWS_PER_CODE
-from semid.quantizers.learnt import LearntViews, standardize_block
+from semid.quantizers.learnt import LearntViews, standardize
 from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
 from semid.quantizers.saving import damage_as_format_error, read_shared_specific, write_shared_specific
@@ -444,8 +444,11 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
         return matrices
 
     def _parts(self, matrices: Matrices, rows: slice) -> dict[str, Matrix]:
-        return {view: standardize_block(matrix, rows, self.scaling_[view], view=view)
-                for view, matrix in matrices.items()}  # fmt: skip
+        parts = {}
+        for view, matrix in matrices.items():
+            parts[view] = standardize(matrix, rows, self.scaling_[view], view=view)
+            drop_pages(matrix)  # of memory-mapped embeddings, no more than a part stays in memory
+        return parts
 
     def _check_fitted(self) -> None:
         pending = getattr(self, "_pending", [])

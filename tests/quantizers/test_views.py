@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from semid.quantizers.learnt import column_slices, fit_scaling, standardize_block
+from semid.quantizers.learnt import column_slices, fit_scaling, standardize
 from semid.quantizers.views import check_view_weights, open_views
 
 
@@ -17,7 +17,7 @@ def test_scaling_gives_the_weight_as_total_variance(rng, weight):
     scaling, sample = fit_scaling(X, np.arange(500), view="a", weight=weight)
     assert (sample**2).sum(axis=1).mean() == pytest.approx(weight, rel=1e-5)
     np.testing.assert_allclose(sample / scaling.factor + scaling.mean, X, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(standardize_block(X, slice(0, None), scaling, view="a"), sample)
+    np.testing.assert_array_equal(standardize(X, slice(0, None), scaling, view="a"), sample)
 
 
 def test_scaling_sees_only_the_rows_given(rng):

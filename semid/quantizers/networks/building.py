@@ -72,10 +72,10 @@ def fit_scale(sample: Matrix) -> Scaling:
     return Scaling(mean.astype(np.float32), variance**-0.5 if variance > 0 else 1.0)
 
 
-def blocks_of(rows: Rows) -> Iterator[Rows]:
+def blocks_of(rows: Rows, size: int = BLOCK_ROWS) -> Iterator[Rows]:
     """Yield rows in blocks of bounded size."""
-    for first in range(0, len(rows), BLOCK_ROWS):
-        yield rows[first : first + BLOCK_ROWS]
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import functools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, final
@@ -16,6 +16,7 @@ from torch import Tensor
 from semid._arrays import Int64Array, Matrix, Rows
 from semid.io.matrices import float_block
 from semid.quantizers.checks import sample_rows
+from semid.quantizers.learnt import standardize
 from semid.quantizers.networks.building import (
     blocks_of,
     build_network,
@@ -36,8 +37,6 @@ from semid.quantizers.networks.layers import (
     Fitted,
     FittedViews,
     ViewsArchitecture,
-    standardize,
-    standardize_rows,
 )
 from semid.quantizers.networks.options import Recipe, Training
 from semid.quantizers.networks.shared_specific import SharedSpecificNetwork
@@ -164,20 +163,15 @@ def pool_rows(trained: Rows, codebook_size: int, *, rng: np.random.Generator) ->
 
 
 Load = Callable[[Rows], list[torch.Tensor]]
-BLOCK_ROWS = 4096
-
-
-def blocks_of_views(rows: Rows) -> Iterator[Rows]:
-    """Yield rows block by block."""
-    for first in range(0, len(rows), BLOCK_ROWS):
-        yield rows[first : first + BLOCK_ROWS]
+# Rows that the passes of a judgement take together.
+JUDGED_ROWS = 4096
 
 
 @torch.no_grad()
 def encode_all(network: SharedSpecificNetwork, load: Load, rows: Rows) -> list[torch.Tensor]:
     """Return the latents of rows, one tensor of shape (n_rows, latent dim) per view."""
     network.eval()
-    blocks = [network.encode(load(block)) for block in blocks_of_views(rows)]
+    blocks = [network.encode(load(block)) for block in blocks_of(rows, JUDGED_ROWS)]
     return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
 
@@ -187,7 +181,7 @@ def relative_error(network: SharedSpecificNetwork, load: Load, rows: Rows) -> fl
     network.eval()
     n_views = len(network.latent_dims)
     errors, squares, sums = np.zeros(n_views), np.zeros(n_views), [np.zeros(1)] * n_views
-    for block in blocks_of_views(rows):
+    for block in blocks_of(rows, JUDGED_ROWS):
         views = load(block)
         decoded = network.decode(network.quantized(network.encode(views)))
         for number, (x, y) in enumerate(zip(views, decoded, strict=True)):
@@ -204,7 +198,7 @@ def collision_rate(network: SharedSpecificNetwork, load: Load, rows: Rows) -> fl
     """Return ``1 - n_unique / n_rows`` of the codes, mean over views."""
     network.eval()
     blocks = []
-    for block in blocks_of_views(rows):
+    for block in blocks_of(rows, JUDGED_ROWS):
         shared, specific = network.quantize(network.encode(load(block)))
         blocks.append([torch.stack(shared.codes + own.codes, dim=1) for own in specific])
     unique = [len(torch.unique(torch.cat(codes), dim=0)) for codes in zip(*blocks, strict=True)]
@@ -246,15 +240,12 @@ def fit_views_network(
     sample = sample_rows(n_items, sizes, sample_size=None, rng=rng)
     scaling = {view: scale_view(matrix, sample, view=view, weight=weights[view], policy=recipe.scaling)
                for view, matrix in matrices.items()}  # fmt: skip
-    n_judges = min(int(recipe.training.validation_share * n_items), n_items - max(sizes), MOST_JUDGES)
-    shuffled = rng.permutation(n_items)
-    trained = np.sort(shuffled[n_judges:])
-    judges = np.sort(shuffled[:n_judges]) if n_judges else trained[:MOST_JUDGES]
+    trained, judges = split_rows(n_items, recipe.training.validation_share, max(sizes), rng)
     dims = {view: matrix.shape[1] for view, matrix in matrices.items()}
     network = build_views_network(dims, architecture, recipe=recipe, seed=seed)
 
     def load(rows: Rows) -> list[torch.Tensor]:
-        return [torch.from_numpy(standardize_rows(matrix, rows, scaling[view], view=view)).to(network.started.device)
+        return [torch.from_numpy(standardize(matrix, rows, scaling[view], view=view)).to(network.started.device)
                 for view, matrix in matrices.items()]  # fmt: skip
 
     fingerprint = {
@@ -462,8 +453,6 @@ class ViewStream:
 
     def _load(self, batch: Matrices, rows: Int64Array) -> list[torch.Tensor]:
         return [
-            torch.from_numpy(standardize_rows(matrix, rows, self._scaling[view], view=view)).to(
-                self._network.started.device
-            )
+            torch.from_numpy(standardize(matrix, rows, self._scaling[view], view=view)).to(self._network.started.device)
             for view, matrix in batch.items()
         ]

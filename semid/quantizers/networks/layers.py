@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Int64Array, Matrix
+from semid._arrays import Matrix
 from semid._threads import for_each_block
-from semid.io.matrices import float_block
-from semid.quantizers.learnt import Scaling
+from semid.quantizers.learnt import Scaling, standardize
 from semid.quantizers.networks.options import CodeLearning
 
 __all__ = [
@@ -22,8 +21,6 @@ __all__ = [
     "apply_layers",
     "encode_latents",
     "encode_views",
-    "standardize",
-    "standardize_rows",
 ]
 
 
@@ -89,13 +86,6 @@ class Fitted(NamedTuple):
     codebooks: tuple[Matrix, ...]
 
 
-def standardize(matrix: npt.NDArray[np.number[Any]], rows: slice | Int64Array, scaling: Scaling) -> Matrix:
-    """Return some rows of embeddings, centred and scaled, in a new array; an InvalidValueError if one is not finite."""
-    block = float_block(matrix, rows) - scaling.mean
-    block *= np.float32(scaling.factor)
-    return block
-
-
 def encode_latents(
     matrix: npt.NDArray[np.number[Any]], scaling: Scaling, encoder: tuple[Layer, ...], *, unit_length: bool
 ) -> Matrix:
@@ -147,15 +137,6 @@ class FittedViews(NamedTuple):
     """Codebooks of shape (codebook_size, latent dim of the view)."""
 
 
-def standardize_rows(
-    matrix: npt.NDArray[np.number[Any]], rows: slice | Int64Array, scaling: Scaling, *, view: str
-) -> Matrix:
-    """Return some rows of a view, centred and scaled, in a new array."""
-    block = float_block(matrix, rows, name=f"view {view!r}") - scaling.mean
-    block *= np.float32(scaling.factor)
-    return block
-
-
 def encode_views(
     matrices: Mapping[str, npt.NDArray[np.number[Any]]],
     rows: slice,
@@ -164,6 +145,6 @@ def encode_views(
 ) -> dict[str, Matrix]:
     """Return the latents of some rows, per view of shape (n_rows, latent dim), dtype float32."""
     return {
-        view: apply_layers(standardize_rows(matrix, rows, scaling[view], view=view), encoders[view])
+        view: apply_layers(standardize(matrix, rows, scaling[view], view=view), encoders[view])
         for view, matrix in matrices.items()
     }
