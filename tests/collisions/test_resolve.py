@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -215,9 +216,32 @@ def test_the_result_shows_what_happened(quantizer_2x2):
     result = semid.resolve(quantizer_2x2, np.zeros((3, 3), dtype=np.float32))
     shown = repr(result)
     assert shown.startswith("Resolution(3 items, 2 x 2 codes: 2 -> 0 collisions, 2 moved, distortion ")
-    assert shown.endswith(", least distortion proven)")
+    assert shown.endswith(", assignment optimal)")
     with pytest.raises(AttributeError):
         result.codes = None
+
+
+def test_the_result_shows_its_gap_as_a_share_of_the_cost(quantizer_2x2):
+    result = semid.resolve(quantizer_2x2, embeddings(4))
+    assert result.n_moved > 0
+    shown = repr(replace(result, gap_over_all_ids=0.0123))
+    assert shown.endswith(", at most 1.2 % of the assignment's cost avoidable)")
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"), [("suffix", "no distortion added"), ("sinkhorn", "no bound on the distortion")]
+)
+def test_the_result_claims_no_optimum_that_a_policy_does_not_seek(quantizer_2x2, policy, text):
+    far = np.zeros((4, 2), dtype=np.uint8)
+    assert repr(semid.resolve(quantizer_2x2, embeddings(4), far, policy=policy)).endswith(f", {text})")
+
+
+def test_codes_that_stay_add_no_distortion(quantizer_2x2):
+    X = embeddings(4)
+    result = semid.resolve(quantizer_2x2, X, capacity=4, max_level_moved=1, codes=np.zeros((4, 2), dtype=np.uint8))
+    again = semid.resolve(quantizer_2x2, X, capacity=4, max_level_moved=1, codes=result.codes)
+    assert again.n_moved == 0
+    assert repr(again).endswith(", no distortion added)")
 
 
 def test_too_many_items_tells_the_remedy(quantizer_2x2):
