@@ -1,4 +1,4 @@
-"""What is given to a trie: types that kernels read, codes, prefixes, nodes and depths, checked."""
+"""Checks of what a trie is given: types that kernels read, codes, prefixes, nodes, depths and restrictions."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, Int64Array, IntArray
-from semid._checks import as_array, as_integers, check_integer, check_sizes
-from semid.errors import InvalidValueError
-from semid.trie.levels import Levels
+from semid._arrays import Array, BoolArray, Int64Array, IntArray
+from semid._checks import as_array, as_integers, check_integer, check_ranks, check_sizes
+from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
     "FLOAT32",
     "FROM_WALK",
     "INT64",
-    "check_at",
     "check_code_rows",
     "check_depth",
     "check_nodes",
     "check_prefixes",
+    "check_restriction",
     "plain",
     "plain_int64",
     "sizes_of",
@@ -120,12 +119,6 @@ def check_nodes(nodes: Any, *, depth: int, n_nodes: int) -> IntArray:
     return nodes  # type: ignore[no-any-return]
 
 
-def check_at(nodes: Any, depth: int, levels: Levels) -> IntArray:
-    """Return nodes that can have children as an int64 array of shape (rows,), or raise an error."""
-    check_depth(depth, n_levels=levels.n_levels)
-    return check_nodes(nodes, depth=depth, n_nodes=levels.n_nodes(depth))
-
-
 def check_prefixes(prefixes: Any, *, n_levels: int) -> tuple[IntArray, tuple[int, ...]]:
     """Return prefixes as an int64 array of shape (rows, depth) and the shape of one code of each, or raise an error."""
     prefixes = as_integers(prefixes, "prefixes", remedy="Convert them explicitly.")
@@ -136,3 +129,32 @@ def check_prefixes(prefixes: Any, *, n_levels: int) -> tuple[IntArray, tuple[int
         )
     n_rows = math.prod(prefixes.shape[:-1])
     return plain(prefixes.reshape(n_rows, prefixes.shape[-1]), INT64), prefixes.shape[:-1]
+
+
+def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
+    """Return a mask by rank from a mask or from ranks in any order."""
+    given = as_array(mask_or_ranks, "restriction")
+    if given.ndim != 1:
+        raise InvalidValueError(
+            f"restriction has a wrong shape: expected ({n_items},) booleans or a list of ranks, got {given.shape}."
+        )
+    if given.dtype == np.bool_:
+        if len(given) != n_items:
+            raise InvalidValueError(
+                f"mask has a wrong length: expected {n_items} booleans, one per rank of the whole trie, got "
+                f"{len(given)}. Put them in the order of the ranks."
+            )
+        return given
+    if given.size and not np.issubdtype(given.dtype, np.integer):
+        raise InvalidTypeError(
+            f"restriction has a wrong dtype: expected booleans or integer ranks, got {given.dtype}. Convert it."
+        )
+    ranks = check_ranks(given, n_items=n_items, name="restriction")
+    mask = np.zeros(n_items, np.bool_)
+    mask[ranks] = True
+    if len(given) == n_items and not mask.all():
+        raise InvalidValueError(
+            f"restriction is ambiguous: expected booleans or distinct ranks, got {n_items} integers, one an item, "
+            "with repetitions. Pass a mask as booleans, with astype(bool), or numpy.unique of the ranks."
+        )
+    return mask

@@ -1,13 +1,11 @@
 """The arrays of a trie and how they are read: levels, which items are alive, codes by rank, and whose trie it is."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from semid._arrays import BoolArray, CodeArray, IntArray
-from semid._checks import as_array, check_ranks
-from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 
 __all__ = [
@@ -19,7 +17,6 @@ __all__ = [
     "alive_from",
     "alive_from_words",
     "all_codes",
-    "check_restriction",
     "codes_of",
     "find_ranks",
     "intersect",
@@ -142,35 +139,6 @@ def intersect(one: Alive, other: Alive) -> Alive:
     if len(one.alive) == 0:
         return other
     return _frozen(one.alive & other.alive)
-
-
-def check_restriction(mask_or_ranks: Any, *, n_items: int) -> BoolArray:
-    """Return a mask by rank from a mask or from ranks in any order."""
-    given = as_array(mask_or_ranks, "restriction")
-    if given.ndim != 1:
-        raise InvalidValueError(
-            f"restriction has a wrong shape: expected ({n_items},) booleans or a list of ranks, got {given.shape}."
-        )
-    if given.dtype == np.bool_:
-        if len(given) != n_items:
-            raise InvalidValueError(
-                f"mask has a wrong length: expected {n_items} booleans, one per rank of the whole trie, got "
-                f"{len(given)}. Put them in the order of the ranks."
-            )
-        return given
-    if given.size and not np.issubdtype(given.dtype, np.integer):
-        raise InvalidTypeError(
-            f"restriction has a wrong dtype: expected booleans or integer ranks, got {given.dtype}. Convert it."
-        )
-    ranks = check_ranks(given, n_items=n_items, name="restriction")
-    mask = np.zeros(n_items, np.bool_)
-    mask[ranks] = True
-    if len(given) == n_items and not mask.all():
-        raise InvalidValueError(
-            f"restriction is ambiguous: expected booleans or distinct ranks, got {n_items} integers, one an item, "
-            "with repetitions. Pass a mask as booleans, with astype(bool), or numpy.unique of the ranks."
-        )
-    return mask
 
 
 # IDs that are read at a time when a trie is iterated or compared.

@@ -10,7 +10,7 @@ from semid._arrays import Array, BoolArray, IntArray
 from semid._checks import check_integer
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import check_at, plain_int64
+from semid.trie.checks import check_nodes, plain_int64
 from semid.trie.levels import Alive, Levels
 
 __all__ = ["check_tokens", "fill_bitmask", "mask_inplace", "mask_rows", "walk_tokens"]
@@ -32,8 +32,8 @@ def mask_inplace(
     lost_token: int | None,
     neg_inf: float,
 ) -> BoolArray:
-    """Check the arguments of `Trie.mask_inplace` and run its kernel; `size` is the level's codebook's."""
-    nodes = check_at(nodes, depth, levels)
+    """Check the arguments of `Trie.mask_inplace` but `depth`, and run its kernel; `size` is the level's codebook's."""
+    nodes = check_nodes(nodes, depth=depth, n_nodes=levels.n_nodes(depth))
     check_scores(scores, n_rows=len(nodes), neg_inf=neg_inf)
     tokens = check_tokens(tokens, size=size, n_columns=scores.shape[1])
     if lost_token is not None:
@@ -74,8 +74,8 @@ def _bits_of(dtype: np.dtype[Any], value: float) -> Any:
 
 
 def fill_bitmask(levels: Levels, alive: Alive, bitmask: Any, nodes: Any, *, depth: int, size: int, tokens: Any) -> None:
-    """Check the arguments of `Trie.fill_bitmask` and run its kernel; `size` is the level's codebook's."""
-    nodes = check_at(nodes, depth, levels)
+    """Check the arguments of `Trie.fill_bitmask` but `depth`, and run its kernel; `size` is the level's codebook's."""
+    nodes = check_nodes(nodes, depth=depth, n_nodes=levels.n_nodes(depth))
     check_bitmask(bitmask, n_rows=len(nodes))
     tokens = check_tokens(tokens, size=size, n_columns=32 * bitmask.shape[1])
     room = np.empty(size, levels.child_codes.dtype)

@@ -19,6 +19,7 @@ from semid.trie.checks import (
     check_depth,
     check_nodes,
     check_prefixes,
+    check_restriction,
     plain_int64,
     sizes_of,
 )
@@ -30,7 +31,6 @@ from semid.trie.levels import (
     Mark,
     alive_from,
     alive_from_words,
-    check_restriction,
     codes_of,
     intersect,
     pieces,

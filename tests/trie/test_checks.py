@@ -88,3 +88,35 @@ def test_what_is_right_is_not_copied():
     assert plain_int64([], name="nodes", remedy="").dtype == np.int64
     with pytest.raises(InvalidTypeError, match=r"nodes has a wrong dtype: .* integers, got float64\. Round them"):
         plain_int64([0.0], name="nodes", remedy="Round them.")
+
+
+def test_ranks_may_repeat_where_they_are_no_mask(backend):
+    trie = semid.Trie.from_codes(CODES[:4])
+    assert trie.restrict([2, 0, 2]).ranks().tolist() == [0, 2] and trie.restrict([1] * 5).ranks().tolist() == [1]
+    assert trie.restrict([3, 1, 0, 2]) == trie
+    assert semid.Trie.from_codes(CODES[:2]).restrict([1, 0]).n_items == 2
+
+
+@pytest.mark.parametrize(
+    ("given_", "error", "message"),
+    [
+        (np.ones(3, bool), InvalidValueError, r"mask has a wrong length: expected 4 booleans.*got 3"),
+        (np.ones((2, 2), bool), InvalidValueError, r"expected \(4,\) booleans or a list of ranks, got \(2, 2\)"),
+        ([0, 4], InvalidValueError, r"expected 0 \.\. 3, got 4"),
+        ([-1], InvalidValueError, r"expected 0 \.\. 3, got -1"),
+        (
+            np.array([1, 0, 0, 1], np.uint8),
+            InvalidValueError,
+            r"ambiguous: .* got 4 integers, one an item, with rep",
+        ),
+        (
+            [3, 0, 0, 2],
+            InvalidValueError,
+            r"Pass a mask as booleans, with astype\(bool\), or numpy\.unique of the ranks",
+        ),
+        ([0.5], InvalidTypeError, "expected booleans or integer ranks, got float64"),
+    ],
+)
+def test_bad_restrictions(given_, error, message):
+    with pytest.raises(error, match=message):
+        semid.Trie.from_codes(CODES[:4]).restrict(given_)
