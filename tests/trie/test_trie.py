@@ -1,4 +1,4 @@
-"""The trie as an object: equal, immutable, copied, shared, marked, and what it is not built of."""
+"""The trie as an object, and its answers against dictionaries and scans, on every back end."""
 
 import pickle
 import threading
@@ -6,7 +6,9 @@ import threading
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import catalogues
+from hypothesis import strategies as st
+from oracles import children_oracle, nodes_oracle, prefix_range_oracle
+from strategies import SHARED_FIXTURE, catalogues, prefixes_of, tries
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -91,3 +93,111 @@ def test_the_mark_travels(tmp_path):
     semid.Trie.from_codes(CODES).save(tmp_path / "trie.safetensors")
     for other in (semid.Trie.from_codes(CODES), semid.Trie.load(tmp_path / "trie.safetensors"), trie.merge(trie)):
         assert (other.fingerprint, other.generation) == (None, None)
+
+
+@SHARED_FIXTURE
+@given(catalogue=tries())
+def test_children_ranges_and_nodes_agree_with_a_scan(backend, catalogue):
+    codes, sizes, build = catalogue
+    trie = build()
+    assert (trie.n_items, trie.n_levels, trie.codebook_sizes) == (len(codes), len(sizes), sizes)
+    nodes = {}
+    for prefix in prefixes_of(codes):
+        assert trie.children(prefix).tolist() == sorted(children_oracle(codes, prefix))
+        low, high = prefix_range_oracle(codes, prefix)
+        assert trie.prefix_range(prefix) == range(low, high)
+        node = int(trie.walk(np.array(prefix, np.int64)[None])[0])
+        assert node >= 0 and nodes.setdefault((len(prefix), node), prefix) == prefix  # a node stands for one prefix
+        assert trie.node_ranges([node, -1], depth=len(prefix)).tolist() == [[low, high], [0, 0]]
+
+
+@SHARED_FIXTURE
+@given(catalogue=tries(), seed=st.integers(0, 2**16))
+def test_walk_gives_minus_one_off_the_catalogue(backend, catalogue, seed):
+    codes, sizes, build = catalogue
+    trie = build()
+    rng = np.random.default_rng(seed)
+    depth = int(rng.integers(0, len(sizes) + 1))
+    rows = rng.integers(-2, max(sizes) + 2, (50, depth))
+    known = nodes_oracle(codes, depth)
+    assert (trie.walk(rows) >= 0).tolist() == [tuple(row.tolist()) in known for row in rows]
+
+
+@SHARED_FIXTURE
+@given(catalogue=tries())
+def test_rank_codes_of_and_iteration_are_lexicographic(backend, catalogue):
+    codes, _, build = catalogue
+    trie = build()
+    ordered = np.array(sorted(map(tuple, codes.tolist())))
+    assert (trie.rank(ordered) == np.arange(len(codes))).all()
+    assert (trie.codes_of(np.arange(len(codes))) == ordered).all()
+    assert trie.codes_of(0).tolist() == ordered[0].tolist()
+    assert trie.rank(tuple(ordered[-1])) == len(codes) - 1
+    assert list(trie) == [tuple(row) for row in ordered.tolist()] and len(trie) == len(codes)
+    assert tuple(ordered[0]) in trie and [-1] * codes.shape[1] not in trie
+
+
+def test_allowed_lists_the_children_of_each_row(backend):
+    trie = semid.Trie.from_codes(CODES)
+    row_starts, codes = trie.allowed(trie.walk([[0, 3], [0, 0], [0, 2], [1, 2]]), depth=2)
+    assert row_starts.tolist() == [0, 1, 1, 2, 4]
+    assert codes.tolist() == [0, 1, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_items"),
+    [((256,) * 4, 5_000), ((65_536, 3), 5_000), ((2,) * 8, 256), ((70_000, 70_000, 5), 800), ((2048,) * 8, 900)],
+)
+def test_all_shapes(backend, rng, sizes, n_items):
+    """Keys of 32 and 64 bits, keys that do not fit, every code dtype, and a full tree."""
+    codes = np.stack([rng.integers(0, size, 2 * n_items) for size in sizes], axis=1)
+    codes = rng.permutation(np.unique(codes, axis=0))
+    trie = semid.Trie.from_codes(codes, codebook_sizes=sizes)
+    ranks = trie.rank(codes)
+    assert sorted(ranks.tolist()) == list(range(len(codes)))
+    assert (trie.codes_of(ranks) == codes).all()
+    assert trie.codes_of(ranks).dtype == np.min_scalar_type(max(sizes) - 1)
+    assert (np.diff(np.array(list(trie))[:, 0].astype(int)) >= 0).all()
+
+
+def test_one_item(backend):
+    trie = semid.Trie.from_codes([[7]])
+    assert (trie.n_items, trie.rank([7]), trie.children(()).tolist(), trie.children((7,)).tolist()) == (1, 0, [7], [])
+    assert trie.children((3,)).tolist() == []
+    assert trie.prefix_range((3,)) == range(0) and trie.prefix_range(()) == range(1)
+
+
+def test_bad_questions():
+    trie = semid.Trie.from_codes(CODES)
+    cases = [
+        (lambda: trie.walk([[0, 2, 1, 0]]), r"expected \(\.\.\., at most 3\), got \(1, 4\)"),
+        (lambda: trie.children([0, 2, 1, 0]), r"expected \(\.\.\., at most 3\), got \(1, 4\)"),
+        (lambda: trie.rank([0, 2]), r"expected 3 levels, got shape \(2,\)"),
+        (lambda: trie.codes_of([4]), r"expected 0 \.\. 3, got 4"),
+        (lambda: trie.allowed([9], depth=1), r"expected -1 \.\. 3 at depth 1 in one row, got 9 \.\. 9"),
+        (lambda: trie.allowed([0], depth=3), r"expected 0 \.\. 2, got 3\. Leaves have no children"),
+        (lambda: trie.node_ranges([0], depth=4), r"expected 0 \.\. 2, got 4"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InvalidValueError, match=message):
+            call()
+    with pytest.raises(
+        InvalidValueError, match=r"prefix has a wrong shape: expected a sequence of codes, got 0\. Write \(0,"
+    ):
+        trie.children(0)
+    for call in (trie.walk, trie.rank, trie.children, trie.codes_of, trie.restrict, semid.Trie.from_codes):
+        with pytest.raises(
+            InvalidValueError, match=r"is ragged: expected rows of one length, got list .*\. Pad (or|them)"
+        ):
+            call([[0, 1], [2]])
+    with pytest.raises(InvalidTypeError, match=r"depth has a wrong type: expected an integer, got 3\.0"):
+        trie.node_ranges([0], depth=3.0)
+    with pytest.raises(InvalidValueError, match=r"added has a wrong shape: expected \(n_items, n_levels\), got \(\)"):
+        trie.update(added=3)
+    for call in (trie.allowed, trie.node_ranges):
+        with pytest.raises(InvalidTypeError, match="nodes has a wrong dtype: expected integers, got float64"):
+            call([0.7], depth=1)
+    with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
+        trie.walk([[0.0]])
+    with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
+        trie.codes_of([0.5])
