@@ -94,7 +94,7 @@ def sizes_of(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> tup
 
 def check_depth(depth: Any, *, n_levels: int) -> int:
     """Return a depth whose nodes can have children as an int, or raise an error."""
-    level = check_integer(depth, "depth")
+    level = depth if type(depth) is int else check_integer(depth, "depth")  # every step of a search comes by
     if not 0 <= level < n_levels:
         raise InvalidValueError(
             f"depth out of range: expected 0 .. {n_levels - 1}, got {level}. Leaves have no children."

@@ -14,7 +14,7 @@ from semid.kernels import kernel
 from semid.trie.checks import FLOAT32, FROM_WALK, INT64, plain, plain_int64
 from semid.trie.levels import Alive, Levels
 
-__all__ = ["RankLists", "Selection", "check_n_lists", "select"]
+__all__ = ["RankLists", "Selection", "check_n_lists", "check_step", "select"]
 
 
 class RankLists(NamedTuple):
@@ -57,9 +57,10 @@ class RankLists(NamedTuple):
         Raises
         ------
         InvalidValueError, InvalidTypeError
-            If a rank is out of range or not an integer.
+            If a rank is out of range or not an integer, or the lists are nested one level too deep.
         """
-        arrays = [_ranks(ranks, name) for ranks in lists]
+        check_n_lists(lists, name=name)
+        arrays = [_ranks(ranks, name, n_items) for ranks in lists]
         starts = np.concatenate([[0], np.cumsum([len(ranks) for ranks in arrays], dtype=np.int64)])
         joined = np.concatenate([np.empty(0, np.int64), *arrays])
         check_ranks(joined, n_items=n_items, name=name)
@@ -72,11 +73,8 @@ class RankLists(NamedTuple):
         return cls(joined, starts, np.array([ranks is not None for ranks in lists], np.uint8), n_items)
 
     @classmethod
-    def check(cls, lists: Any, *, batch: int, n_items: int, name: str) -> "RankLists":
-        """Return lists of the right length, from any form that callers may pass; None means no lists."""
-        if lists is None:
-            return _no_lists(batch, n_items)
-        check_n_lists(lists, batch=batch, name=name)
+    def check(cls, lists: Any, *, n_items: int, name: str) -> "RankLists":
+        """Return lists as RankLists, or raise an error if they are not of a trie of `n_items` items."""
         if not isinstance(lists, RankLists):
             return cls.of(lists, n_items=n_items, name=name)
         if lists.n_items != n_items:
@@ -94,17 +92,15 @@ class RankLists(NamedTuple):
         return RankLists(joined, starts, self.given[rows], self.n_items)
 
 
-def check_n_lists(lists: Any, *, batch: int, name: str) -> None:
-    """Raise unless there is one list per request, or None instead of all."""
-    if lists is None:
-        return
+def check_n_lists(lists: Any, *, name: str, batch: int | None = None) -> None:
+    """Raise unless `lists` holds one list per request: `batch` of them where it is given."""
     if not hasattr(lists, "__len__"):
         raise InvalidTypeError(
             f"{name} has a wrong type: expected one list of ranks per request, got {type(lists).__name__}. "
             "Write [[4, 1], [2]]."
         )
-    n_lists = len(lists.given if isinstance(lists, RankLists) else lists)
-    if n_lists != batch:
+    n_lists = len(getattr(lists, "given", lists))  # RankLists, or the RankTensors of a torch mirror
+    if batch is not None and n_lists != batch:
         raise InvalidValueError(
             f"{name} has a wrong length: expected {batch} lists of ranks, got {n_lists}. Give one list per request."
         )
@@ -118,7 +114,8 @@ def _no_lists(batch: int, n_items: int) -> RankLists:
     return lists
 
 
-def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
+def _ranks(ranks: Iterable[int] | None, name: str, n_items: int) -> IntArray:
+    """Return the ranks of one request as int64; they are in range unless they were int64 before."""
     if ranks is None:
         return np.empty(0, np.int64)
     if not isinstance(ranks, Iterable) or getattr(ranks, "ndim", 1) == 0:
@@ -127,10 +124,29 @@ def _ranks(ranks: Iterable[int] | None, name: str) -> IntArray:
             "Write [[4, 1], [2]]."
         )
     given = ranks if hasattr(ranks, "__array__") or isinstance(ranks, list | tuple) else list(ranks)
-    return as_integers(given, name, remedy="Pass ranks, not item ids.").astype(np.int64, copy=False).reshape(-1)
+    array = as_integers(given, name, remedy="Pass ranks, not item ids.")
+    if array.ndim != 1:
+        raise InvalidValueError(
+            f"{name} holds something else: expected one list of ranks per request, got ranks of shape {array.shape} "
+            "for one. Write [[4, 1], [2]]."
+        )
+    return array if array.dtype == np.int64 else check_ranks(array, n_items=n_items, name=name)
 
 
 Ranks = Sequence[Iterable[int] | None] | RankLists | None
+
+
+def check_step(log_probs: Sequence[int], start: Sequence[int], nodes: Sequence[int], *, size: int, depth: int) -> None:
+    """Raise unless the shapes of one step's arrays or tensors fit each other and the `size` codes of a level."""
+    if len(log_probs) != 3 or log_probs[2] != size or nodes != log_probs[:2]:
+        raise InvalidValueError(
+            f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
+            f"{tuple(log_probs)} and {tuple(nodes)}. log_probs holds the {size} codes of level {depth} alone."
+        )
+    if start != nodes:
+        raise InvalidValueError(
+            f"start has a wrong shape: expected {tuple(nodes)}, got {tuple(start)}. Give one score per beam."
+        )
 
 
 class Selection(NamedTuple):
@@ -176,19 +192,17 @@ def select(
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
     log_probs, start = plain(log_probs, FLOAT32), plain(start, FLOAT32)
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
-    if log_probs.ndim != 3 or log_probs.shape[2] != size or nodes.shape != log_probs.shape[:2]:
-        raise InvalidValueError(
-            f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
-            f"{log_probs.shape} and {nodes.shape}. log_probs holds the {size} codes of level {depth} alone."
-        )
-    if start.shape != nodes.shape:
-        raise InvalidValueError(
-            f"start has a wrong shape: expected {nodes.shape}, got {start.shape}. Give one score per beam."
-        )
-    k = check_count(k, "k")
+    check_step(log_probs.shape, start.shape, nodes.shape, size=size, depth=depth)
+    if type(k) is not int or k < 1:  # a call less in most steps
+        k = check_count(k, "k")
     batch, n_items = len(log_probs), levels.n_items
-    excluded = RankLists.check(exclude, batch=batch, n_items=n_items, name="exclude")
-    allowed = RankLists.check(candidates, batch=batch, n_items=n_items, name="candidates")
+    excluded = allowed = _no_lists(batch, n_items)
+    if exclude is not None:
+        check_n_lists(exclude, batch=batch, name="exclude")
+        excluded = RankLists.check(exclude, n_items=n_items, name="exclude")
+    if candidates is not None:
+        check_n_lists(candidates, batch=batch, name="candidates")
+        allowed = RankLists.check(candidates, n_items=n_items, name="candidates")
     out = Selection.empty(batch, k)
     # The kernel looks at each node anyway: a pass of NumPy's over them takes a tenth of a small step's time.
     are_nodes = kernel("select")(

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from semid._arrays import Int64Array, IntArray
-from semid.errors import InvalidValueError
-from semid.trie.checks import check_depth
-from semid.trie.selection import RankLists
+from semid._checks import check_count
+from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.checks import FROM_WALK, check_depth
+from semid.trie.selection import RankLists, check_n_lists, check_step
 from semid.trie.trie import Trie
 
 __all__ = ["RankTensors", "TorchTrie"]
@@ -107,8 +108,10 @@ class TorchTrie(torch.nn.Module):
         -------
         RankTensors
         """
-        if not isinstance(lists, RankLists):
-            lists = RankLists.of(lists, n_items=self.n_ranks, name="lists")
+        return self._rank_tensors(lists, "lists")
+
+    def _rank_tensors(self, given_lists: Lists, name: str) -> RankTensors:
+        lists = RankLists.check(given_lists, n_items=self.n_ranks, name=name)
         rows = [self._at(lists.ranks[a:b]) for a, b in zip(lists.starts[:-1], lists.starts[1:], strict=True)]
         padded = np.full((len(rows), max(map(len, rows), default=0)), self.n_items, np.int64)
         for row, at in zip(padded, rows, strict=True):
@@ -126,18 +129,15 @@ class TorchTrie(torch.nn.Module):
 
     def _checked(self, depth: int) -> int:
         """Return the depth as one of the numbers that the compiler knows: it takes an argument for a variable."""
-        for known in range(self.n_levels):
-            if known == depth:
-                return known
-        check_depth(depth, n_levels=self.n_levels)
-        return depth
+        depth = check_depth(depth, n_levels=self.n_levels)
+        return next(known for known in range(self.n_levels) if known == depth)
 
     def _children(self, nodes: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the edges of each node, shape (..., widest), and which of them exist."""
+        _check_integers(nodes, "nodes", remedy=FROM_WALK)
         ids, starts = self.get_buffer(f"ids_{depth}"), self.get_buffer(f"starts_{depth}")
-        nodes = nodes.to(ids.dtype)
-        at = torch.searchsorted(ids, nodes.clamp_min(0)).clamp_max(ids.shape[0] - 1)
-        known = (nodes >= 0) & (ids[at] == nodes)
+        at = torch.searchsorted(ids, nodes.to(ids.dtype).clamp_min(0)).clamp_max(ids.shape[0] - 1)
+        known = (nodes >= 0) & (ids[at] == nodes)  # compared as given: 2^32 is 0 in 32 bits
         edges = starts[at][..., None] + torch.arange(self.widest[depth], device=nodes.device)
         exist = known[..., None] & (edges < starts[at + 1][..., None])
         return torch.where(exist, edges, self.get_buffer(f"codes_{depth}").shape[0] - 1).long(), exist
@@ -179,7 +179,8 @@ class TorchTrie(torch.nn.Module):
         ----------
         log_probs : torch.Tensor of shape (batch, beams, codebook_size), floating
         start : torch.Tensor of shape (batch, beams), floating
-        nodes : torch.Tensor of shape (batch, beams), int64
+        nodes : torch.Tensor of shape (batch, beams), integers
+            A node that is not at `depth` has no children. `Trie.select` raises; here that would wait for the device.
         depth, k : int
         exclude, candidates : RankTensors, or what `rank_lists` takes, optional
             Ranks that a request must not reach, and all that it may reach. Make them with `rank_lists` before the
@@ -190,20 +191,15 @@ class TorchTrie(torch.nn.Module):
         scores, rows, codes, nodes : torch.Tensor of shape (batch, k)
             float32 and int64; -inf and -1 in empty slots.
         """
-        depth = self._checked(depth)
-        size = self.codebook_sizes[depth]
-        if log_probs.ndim != 3 or log_probs.shape[2] < size or nodes.shape != log_probs.shape[:2]:
-            raise InvalidValueError(
-                f"log_probs and nodes disagree: expected (batch, beams, {size}) and (batch, beams), got "
-                f"{tuple(log_probs.shape)} and {tuple(nodes.shape)}. log_probs holds the {size} codes of level {depth}."
-            )
+        depth, k = self._checked(depth), check_count(k, "k")
+        check_step(log_probs.shape, start.shape, nodes.shape, size=self.codebook_sizes[depth], depth=depth)
         edges, exist = self._children(nodes, depth)
         codes = self.get_buffer(f"codes_{depth}")[edges].long()
         values = log_probs.float().gather(2, codes) + start.float()[..., None]
         values = torch.where(exist & (values > -torch.inf), values, -torch.inf).flatten(1)
         batch, n_values = values.shape
         if exclude is not None or candidates is not None:
-            unwanted, wanted = (self._ranks(lists, batch) for lists in (exclude, candidates))
+            unwanted, wanted = self._ranks(exclude, batch, "exclude"), self._ranks(candidates, batch, "candidates")
             values = torch.where(self._reachable(edges.flatten(1), depth, unwanted, wanted), values, -torch.inf)
         if n_values < k:
             values = torch.cat([values, values.new_full((batch, k - n_values), -torch.inf)], dim=1)
@@ -252,15 +248,11 @@ class TorchTrie(torch.nn.Module):
 
         return select
 
-    def _ranks(self, lists: RankTensors | Lists | None, batch: int) -> RankTensors | None:
-        if lists is None or not isinstance(lists, RankTensors):
-            lists = None if lists is None else self.rank_lists(lists)
-        if lists is not None and lists.given.shape[0] != batch:
-            raise InvalidValueError(
-                f"ranks have a wrong length: expected {batch} lists of ranks, got {lists.given.shape[0]}. "
-                "Give one list per request."
-            )
-        return lists
+    def _ranks(self, lists: RankTensors | Lists | None, batch: int, name: str) -> RankTensors | None:
+        if lists is None:
+            return None
+        check_n_lists(lists, batch=batch, name=name)
+        return lists if isinstance(lists, RankTensors) else self._rank_tensors(lists, name)
 
     def mask(self, scores: torch.Tensor, nodes: torch.Tensor, *, depth: int, tokens: torch.Tensor) -> torch.Tensor:
         """Return the scores with -inf where no item follows, as `Trie.mask_inplace` leaves them.
@@ -268,21 +260,33 @@ class TorchTrie(torch.nn.Module):
         Parameters
         ----------
         scores : torch.Tensor of shape (rows, vocabulary), floating
-        nodes : torch.Tensor of shape (rows,), int64
+        nodes : torch.Tensor of shape (rows,), integers
+            A node that is not at `depth` has no children.
         depth : int
-        tokens : torch.Tensor of shape (codebook_size,), int64
+        tokens : torch.Tensor of shape (codebook_size,), integers
             Column of `scores` for each code of the level. They are checked where no device has to be waited for.
         """
         depth = self._checked(depth)
+        if scores.ndim != 2 or nodes.shape != scores.shape[:1]:
+            raise InvalidValueError(
+                f"scores and nodes disagree: expected (rows, vocabulary) and (rows,), got {tuple(scores.shape)} and "
+                f"{tuple(nodes.shape)}. Pass one row of scores per node."
+            )
+        if not scores.is_floating_point():
+            raise InvalidTypeError(
+                f"scores have a wrong dtype: expected floating point, got {scores.dtype}. "
+                "Convert them, and the result back."
+            )
         self._check_tokens(tokens, self.codebook_sizes[depth], scores.shape[1])
         edges, exist = self._children(nodes, depth)
         n_columns = scores.shape[1]
-        columns = torch.where(exist, tokens[self.get_buffer(f"codes_{depth}")[edges].long()], n_columns)
+        columns = torch.where(exist, tokens[self.get_buffer(f"codes_{depth}")[edges].long()].long(), n_columns)
         allowed = torch.zeros((scores.shape[0], n_columns + 1), dtype=torch.bool, device=scores.device)
         allowed = allowed.scatter(1, columns, True)[:, :n_columns]
         return scores.masked_fill(~allowed, -torch.inf)
 
     def _check_tokens(self, tokens: torch.Tensor, size: int, n_columns: int) -> None:
+        _check_integers(tokens, "tokens", remedy="Take them from SidVocabulary.level_tokens.")
         fit = tokens.shape == (size,)
         if fit and tokens.is_cpu and not torch.compiler.is_compiling():
             fit = 0 <= int(tokens.min()) and int(tokens.max()) < n_columns
@@ -301,6 +305,11 @@ def _select_at(
     mirror: TorchTrie, log_probs: Any, start: Any, nodes: Any, depth: int, k: int, exclude: Any, candidates: Any
 ) -> tuple[torch.Tensor, ...]:
     return mirror.select(log_probs, start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates)
+
+
+def _check_integers(tensor: torch.Tensor, name: str, *, remedy: str) -> None:
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InvalidTypeError(f"{name} has a wrong dtype: expected integers, got {tensor.dtype}. {remedy}")
 
 
 def _before(ranks: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:

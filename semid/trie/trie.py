@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from semid._arrays import Array, BoolArray, CodeArray, IntArray
-from semid._checks import as_array, check_integer, check_ranks
+from semid._checks import as_array, check_count, check_integer, check_ranks
 from semid.errors import InvalidValueError
 from semid.kernels import kernel
 from semid.trie import masking
@@ -525,7 +525,7 @@ class Trie:
 
     def rank_lists(self, lists: Any) -> RankLists:
         """Check and sort ranks per request once, for `exclude` or `candidates` of the steps that follow."""
-        return RankLists.of(lists, n_items=self.n_ranks, name="lists")
+        return RankLists.check(lists, n_items=self.n_ranks, name="lists")
 
     # ------------------------------------------------------------------ inside
 
@@ -581,7 +581,7 @@ def select_rows(
     """
     log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
-    batch = len(tries)
+    batch, k = len(tries), check_count(k, "k")
     for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
         if array.ndim != ndim or len(array) != batch:
             raise InvalidValueError(
@@ -589,28 +589,24 @@ def select_rows(
                 "Give one row per trie."
             )
     for name, lists in (("exclude", exclude), ("candidates", candidates)):
-        check_n_lists(lists, batch=batch, name=name)
+        if lists is not None:
+            check_n_lists(lists, batch=batch, name=name)
     groups: dict[int, list[int]] = {}
     for row, trie in enumerate(tries):
         groups.setdefault(id(trie), []).append(row)
+
+    def step(trie: Trie, rows: slice | list[int], exclude: Ranks, candidates: Ranks) -> Selection:
+        size = trie.codebook_sizes[check_depth(depth, n_levels=trie.n_levels)]
+        return trie.select(
+            log_probs[rows, :, :size], start[rows], nodes[rows], depth=depth, k=k, exclude=exclude,
+            candidates=candidates,
+        )  # fmt: skip
+
     if len(groups) == 1:  # nothing to take apart
-        size = tries[0].codebook_sizes[depth] if 0 <= depth < tries[0].n_levels else log_probs.shape[2]
-        return tries[0].select(
-            log_probs[:, :, :size], start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates
-        )
+        return step(tries[0], slice(None), exclude, candidates)
     out = Selection.empty(batch, k)
     for rows in groups.values():
-        trie = tries[rows[0]]
-        size = trie.codebook_sizes[depth] if 0 <= depth < trie.n_levels else log_probs.shape[2]
-        part = trie.select(
-            log_probs[rows, :, :size],
-            start[rows],
-            nodes[rows],
-            depth=depth,
-            k=k,
-            exclude=_lists_of(exclude, rows),
-            candidates=_lists_of(candidates, rows),
-        )
+        part = step(tries[rows[0]], rows, _lists_of(exclude, rows), _lists_of(candidates, rows))
         for whole, piece in zip(out, part, strict=True):
             whole[rows] = piece
     return out

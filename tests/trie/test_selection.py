@@ -236,3 +236,56 @@ def test_rows_take_rank_lists_as_select_does(backend, rng):
             assert all((a == b).all() for a, b in zip(one, two, strict=True))
         with pytest.raises(InvalidValueError, match="exclude has a wrong length: expected 3 lists of ranks, got 2"):
             select_rows(both, log_probs, zeros, zeros, depth=0, k=2, exclude=trie.rank_lists([[0], [1]]))
+
+
+@pytest.mark.parametrize("name", ["exclude", "candidates"])
+def test_lists_of_ranks_are_one_list_per_request(name):
+    """One bracket too many would join the lists of two requests."""
+    trie = semid.Trie.from_codes(CODES)
+    message = rf"{name} holds something else: .* got ranks of shape \(2, 2\) for one\. Write \[\[4, 1\], \[2\]\]"
+    with pytest.raises(InvalidValueError, match=message):
+        trie.select(np.zeros((1, 1, 2)), [[0]], [[0]], depth=0, k=1, **{name: [[[0, 1], [2, 3]]]})
+    with pytest.raises(InvalidValueError, match=rf"{name} holds a rank .* got 18446744073709551615\. "):
+        ranks = [np.array([2**64 - 1], np.uint64)]
+        trie.select(np.zeros((1, 1, 2)), [[0]], [[0]], depth=0, k=1, **{name: ranks})
+
+
+def test_ranks_that_look_like_a_mask_are_ranks_where_no_mask_is_taken(backend):
+    """`restrict` takes masks too, and refuses; a history may well have as many entries as there are items."""
+    trie = semid.Trie.from_codes(CODES)
+    with pytest.raises(InvalidValueError, match="restriction is ambiguous"):
+        trie.restrict([1, 0, 0, 1])
+    assert trie.rank_lists([[1, 0, 0, 1]]).ranks.tolist() == [0, 1]
+    mask = [True, False, False, True]
+    assert trie.restrict(mask).n_items == 2
+    with pytest.raises(InvalidTypeError, match="lists has a wrong dtype: expected integers, got bool"):
+        trie.rank_lists([mask])
+
+
+def test_rank_lists_takes_what_select_takes():
+    trie = semid.Trie.from_codes(CODES)
+    lists = trie.rank_lists([[2, 1], None])
+    assert trie.rank_lists(lists) is lists
+    with pytest.raises(InvalidValueError, match="lists belongs to another trie: expected one of 4 items, got 9"):
+        trie.rank_lists(RankLists.of([[0]], n_items=9))
+    for wrong in (5, None, (ranks for ranks in [[0]])):  # a generator would be empty when it is read again
+        with pytest.raises(InvalidTypeError, match=r"lists has a wrong type: .* per request, got (int|NoneT|gener)"):
+            trie.rank_lists(wrong)
+
+
+@pytest.mark.parametrize("n_views", [0, 1])
+def test_rows_check_depth_and_k_as_select_does(n_views):
+    trie = semid.Trie.from_codes(CODES)
+    both = [trie, *[trie.restrict([0])] * n_views]
+    zeros = np.zeros((len(both), 1), int)
+    step = np.zeros((len(both), 1, 2)), zeros, zeros
+    for depth, k, message in [
+        (1.0, 1, r"depth has a wrong type: expected an integer, got 1\.0"),
+        (True, 1, "depth has a wrong type: expected an integer, got True"),
+        (0, 1.5, r"k is not an integer: expected 1 or more, got 1\.5"),
+    ]:
+        with pytest.raises(InvalidTypeError, match=message):
+            select_rows(both, *step, depth=depth, k=k)
+    for k in (0, -1):
+        with pytest.raises(InvalidValueError, match=f"k is too small: expected 1 or more, got {k}"):
+            select_rows(both, *step, depth=0, k=k)

@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.trie.selection import RankLists
 from semid.trie.torch_mirror import RankTensors, TorchTrie
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
@@ -185,3 +186,88 @@ def test_wrong_arguments():
             InvalidValueError, match=r"tokens do not fit: expected 2 columns below 9, got shape .* or others"
         ):
             mirror.mask(torch.zeros(1, 9), torch.zeros(1, dtype=torch.int64), depth=0, tokens=torch.tensor(tokens))
+
+
+STEP = {"log_probs": np.zeros((1, 2, 4), np.float32), "start": np.zeros((1, 2)), "nodes": np.zeros((1, 2), np.int64)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_probs": np.zeros((1, 2, 6), np.float32)},
+        {"log_probs": np.zeros((1, 2, 3), np.float32)},
+        {"log_probs": np.zeros((2, 4), np.float32)},
+        {"nodes": np.zeros((1, 3), np.int64)},
+        {"start": np.zeros((1, 1))},
+        {"start": np.zeros((2, 2))},
+        {"k": 0},
+        {"k": -1},
+        {"k": True},
+        {"k": 2.0},
+        {"depth": True},
+        {"depth": 1.0},
+        {"depth": -1},
+        {"depth": 2},
+        {"exclude": [[0], [1]]},
+        {"exclude": [[[0, 1], [2, 3]]]},
+        {"exclude": [[4]]},
+        {"candidates": [[0.5]]},
+        {"candidates": 5},
+        {"candidates": RankLists.of([[0]], n_items=9)},
+    ],
+    ids=lambda change: " ".join(f"{name} {getattr(value, 'shape', value)}" for name, value in change.items()),
+)
+def test_a_step_is_refused_as_the_trie_refuses_it(change):
+    trie = semid.Trie.from_codes([[0, 2], [0, 3], [1, 2], [1, 3]], codebook_sizes=4)
+    step = STEP | {"depth": 0, "k": 2} | change
+    with pytest.raises((InvalidTypeError, InvalidValueError)) as expected:
+        trie.select(**step)
+    tensors = {name: torch.from_numpy(step[name]) for name in STEP}
+    with pytest.raises(expected.type) as found:
+        TorchTrie(trie).select(**step | tensors)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_nodes_and_tokens_are_integers(dtype):
+    mirror = TorchTrie(semid.Trie.from_codes([[0], [1]]))
+    row = torch.zeros(1, 2)
+    message = f"nodes has a wrong dtype: expected integers, got {dtype}. Take them from walk or select."
+    with pytest.raises(InvalidTypeError, match=message):
+        mirror.select(torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.zeros(1, 1, dtype=dtype), depth=0, k=1)
+    with pytest.raises(InvalidTypeError, match=message):
+        mirror.mask(row, torch.zeros(1, dtype=dtype), depth=0, tokens=torch.arange(2))
+    with pytest.raises(InvalidTypeError, match=f"tokens has a wrong dtype: expected integers, got {dtype}"):
+        mirror.mask(row, torch.zeros(1, dtype=torch.int64), depth=0, tokens=torch.zeros(2, dtype=dtype))
+    tokens = torch.tensor([1, 0], dtype=torch.int16)
+    assert mirror.mask(row, torch.tensor([0]), depth=0, tokens=tokens).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("node", [-5, 1, 9, 2**32, 2**63 - 1])
+def test_a_node_of_another_depth_has_no_children(device, node):
+    """Refusing it, as the trie does, would wait for the device. 2^32 would be the root if it were cut to 32 bits."""
+    trie = semid.Trie.from_codes([[0, 2], [0, 3], [1, 2]])
+    with pytest.raises(InvalidValueError, match=r"nodes out of range: expected -1 \.\. 0 at depth 0"):
+        trie.select(np.zeros((1, 1, 2)), [[0]], [[node]], depth=0, k=1)
+    mirror, nodes = TorchTrie(trie).to(device), torch.tensor([[node]], device=device)
+    zeros = torch.zeros(1, 1, 2, device=device)
+    found = mirror.select(zeros, zeros[..., 0], nodes, depth=0, k=1)
+    assert [part.tolist() for part in found] == [[[-np.inf]], [[-1]], [[-1]], [[-1]]]
+    masked = mirror.mask(zeros[0], nodes[0], depth=0, tokens=torch.arange(2, device=device))
+    assert masked.tolist() == [[-np.inf, -np.inf]]
+
+
+def test_a_mask_has_a_row_of_scores_per_node():
+    mirror = TorchTrie(semid.Trie.from_codes([[0], [1]]))
+    tokens, node = torch.arange(2), torch.zeros(1, dtype=torch.int64)
+    for scores, nodes in (
+        (torch.zeros(2, 2), node),
+        (torch.zeros(1, 2), node.repeat(2)),
+        (torch.zeros(2), node),
+        (torch.zeros(1, 2), node[None]),
+    ):
+        with pytest.raises(InvalidValueError, match=r"expected \(rows, vocabulary\) and \(rows,\), got .*per node"):
+            mirror.mask(scores, nodes, depth=0, tokens=tokens)
+    with pytest.raises(InvalidTypeError, match=r"scores have a wrong dtype: expected floating point, got torch\.int64"):
+        mirror.mask(torch.zeros(1, 2, dtype=torch.int64), node, depth=0, tokens=tokens)
