@@ -199,7 +199,8 @@ class RQVAE(QuantizerTransformer):
             If the first batch has fewer items than a codebook has codes, the dim changes, a value is not finite, or
             ``codebook_size="auto"``, which needs the number of items.
         """
-        from semid.quantizers.networks.fitting import NetworkStream
+        from semid.quantizers.networks.building import export
+        from semid.quantizers.networks.fitting import stream_network
 
         known = self._is_fitted()
         if known:
@@ -212,8 +213,9 @@ class RQVAE(QuantizerTransformer):
         stream = self._stream if known else None
         if stream is None:
             fitted = Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_) if known else None
-            stream = NetworkStream(batch, architecture, training, seed=seed, fitted=fitted)
-        self._learn(stream.learn(batch), self.history_ if known else [])
+            stream = stream_network(batch, architecture, training, seed=seed, fitted=fitted)
+        stream.learn(batch)
+        self._learn(export(stream.network, stream.scaling), self.history_ if known else [])
         self._stream = stream
         if columns is not None:
             keep_columns(self, columns)

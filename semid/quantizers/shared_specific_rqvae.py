@@ -225,7 +225,8 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
             If the first batch has fewer items than a codebook has codes, a dim changes, a value is not finite,
             or ``codebook_size="auto"``, which needs the number of items.
         """
-        from semid.quantizers.networks.fitting import ViewStream
+        from semid.quantizers.networks.building import export_views
+        from semid.quantizers.networks.fitting import stream_views_network
 
         known = hasattr(self, "shared_")
         if known:
@@ -234,8 +235,9 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
         matrices = self._open(X) if known else open_views(X, self.views)
         stream = self._stream if known else None
         if stream is None:
-            stream = ViewStream(matrices, architecture, fitted=self._fitted() if known else None, **settings)
-        fitted, record = stream.learn(matrices)
+            stream = stream_views_network(matrices, architecture, fitted=self._fitted() if known else None, **settings)
+        record = stream.learn(matrices)
+        fitted = export_views(stream.network, stream.scaling)
         names = self.feature_names_in_ if known else read_view_columns(X)
         return self._learn(fitted, [*(self.history_ if known else []), record], stream, names=names)
 

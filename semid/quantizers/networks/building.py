@@ -28,7 +28,6 @@ __all__ = [
     "export",
     "export_views",
     "fit_scale",
-    "relative_distortion",
     "restore",
     "restore_views",
     "scale_view",
@@ -38,7 +37,7 @@ __all__ = [
 ]
 
 
-BLOCK_ROWS = 8192
+LOADED_ROWS = 8192
 
 
 def build_network(dim: int, architecture: Architecture, options: Training, *, seed: int) -> ResidualNetwork:
@@ -49,7 +48,7 @@ def build_network(dim: int, architecture: Architecture, options: Training, *, se
         torch.manual_seed(seed)
         network = ResidualNetwork(dim, **architecture._asdict(), low_precision=low)
     network.to(device)
-    network.forget_counts()
+    network.take_counts()  # those of the constructor are on the CPU
     return network
 
 
@@ -72,7 +71,7 @@ def fit_scale(sample: Matrix) -> Scaling:
     return Scaling(mean.astype(np.float32), variance**-0.5 if variance > 0 else 1.0)
 
 
-def blocks_of(rows: Rows, size: int = BLOCK_ROWS) -> Iterator[Rows]:
+def blocks_of(rows: Rows, size: int = LOADED_ROWS) -> Iterator[Rows]:
     """Yield rows in blocks of bounded size."""
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
@@ -91,24 +90,13 @@ def start_codebooks(
     _set(network, codebooks, batch_size)
 
 
-@torch.no_grad()
-def relative_distortion(network: ResidualNetwork, blocks: Iterable[Tensor]) -> float:
-    """Return the mean squared error of decoded codes: a share of the variance, embeddings being standardised."""
-    network.eval()
-    total, n_values = 0.0, 0
-    for block in blocks:
-        total += float(network(block)["reconstruction"]) * block.numel()
-        n_values += block.numel()
-    return total / n_values
-
-
 def export(network: ResidualNetwork, scaling: Scaling) -> Fitted:
     """Return a copy of what a network has learnt."""
     return Fitted(
         scaling,
-        _layers(network.encoder),
-        _layers(network.decoder),
-        tuple(_copy(book) for book in network.codebooks),
+        layers_of(network.encoder),
+        layers_of(network.decoder),
+        tuple(map(array_of, network.codebooks)),
     )
 
 
@@ -116,9 +104,7 @@ def export(network: ResidualNetwork, scaling: Scaling) -> Fitted:
 def restore(network: ResidualNetwork, fitted: Fitted, *, batch_size: int) -> None:
     """Set a network to what `export` returned."""
     for sequence, layers in ((network.encoder, fitted.encoder), (network.decoder, fitted.decoder)):
-        for linear, layer in zip(_linears(sequence), layers, strict=True):
-            linear.weight.copy_(torch.from_numpy(layer.weight.T.copy()))
-            linear.bias.copy_(torch.from_numpy(layer.bias.copy()))
+        set_layers(sequence, layers)
     _set(network, fitted.codebooks, batch_size)
 
 
@@ -126,18 +112,6 @@ def _set(network: ResidualNetwork, codebooks: Sequence[Matrix], batch_size: int)
     # As if an average batch of evenly used codes had gone before.
     sizes = [torch.full((len(book),), batch_size / len(book)) for book in codebooks]
     network.set_codebooks([torch.from_numpy(np.array(book)) for book in codebooks], sizes)
-
-
-def _layers(sequence: nn.Sequential) -> tuple[Layer, ...]:
-    return tuple(Layer(np.ascontiguousarray(_copy(each.weight).T), _copy(each.bias)) for each in _linears(sequence))
-
-
-def _linears(sequence: nn.Sequential) -> list[nn.Linear]:
-    return [layer for layer in sequence if isinstance(layer, nn.Linear)]
-
-
-def _copy(tensor: Tensor) -> Matrix:
-    return np.array(tensor.detach().cpu().numpy())
 
 
 def build_views_network(
@@ -155,7 +129,6 @@ def build_views_network(
             low_precision=precision == "bfloat16" or (precision == "auto" and device.type != "cpu"),
         )
     network.to(device)
-    network.forget_counts()
     return network
 
 
@@ -170,24 +143,33 @@ def export_views(network: SharedSpecificNetwork, scaling: dict[str, Scaling]) ->
     """Return what a network learnt, as arrays."""
     views = list(scaling)
 
-    def books(parameters: Sequence[torch.Tensor]) -> tuple[Matrix, ...]:
-        return tuple(np.array(book.detach().cpu().numpy()) for book in parameters)
-
     return FittedViews(
         scaling=scaling,
         encoders=dict(zip(views, map(layers_of, network.encoders), strict=True)),
         decoders=dict(zip(views, map(layers_of, network.decoders), strict=True)),
-        shared=books(network.shared),
-        specific={view: books(own) for view, own in zip(views, network.specific, strict=True)},
+        shared=tuple(map(array_of, network.shared)),
+        specific={view: tuple(map(array_of, own)) for view, own in zip(views, network.specific, strict=True)},
     )
 
 
 def layers_of(perceptron: Any) -> Layers:
     """Return copies of the linear layers of a `torch.nn.Sequential`."""
     return tuple(
-        Layer(np.array(each.weight.detach().T.cpu().numpy(), order="C"), np.array(each.bias.detach().cpu().numpy()))
-        for each in linears_of(perceptron)
+        Layer(np.ascontiguousarray(array_of(each.weight).T), array_of(each.bias)) for each in linears_of(perceptron)
     )
+
+
+@torch.no_grad()
+def set_layers(perceptron: Any, layers: Layers) -> None:
+    """Set the linear layers of a `torch.nn.Sequential` to what `layers_of` returned."""
+    for linear, (weight, bias) in zip(linears_of(perceptron), layers, strict=True):
+        linear.weight.copy_(torch.from_numpy(np.array(weight.T)))
+        linear.bias.copy_(torch.from_numpy(np.array(bias)))
+
+
+def array_of(tensor: Tensor) -> Matrix:
+    """Return a copy of a tensor's values."""
+    return np.array(tensor.detach().cpu().numpy())
 
 
 def linears_of(perceptron: Any) -> list[nn.Linear]:
@@ -200,9 +182,7 @@ def restore_views(network: SharedSpecificNetwork, fitted: FittedViews) -> None:
     """Set a network to what `export_views` returned."""
     for perceptrons, layers in ((network.encoders, fitted.encoders), (network.decoders, fitted.decoders)):
         for perceptron, own in zip(perceptrons, layers.values(), strict=True):
-            for linear, (weight, bias) in zip(linears_of(perceptron), own, strict=True):
-                linear.weight.copy_(torch.from_numpy(np.array(weight.T)))
-                linear.bias.copy_(torch.from_numpy(np.array(bias)))
+            set_layers(perceptron, own)
     books = [*fitted.shared, *(book for own in fitted.specific.values() for book in own)]
     for book, values in zip(network.books, books, strict=True):
         book.copy_(torch.from_numpy(np.array(values)))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 __all__ = [
     "ESTIMATORS",
+    "Levels",
     "apply_mlp",
     "count_codes",
     "mlp",
@@ -16,7 +18,9 @@ __all__ = [
     "nearest_codes",
     "quantization_loss",
     "revive_dead",
+    "revive_levels",
     "rotate",
+    "run_levels",
     "sinkhorn_assign",
     "squared_distances",
     "straight_through",
@@ -176,6 +180,87 @@ def revive_dead(codebook: Tensor, counts: Tensor, pool: Tensor, generator: torch
         rows = torch.multinomial(cost, len(dead), generator=generator).to(pool.device)
         codebook[dead] = pool[rows].to(codebook.dtype)
     return dead
+
+
+class Levels(NamedTuple):
+    """What consecutive residual levels do with a batch."""
+
+    codes: list[Tensor]
+    """Per level, shape (batch,), dtype int64."""
+    inputs: list[Tensor]
+    """Per level the residual that it quantizes, shape (batch, dim)."""
+    losses: list[Tensor]
+    """Per level one number."""
+    quantized: Tensor
+    """Sum of the chosen centroids, without gradient, shape (batch, dim)."""
+    rest: Tensor
+    """What the levels leave over, shape (batch, dim)."""
+
+
+def run_levels(
+    latents: Tensor,
+    codebooks: Sequence[Tensor],
+    *,
+    choose: Callable[[Tensor, int], Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    only_first_commits: bool = False,
+) -> Levels:
+    """Quantize latents level by level; each level takes what the ones before it leave over.
+
+    Parameters
+    ----------
+    latents : Tensor of shape (batch, dim)
+    codebooks : sequence of Tensor of shape (codebook_size, dim)
+    choose : callable
+        Takes a residual without gradient and the number of its level; returns codes of shape (batch,), dtype int64.
+    loss : callable
+        Takes a residual and its chosen centroids, both of shape (batch, dim); returns one number.
+    only_first_commits : bool, default=False
+        Take the gradient from the residuals after the first level, so that their losses do not reach the encoder.
+    """
+    codes, inputs, losses = [], [], []
+    rest, quantized = latents, torch.zeros_like(latents)
+    for level, codebook in enumerate(codebooks):
+        codes.append(choose(rest.detach(), level))
+        inputs.append(rest)
+        chosen = functional.embedding(codes[-1], codebook)
+        losses.append(loss(rest, chosen))
+        quantized = quantized + chosen.detach()
+        rest = rest - chosen.detach()
+        if only_first_commits:
+            rest = rest.detach()
+    return Levels(codes, inputs, losses, quantized, rest)
+
+
+@torch.no_grad()
+def revive_levels(
+    codebooks: Sequence[Tensor], latents: Tensor, generator: torch.Generator
+) -> tuple[list[Tensor], Tensor]:
+    """Revive the dead codes of consecutive levels, as `revive_dead` does for one.
+
+    Parameters
+    ----------
+    codebooks : sequence of Tensor of shape (codebook_size, dim)
+        Changed in place.
+    latents : Tensor of shape (n_items, dim)
+        A pool of encoded items; a code that none of them chooses is dead.
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    revived : list of Tensor of shape (n_revived,), dtype int64
+        Per level the codes that were moved.
+    rest : Tensor of shape (n_items, dim)
+        What the levels leave over.
+    """
+    revived, rest = [], latents
+    for parameter in codebooks:
+        codebook = parameter.detach()
+        counts = count_codes(nearest_codes(rest, codebook)[0], len(codebook))
+        revived.append(revive_dead(codebook, counts, rest, generator))
+        rest = rest - codebook[nearest_codes(rest, codebook)[0]]
+    return revived, rest
 
 
 # A latent or centroid shorter than this has no direction to rotate.

@@ -26,7 +26,8 @@ from semid.quantizers.networks.modules import (
     move_codebook,
     nearest_codes,
     quantization_loss,
-    revive_dead,
+    revive_levels,
+    run_levels,
     sinkhorn_assign,
     squared_distances,
 )
@@ -58,7 +59,7 @@ class ResidualNetwork(nn.Module):
     started : Tensor of shape (), dtype bool
         Whether the codebooks are set. Until then a batch passes through unquantized.
     counts : list of Tensor of shape (codebook_size,), dtype int64
-        How often each code was chosen in training since `forget_counts`.
+        How often each code was chosen in training since `take_counts`.
     """
 
     started: Tensor
@@ -88,8 +89,7 @@ class ResidualNetwork(nn.Module):
         self.learning = learning
         self.balanced = learning.balanced_levels(len(codebook_sizes))
         self.low_precision = low_precision
-        self.counts: list[Tensor] = []
-        self.forget_counts()
+        self.counts = self._no_counts()
 
     def latents(self, x: Tensor) -> Tensor:
         """Return the latents of embeddings, shape (batch, latent_dim), dtype float32."""
@@ -100,7 +100,7 @@ class ResidualNetwork(nn.Module):
         """Return the embeddings that latents stand for, shape (batch, dim), dtype float32."""
         return apply_mlp(self.decoder, latents, low_precision=self.low_precision)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def losses(self, x: Tensor) -> dict[str, Tensor]:
         """Return the loss of a batch and its parts; in training mode, count codes and move averages.
 
         Parameters
@@ -116,19 +116,13 @@ class ResidualNetwork(nn.Module):
         if not self.started:
             reconstruction = functional.mse_loss(self.decode(z), x)
             return {"loss": reconstruction, "reconstruction": reconstruction}
-        rest, quantized, quantization = z, torch.zeros_like(z), z.new_zeros(())
-        for level, codebook in enumerate(self.codebooks):
-            codes = self._choose(rest.detach(), level)
-            chosen = functional.embedding(codes, codebook)
-            if self.learning.update == "loss":
-                quantization = quantization + quantization_loss(rest, chosen, beta=self.learning.commitment)
-            else:
-                quantization = quantization + self.learning.commitment * functional.mse_loss(rest, chosen.detach())
-            if self.training:
+        levels = run_levels(z, list(self.codebooks), choose=self._choose, loss=self._loss)
+        if self.training:
+            for level, (rest, codes) in enumerate(zip(levels.inputs, levels.codes, strict=True)):
                 self._note(level, rest.detach(), codes)
-            quantized = quantized + chosen.detach()
-            rest = rest - chosen.detach()
-        reconstruction = functional.mse_loss(self.decode(ESTIMATORS[self.learning.gradient](z, quantized)), x)
+        quantization = sum(levels.losses, start=z.new_zeros(()))
+        decoded = self.decode(ESTIMATORS[self.learning.gradient](z, levels.quantized))
+        reconstruction = functional.mse_loss(decoded, x)
         return {
             "loss": reconstruction + quantization,
             "reconstruction": reconstruction,
@@ -150,11 +144,15 @@ class ResidualNetwork(nn.Module):
             self._buffer("sizes", level).copy_(size)
             self._buffer("sums", level).copy_(codebook * size[:, None])
         self.started.fill_(True)
-        self.forget_counts()
+        self.counts = self._no_counts()
 
-    def forget_counts(self) -> None:
-        """Count codes from zero."""
-        self.counts = [torch.zeros(len(book), dtype=torch.int64, device=book.device) for book in self.codebooks]
+    def take_counts(self) -> list[Tensor]:
+        """Return how often each code was chosen, and count from zero again."""
+        counts, self.counts = self.counts, self._no_counts()
+        return counts
+
+    def _no_counts(self) -> list[Tensor]:
+        return [torch.zeros(len(book), dtype=torch.int64, device=book.device) for book in self.codebooks]
 
     @torch.no_grad()
     def revive(self, pool: Tensor, generator: torch.Generator) -> int:
@@ -166,17 +164,12 @@ class ResidualNetwork(nn.Module):
         generator : torch.Generator
             On the CPU.
         """
-        rest, n_revived = self.latents(pool), 0
-        for level, codebook in enumerate(self.codebooks):
-            counts = count_codes(nearest_codes(rest, codebook)[0], len(codebook))
-            revived = revive_dead(codebook.detach(), counts, rest, generator)
-            if len(revived):
-                # As heavy as one row of a batch, so that the next rows can still move it.
-                self._buffer("sizes", level)[revived] = 1.0
-                self._buffer("sums", level)[revived] = codebook[revived]
-                n_revived += len(revived)
-            rest = rest - codebook[nearest_codes(rest, codebook)[0]]
-        return n_revived
+        every, _ = revive_levels(list(self.codebooks), self.latents(pool), generator)
+        for level, revived in enumerate(every):
+            # As heavy as one row of a batch, so that the next rows can still move it.
+            self._buffer("sizes", level)[revived] = 1.0
+            self._buffer("sums", level)[revived] = self.codebooks[level][revived]
+        return sum(map(len, every))
 
     def _choose(self, rest: Tensor, level: int) -> Tensor:
         codebook = self.codebooks[level].detach()
@@ -187,6 +180,11 @@ class ResidualNetwork(nn.Module):
                 n_iterations=self.learning.sinkhorn_iterations,
             )
         return nearest_codes(rest, codebook)[0]
+
+    def _loss(self, rest: Tensor, chosen: Tensor) -> Tensor:
+        if self.learning.update == "loss":
+            return quantization_loss(rest, chosen, beta=self.learning.commitment)
+        return self.learning.commitment * functional.mse_loss(rest, chosen.detach())
 
     def _note(self, level: int, rest: Tensor, codes: Tensor) -> None:
         """Count the codes of a batch, and move the averages."""

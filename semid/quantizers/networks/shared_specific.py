@@ -13,6 +13,7 @@ that only the first level commits the encoders; ``committed_levels="all"`` keeps
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, cast, final
 
 import torch
@@ -21,33 +22,19 @@ from torch.nn import functional
 
 from semid.quantizers.networks.modules import (
     ESTIMATORS,
+    Levels,
     apply_mlp,
-    count_codes,
     mlp,
     nearest_codes,
     quantization_loss,
-    revive_dead,
+    revive_levels,
+    run_levels,
     sinkhorn_assign,
     squared_distances,
 )
 from semid.quantizers.networks.options import Recipe
 
 __all__ = ["SharedSpecificNetwork"]
-
-
-class Levels(NamedTuple):
-    """What consecutive residual levels do with a batch."""
-
-    codes: list[Tensor]
-    """Per level, shape (batch,), dtype int64."""
-    inputs: list[Tensor]
-    """Per level the residual that it quantizes, shape (batch, dim)."""
-    losses: list[Tensor]
-    """Per level one number."""
-    quantized: Tensor
-    """Sum of the chosen centroids, without gradient, shape (batch, dim)."""
-    rest: Tensor
-    """What the levels leave over, shape (batch, dim)."""
 
 
 class Pass(NamedTuple):
@@ -88,8 +75,6 @@ class SharedSpecificNetwork(nn.Module):
         they are set.
     started : Tensor of shape (), dtype bool
         Whether the codebooks are set. Until then `losses` passes latents to the decoders unquantized.
-    counts : list of Tensor of shape (codebook_size,), dtype int64
-        How often each code was chosen in training since `forget_counts`, in the order of `books`.
     """
 
     started: Tensor
@@ -117,8 +102,6 @@ class SharedSpecificNetwork(nn.Module):
         self.register_buffer("started", torch.tensor(False))
         self.recipe = recipe
         self.low_precision = low_precision
-        self.counts: list[Tensor] = []
-        self.forget_counts()
 
     def encode(self, views: Sequence[Tensor]) -> list[Tensor]:
         """Return the latents, per view of shape (batch, latent dim)."""
@@ -129,15 +112,11 @@ class SharedSpecificNetwork(nn.Module):
         return self._run(self.decoders, latents)
 
     def losses(self, views: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return "loss" and its parts, each of shape (); in training mode, count codes."""
+        """Return "loss" and its parts, each of shape ()."""
         if not self.started:
             reconstruction = reconstruction_loss(views, self.decode(self.encode(views)))
             return {"loss": reconstruction, "reconstruction": reconstruction}
         out = self(views)
-        if self.training:
-            codes = out.shared.codes + [code for own in out.specific for code in own.codes]
-            for counts, code in zip(self.counts, codes, strict=True):
-                counts += count_codes(code, len(counts))
         return {
             "loss": out.reconstruction + out.quantization,
             "reconstruction": out.reconstruction,
@@ -180,14 +159,10 @@ class SharedSpecificNetwork(nn.Module):
         generator : torch.Generator
             On the CPU.
         """
-        rest, n_revived = self._revive_levels(self.shared, torch.cat(self.encode(views), dim=1), generator)
+        revived, rest = revive_levels(self.shared, torch.cat(self.encode(views), dim=1), generator)
         for books, part in zip(self.specific, torch.split(rest, self.latent_dims, dim=1), strict=True):
-            n_revived += self._revive_levels(books, part, generator)[1]
-        return n_revived
-
-    def forget_counts(self) -> None:
-        """Count codes from zero."""
-        self.counts = [torch.zeros(len(b), dtype=torch.int64, device=b.device) for b in self.books]
+            revived += revive_levels(books, part, generator)[0]
+        return sum(map(len, revived))
 
     @property
     def shared(self) -> list[Tensor]:
@@ -211,40 +186,23 @@ class SharedSpecificNetwork(nn.Module):
         return [part + own.quantized for part, own in zip(parts, specific, strict=True)]
 
     def _levels(self, rest: Tensor, codebooks: Sequence[Tensor], *, balance_last: bool) -> Levels:
-        codes, inputs, losses, quantized = [], [], [], torch.zeros_like(rest)
-        for level, codebook in enumerate(codebooks):
-            last = level == len(codebooks) - 1
-            chosen_codes = self._assign(rest.detach(), codebook.detach(), balance=balance_last and last)
-            chosen = codebook[chosen_codes]
-            codes.append(chosen_codes)
-            inputs.append(rest)
-            losses.append(quantization_loss(rest, chosen, beta=self.recipe.commitment))
-            quantized = quantized + chosen.detach()
-            rest = rest - chosen.detach()
-            if self.recipe.committed_levels == "first":
-                rest = rest.detach()
-        return Levels(codes, inputs, losses, quantized.detach(), rest)
+        def choose(rest: Tensor, level: int) -> Tensor:
+            codebook = codebooks[level].detach()
+            if balance_last and level == len(codebooks) - 1 and self.training and self.recipe.sinkhorn_epsilon > 0:
+                return sinkhorn_assign(
+                    squared_distances(rest, codebook),
+                    epsilon=self.recipe.sinkhorn_epsilon,
+                    n_iterations=self.recipe.sinkhorn_iterations,
+                )
+            return nearest_codes(rest, codebook)[0]
 
-    def _revive_levels(
-        self, codebooks: Sequence[Tensor], rest: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, int]:
-        """Revive codes level by level; returns what the levels leave over, and how many codes moved."""
-        n_revived = 0
-        for codebook in codebooks:
-            book = codebook.detach()
-            counts = count_codes(nearest_codes(rest, book)[0], len(book))
-            n_revived += len(revive_dead(book, counts, rest, generator))
-            rest = rest - book[nearest_codes(rest, book)[0]]
-        return rest, n_revived
-
-    def _assign(self, rest: Tensor, codebook: Tensor, *, balance: bool) -> Tensor:
-        if balance and self.training and self.recipe.sinkhorn_epsilon > 0:
-            return sinkhorn_assign(
-                squared_distances(rest, codebook),
-                epsilon=self.recipe.sinkhorn_epsilon,
-                n_iterations=self.recipe.sinkhorn_iterations,
-            )
-        return nearest_codes(rest, codebook)[0]
+        return run_levels(
+            rest,
+            codebooks,
+            choose=choose,
+            loss=partial(quantization_loss, beta=self.recipe.commitment),
+            only_first_commits=self.recipe.committed_levels == "first",
+        )
 
 
 def reconstruction_loss(views: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:

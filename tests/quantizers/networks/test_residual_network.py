@@ -39,7 +39,7 @@ def test_loss_and_gradients(update):
     network, x = build(update=update, gradient="straight-through", commitment=0.3)
     params = arrays_of(network)
     network.eval()  # averages would move the codebooks
-    terms = network(x)
+    terms = network.losses(x)
     terms["loss"].backward()
     stop = StopGradient()
     loss, _, reconstruction = rqvae_loss_oracle(params, x.numpy(), 0.3, stop, update=update)
@@ -69,7 +69,7 @@ def test_every_level_commits_the_encoder():
     network.eval()
     z = network.encoder(x).detach().requires_grad_()
     network.latents = lambda x: z
-    network(x)["loss"].backward()
+    network.losses(x)["loss"].backward()
     first = z - network.codebooks[0][squared_distances(z, network.codebooks[0]).argmin(1)]
     second = first - network.codebooks[1][squared_distances(first, network.codebooks[1]).argmin(1)]
     np.testing.assert_allclose(z.grad, (2 * (first + second) / z.numel()).detach(), atol=1e-14)
@@ -79,7 +79,7 @@ def test_every_level_commits_the_encoder():
 def test_only_training_counts_codes_and_moves_averages(training):
     network, x = build()
     before = [book.clone() for book in network.codebooks]
-    network.train(training)(x)
+    network.train(training).losses(x)
     assert [int(counts.sum()) for counts in network.counts] == [12 * training] * 2
     assert all((book != old).any() == training for book, old in zip(network.codebooks, before, strict=True))
 
@@ -87,7 +87,7 @@ def test_only_training_counts_codes_and_moves_averages(training):
 def test_without_codebooks_it_is_an_autoencoder():
     network, x = build()
     network.started.fill_(False)
-    terms = network(x)
+    terms = network.losses(x)
     assert terms.keys() == {"loss", "reconstruction"}
     expected = ((network.decoder(network.encoder(x)) - x) ** 2).mean()
     assert terms["loss"].item() == pytest.approx(expected.item())
@@ -98,9 +98,9 @@ def test_sinkhorn_balances_the_chosen_level_in_training_only(monkeypatch):
     module = "semid.quantizers.networks.residual.sinkhorn_assign"
     monkeypatch.setattr(module, lambda d, **kw: called.append((d.shape, kw)) or sinkhorn_assign(d, **kw))
     network, x = build(sinkhorn_levels=(-1,), sinkhorn_epsilon=0.5, sinkhorn_iterations=7)
-    network.eval()(x)
+    network.eval().losses(x)
     assert called == []
-    network.train()(x)
+    network.train().losses(x)
     assert called == [((12, 3), {"epsilon": 0.5, "n_iterations": 7})]
     assert network.counts[1].max() <= 6
 
@@ -124,7 +124,7 @@ def test_low_precision_is_inside_the_layers_only(rng):
     assert z.dtype == network.decode(z).dtype == torch.float32
     exact = network.encoder(x)
     assert 0 < (z - exact).abs().max().item() < 0.05 * exact.abs().max().item()
-    network(x)["loss"].backward()
+    network.losses(x)["loss"].backward()
     assert all(layer.weight.grad.dtype == torch.float32 for layer in network.encoder[::2])
 
 
@@ -141,13 +141,12 @@ def test_revival_reaches_every_level():
         codes = squared_distances(rest, book).argmin(1)
         assert set(range(1, len(book))) <= set(codes.tolist())
         rest = rest - book[codes]
-    network.train()(x)  # revived codes have weight in the moving averages
+    network.train().losses(x)  # revived codes have weight in the moving averages
     assert all(book.max() < 100 for book in network.codebooks)
 
 
 def test_counts_are_forgotten():
     network, x = build()
-    network.train()(x)
-    assert all(counts.any() for counts in network.counts)
-    network.forget_counts()
+    network.train().losses(x)
+    assert all(counts.any() for counts in network.take_counts())
     assert not any(counts.any() for counts in network.counts)
