@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags
 
 from semid._arrays import CodeArray, FloatArray
+from semid.quantizers.saving import SavedQuantizer
 
 __all__ = ["MultiViewQuantizer", "Quantizer", "QuantizerTransformer"]
 
@@ -97,8 +98,33 @@ class MultiViewQuantizer(ABC):
         """Return per view the embeddings that codes stand for, shape (n_items, dim of the view), dtype float32."""
 
 
-class QuantizerTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Quantizer):  # type: ignore[misc]
+class QuantizerTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, SavedQuantizer, Quantizer):  # type: ignore[misc]
     """Base of every quantizer of one view."""
+
+    def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
+        """Return the codes of embeddings.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_items, dim), or path
+            As in `fit`; read by blocks, and a memory-mapped file leaves memory again. The k-means quantizers also take
+            an iterable of batches.
+        beam : int, default=1
+            Prefixes kept while searching, half as many again before the last level. 1 takes the nearest centroid level
+            by level; more finds nearer codes.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
+            Of two codes that are equally near, the lower one.
+
+        Raises
+        ------
+        InvalidValueError
+            If the dim differs from that of the fit, or a value is not finite.
+        """
+        codes, _ = self.candidates(X, count=1, beam=beam)
+        return codes[:, 0]
 
     def transform(self, X: Any) -> CodeArray:
         """Return the codes of embeddings, as `encode` does with one beam."""

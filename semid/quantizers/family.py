@@ -1,6 +1,5 @@
 """What the k-means quantizers of one view share: input, search, streaming, saving, the manners of scikit-learn."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Self
@@ -26,7 +25,6 @@ from semid.quantizers.checks import (
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.learnt import Learnt, full_space
 from semid.quantizers.refit import refit_levels
-from semid.quantizers.saving import damage_as_format_error, read_levels, write_levels
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 
 __all__ = ["KMeansFamily"]
@@ -211,30 +209,6 @@ class KMeansFamily(QuantizerTransformer):
         codes = check_codes(codes, self.codebook_sizes)
         return self._learn(refit_levels(self._learnt, self._blocks(X), codes))
 
-    def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
-        """Return the codes of embeddings.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_items, dim), path, or iterable of batches
-            As in `fit`; read by blocks, and a memory-mapped file leaves memory again.
-        beam : int, default=1
-            Prefixes kept while searching, half as many again before the last level. 1 takes the nearest centroid level
-            by level; more finds nearer codes.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
-            Of two codes that are equally near, the lower one.
-
-        Raises
-        ------
-        InvalidValueError
-            If the dim differs from that of the fit, or a value is not finite.
-        """
-        codes, _ = self.candidates(X, count=1, beam=beam)
-        return codes[:, 0]
-
     def candidates(self, X: Any, *, count: int, beam: int) -> tuple[CodeArray, Matrix]:
         """Return the `count` best codes per embedding that a beam search of width `beam` finds, best first.
 
@@ -286,35 +260,16 @@ class KMeansFamily(QuantizerTransformer):
         self._check_fitted()
         return decode_codes(check_codes(codes, self.codebook_sizes), self.codebooks_)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder.
-
-        Raises
-        ------
-        InvalidValueError
-            If the folder holds anything but a saved object of semid, which is replaced.
-        """
+    def _to_save(self) -> tuple[dict[str, Any], Learnt, None]:
         self._check_fitted()
-        write_levels(folder, type(self).__name__, params=self.get_params(), learnt=self._learnt)
+        # What was learnt, whatever `set_params` prepared for the next fit. KMeans has one level and no such parameter.
+        params, sizes = self.get_params(), list(self.codebook_sizes)
+        several = "n_levels" in params
+        learnt_params = {"n_levels": len(sizes), "codebook_size": sizes} if several else {"codebook_size": sizes[0]}
+        return params | learnt_params, self._learnt, None
 
-    @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
-        """Load what `save_pretrained` wrote.
-
-        Parameters
-        ----------
-        folder : path-like
-        mmap : bool, default=False
-            Map the codebooks instead of reading them.
-
-        Raises
-        ------
-        FormatError
-            If a file is missing or damaged, or the folder holds something else.
-        """
-        params, learnt = read_levels(folder, cls.__name__, mmap=mmap)
-        with damage_as_format_error(folder):
-            return cls(**params)._learn(learnt)
+    def _from_saved(self, learnt: Learnt, history: Any) -> Self:
+        return self._learn(learnt)
 
     def _blocks(self, X: Any) -> Iterator[Matrix]:
         """Yield embeddings block by block, checked."""

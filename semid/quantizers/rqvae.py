@@ -17,7 +17,6 @@ from semid.quantizers.checks import check_hidden_sizes, check_unchanged, is_auto
 from semid.quantizers.columns import check_columns, keep_columns, read_columns
 from semid.quantizers.networks.layers import Architecture, Fitted, apply_layers, encode_latents
 from semid.quantizers.networks.options import SEED_LIMIT, CodeLearning, Training
-from semid.quantizers.saving import damage_as_format_error, read_rqvae, write_rqvae
 from semid.quantizers.search import build_tables, decode_codes, search_codes
 
 __all__ = ["RQVAE"]
@@ -221,30 +220,6 @@ class RQVAE(QuantizerTransformer):
             keep_columns(self, columns)
         return self
 
-    def encode(self, X: Any, *, beam: int = 1) -> CodeArray:
-        """Return the codes of embeddings.
-
-        Parameters
-        ----------
-        X : ndarray, np.memmap, torch.Tensor, path of a ``.npy`` file, or array-like of shape (n_items, dim)
-            Read by blocks.
-        beam : int, default=1
-            Prefixes kept while searching. 1 takes the nearest centroid level by level; more finds codes that are
-            nearer in the latent space, and mostly in that of the embeddings.
-
-        Returns
-        -------
-        codes : ndarray of shape (n_items, n_levels), unsigned integer dtype
-            Of two codes that are equally near, the lower one.
-
-        Raises
-        ------
-        InvalidValueError
-            If the dim differs from that of the fit, or a value is not finite.
-        """
-        codes, _ = self.candidates(X, count=1, beam=beam)
-        return codes[:, 0]
-
     def candidates(self, X: Any, *, count: int, beam: int) -> tuple[CodeArray, Matrix]:
         """Return the `count` best codes per embedding that a beam search of width `beam` finds, best first.
 
@@ -309,37 +284,13 @@ class RQVAE(QuantizerTransformer):
         decoded += self.scaling_.mean
         return decoded
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder.
-
-        Raises
-        ------
-        InvalidValueError
-            If the folder holds anything but a saved object of semid, which is replaced.
-        """
+    def _to_save(self) -> tuple[dict[str, Any], Fitted, list[dict[str, float]]]:
         self._check_fitted()
         params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
-        fitted = Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_)
-        write_rqvae(folder, params=params, fitted=fitted, history=self.history_)
+        return params, Fitted(self.scaling_, self.encoder_, self.decoder_, self.codebooks_), self.history_
 
-    @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
-        """Load what `save_pretrained` wrote; torch is not needed.
-
-        Parameters
-        ----------
-        folder : path-like
-        mmap : bool, default=False
-            Map the arrays instead of reading them.
-
-        Raises
-        ------
-        FormatError
-            If a file is missing or damaged, or the folder holds something else.
-        """
-        params, fitted, history = read_rqvae(folder, mmap=mmap)
-        with damage_as_format_error(folder, "parameters, layers and codebooks"):
-            return cls(**params)._learn(fitted, history)
+    def _from_saved(self, learnt: Fitted, history: Any) -> Self:
+        return self._learn(learnt, history)
 
     def _is_fitted(self) -> bool:
         return getattr(self, "codebooks_", None) is not None

@@ -1,7 +1,6 @@
 """SharedSpecificKMeans: codes that all views of an item share, then codes of each view's own."""
 
 import functools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, final
 
@@ -30,7 +29,7 @@ from semid.quantizers.family import FIRST_ROWS_PER_CODE
 from semid.quantizers.learnt import LearntViews, standardize
 from semid.quantizers.refit import refit_views
 from semid.quantizers.residual import ResidualKMeans
-from semid.quantizers.saving import damage_as_format_error, read_shared_specific, write_shared_specific
+from semid.quantizers.saving import SavedQuantizer
 from semid.quantizers.search import decode_codes
 from semid.quantizers.shared_levels import absorb_views, encode_shared_specific, fit_views, quantizer_of
 from semid.quantizers.views import are_batches, check_view_weights, iter_view_batches, open_views, sample_view_batches
@@ -42,7 +41,7 @@ Views = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
 @final
-class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[misc]
+class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  # type: ignore[misc]
     """Write each item as shared codes for all its views, then specific codes for each view.
 
     So GenSAR (arXiv:2504.05730) gives an item one semantic ID for search and one for recommendation, which begin
@@ -353,36 +352,12 @@ class SharedSpecificKMeans(BaseEstimator, MultiViewQuantizer):  # type: ignore[m
             decoded[view] = part
         return decoded
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the codebooks (safetensors), the parameters (config.json) and a README.md to a folder.
-
-        Raises
-        ------
-        InvalidValueError
-            If the folder holds anything but a saved object of semid, which is replaced.
-        """
+    def _to_save(self) -> tuple[dict[str, Any], LearntViews, None]:
         self._check_fitted()
-        params = self.get_params() | {"codebook_size": list(self.codebook_sizes)}
-        write_shared_specific(folder, params=params, learnt=self._learnt)
+        return self.get_params() | {"codebook_size": list(self.codebook_sizes)}, self._learnt, None
 
-    @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
-        """Load what `save_pretrained` wrote.
-
-        Parameters
-        ----------
-        folder : path-like
-        mmap : bool, default=False
-            Map the codebooks instead of reading them.
-
-        Raises
-        ------
-        FormatError
-            If a file is missing or damaged, or the folder holds something else.
-        """
-        params, learnt = read_shared_specific(folder, mmap=mmap)
-        with damage_as_format_error(folder):
-            return cls(**params)._learn(learnt)
+    def _from_saved(self, learnt: LearntViews, history: Any) -> Self:
+        return self._learn(learnt)
 
     def _joined_blocks(self, X: Views) -> Iterator[Matrix]:
         """Yield the standardised views side by side, block by block."""

@@ -20,7 +20,7 @@ from semid.quantizers.learnt import column_slices
 from semid.quantizers.networks.layers import FittedViews, ViewsArchitecture, apply_layers, encode_views
 from semid.quantizers.networks.options import SEED_LIMIT, Recipe, check_recipe
 from semid.quantizers.residual import ResidualKMeans
-from semid.quantizers.saving import damage_as_format_error, read_shared_specific_rqvae, write_shared_specific_rqvae
+from semid.quantizers.saving import SavedQuantizer
 from semid.quantizers.search import decode_codes
 from semid.quantizers.shared_levels import encode_shared_specific
 from semid.quantizers.views import check_view_weights, open_views
@@ -29,7 +29,7 @@ __all__ = ["SharedSpecificRQVAE"]
 
 
 @final
-class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[misc]
+class SharedSpecificRQVAE(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  # type: ignore[misc]
     """Write each item as shared codes for all its views, then specific codes for each view, on trained latents.
 
     This is the identifier of GenSAR (arXiv:2504.05730): an encoder per view; shared residual levels on the joined
@@ -305,36 +305,13 @@ class SharedSpecificRQVAE(BaseEstimator, MultiViewQuantizer):  # type: ignore[mi
             decoded[view] = part
         return decoded
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (safetensors), parameters and history (config.json) and a README.md to a folder.
-
-        Raises
-        ------
-        InvalidValueError
-            If the folder holds anything but a saved object of semid, which is replaced.
-        """
+    def _to_save(self) -> tuple[dict[str, Any], FittedViews, list[dict[str, float]]]:
         self._check_fitted()
         params = self.get_params(deep=False) | {"codebook_size": list(self.codebook_sizes)}
-        write_shared_specific_rqvae(folder, params=params, fitted=self._fitted(), history=self.history_)
+        return params, self._fitted(), self.history_
 
-    @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
-        """Load what `save_pretrained` wrote; torch is not needed.
-
-        Parameters
-        ----------
-        folder : path-like
-        mmap : bool, default=False
-            Map the arrays instead of reading them.
-
-        Raises
-        ------
-        FormatError
-            If a file is missing or damaged, or the folder holds something else.
-        """
-        params, fitted, history = read_shared_specific_rqvae(folder, mmap=mmap)
-        with damage_as_format_error(folder, "parameters, layers and codebooks"):
-            return cls(**params)._learn(fitted, history)
+    def _from_saved(self, learnt: FittedViews, history: Any) -> Self:
+        return self._learn(learnt, history)
 
     def _check_parameters(self, *, n_items: int | None) -> tuple[ViewsArchitecture, dict[str, Any]]:
         """Return what to train, and how; `n_items` is None for a batch."""

@@ -237,7 +237,7 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
     ]:
         (tmp_path / "config.json").write_text(json.dumps(config | {"codebook_size": codebook_size}))
         with pytest.raises(
-            FormatError, match=rf"is damaged: expected parameters and codebooks .* {got}.*Save it again"
+            FormatError, match=rf"is damaged: expected parameters and arrays .* {got}.*Save it again"
         ):
             ResidualKMeans.from_pretrained(tmp_path)
 

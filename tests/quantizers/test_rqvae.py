@@ -188,7 +188,7 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(fitted, tmp_path, change, go
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(
-        FormatError, match=rf"is damaged: expected parameters, layers and codebooks .*{got}.*Save it ag"
+        FormatError, match=rf"is damaged: expected parameters and arrays .*{got}.*Save it ag"
     ):
         RQVAE.from_pretrained(tmp_path)
 

@@ -153,7 +153,7 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(one_two, tmp_path):
     changes = [{"n_shared": 2}, {"n_specific": 3}, {"codebook_size": [32, 16, 4]}, {"views": ["a", "b", "c"]}]
     for change, got in product([*changes, {"views": ["semantic"]}], [".*"]):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
-        with pytest.raises(FormatError, match=rf"is damaged: expected parameters and codebooks .*{got}Save it again"):
+        with pytest.raises(FormatError, match=rf"is damaged: expected parameters and arrays .*{got}Save it again"):
             SharedSpecificKMeans.from_pretrained(tmp_path)
 
 

@@ -286,7 +286,7 @@ def test_a_damaged_folder_is_refused(one_two, tmp_path, key):
     config = json.loads((folder / "config.json").read_text())
     config[key] = {"n_shared": 2, "latent_dims": [8], "recipe": {"unknown": 1}, "hidden_sizes": [31]}[key]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FormatError, match=r"is damaged: expected parameters, layers and codebooks that belong togeth"):
+    with pytest.raises(FormatError, match=r"is damaged: expected parameters and arrays that belong togeth"):
         SharedSpecificRQVAE.from_pretrained(folder)
 
 
