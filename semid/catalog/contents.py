@@ -14,7 +14,7 @@ from semid.io.matrices import code_dtype
 from semid.trie import Trie
 from semid.trie.checks import check_code_rows, sizes_of
 
-__all__ = ["Contents", "as_given", "by_view", "check_length", "make_contents", "title"]
+__all__ = ["Contents", "as_given", "by_view", "check_one_row_per_id", "make_contents", "title"]
 
 
 @final
@@ -78,12 +78,12 @@ class Contents:
             )
         if len(item_ids) == 0:
             for view, rows in given.items():
-                check_length(title(view), np.atleast_1d(as_array(rows, title(view))), n_ids=0)
+                check_one_row_per_id(title(view), np.atleast_1d(as_array(rows, title(view))), n_ids=0)
             return self, {view: rows[:0].copy() for view, rows in self.codes.items()}
         keys = self.keys.joined(item_ids)
         added = {view: _rows_of(given[view], sizes, view)[0] for view, sizes in self.codebook_sizes.items()}
         for view, rows in added.items():
-            check_length(title(view), rows, n_ids=len(item_ids))
+            check_one_row_per_id(title(view), rows, n_ids=len(item_ids))
         joined = {view: np.concatenate([self.codes[view], rows]) for view, rows in added.items()}
         order = _unique_order(joined, self.codebook_sizes, keys)
         retired, reused = dict(self.retired), False
@@ -130,7 +130,7 @@ def make_contents(item_ids: Any, codes: Any, codebook_sizes: Any) -> Contents:
     sizes, checked = {}, {}
     for view, rows in given.items():
         checked[view], sizes[view] = _rows_of(rows, wanted[view], view)
-        check_length(title(view), checked[view], n_ids=len(keys))
+        check_one_row_per_id(title(view), checked[view], n_ids=len(keys))
     retired = {view: rows[:0].copy() for view, rows in checked.items()}
     return Contents(keys, sizes, checked, _unique_order(checked, sizes, keys), retired)
 
@@ -154,7 +154,7 @@ def title(view: str | None) -> str:
     return "codes" if view is None else f"codes of view {view!r}"
 
 
-def check_length(name: str, rows: Any, *, n_ids: int) -> None:
+def check_one_row_per_id(name: str, rows: Any, *, n_ids: int) -> None:
     """Raise unless there is one row per item id."""
     if len(rows) != n_ids:
         raise InvalidValueError(

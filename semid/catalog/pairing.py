@@ -12,7 +12,7 @@ from semid.catalog.item_keys import IntKeys
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie import Trie
 
-__all__ = ["NAME", "Identity", "check_model", "check_trie", "check_vocab", "fingerprint_of", "sign_config"]
+__all__ = ["NAME", "Identity", "check_model_pair", "check_trie", "check_vocab_pair", "fingerprint_of", "sign_config"]
 
 # The entry of a model's config that names the catalogue it was trained on; Hugging Face saves it in config.json.
 NAME = "semid"
@@ -77,7 +77,7 @@ def _past(identity: Identity, fingerprint: str) -> str:
     return f"It is of generation {past[-1]}, and this is {identity.generation}. " if past else ""
 
 
-def check_vocab(contents: Contents, vocab: Any, view: str | None) -> None:
+def check_vocab_pair(contents: Contents, vocab: Any, view: str | None) -> None:
     """Raise unless a vocabulary has a token for each code; this depends on the codebook sizes, not on the items."""
     sizes = contents.codebook_sizes[view]
     if not hasattr(vocab, "to_tokens"):
@@ -105,7 +105,7 @@ def sign_config(contents: Contents, identity: Identity, model: Any, vocab: Any) 
             )
         named = dict.fromkeys(contents.codes, vocab)
     for view, one in named.items():
-        check_vocab(contents, one, view)
+        check_vocab_pair(contents, one, view)
     signature = {
         "fingerprint": identity.fingerprint,
         "generation": identity.generation,
@@ -124,7 +124,7 @@ def sign_config(contents: Contents, identity: Identity, model: Any, vocab: Any) 
     return signature
 
 
-def check_model(identity: Identity, model: Any, vocab: Any, view: str | None) -> None:
+def check_model_pair(identity: Identity, model: Any, vocab: Any, view: str | None) -> None:
     """Raise unless a model was trained on this catalogue, in a generation whose IDs still mean the same items.
 
     Items added since then are unknown to the model, and items removed since then are not in the trie: both are fine.

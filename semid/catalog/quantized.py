@@ -9,7 +9,7 @@ import numpy as np
 
 from semid._arrays import Array, CodeArray, FloatArray, Int64Array
 from semid._checks import check_quantizer
-from semid.catalog.contents import Contents, as_given, by_view, check_length
+from semid.catalog.contents import Contents, as_given, by_view, check_one_row_per_id
 from semid.collisions import resolve
 from semid.errors import InvalidValueError
 from semid.io.batches import check_embeddings, open_embeddings
@@ -23,7 +23,7 @@ def free_codes(contents: Contents, item_ids: Any, quantizer: Any, X: Any, *, wei
     has_suffix = _check_fit(contents, quantizer)
     if len(item_ids) == 0:  # `resolve` takes at least one item
         for embeddings in by_view(X).values():
-            check_length("X", open_embeddings(embeddings, min_items=0), n_ids=0)
+            check_one_row_per_id("X", open_embeddings(embeddings, min_items=0), n_ids=0)
         return as_given({view: rows[:0] for view, rows in contents.codes.items()})
     options: dict[str, Any] = {"policy": "suffix"} if has_suffix else {"policy": "nearest", "item_ids": item_ids}
     return resolve(quantizer, X, taken=_taken(contents, reuse=reuse), weights=weights, **options).codes
@@ -122,11 +122,11 @@ def _drift(
 ) -> Drift:
     """Compare published codes with the embeddings of one view and their nearest codes, new and old."""
     X, nearest = check_embeddings(new[0]), new[1]
-    check_length("X", X, n_ids=len(published))
+    check_one_row_per_id("X", X, n_ids=len(published))
     before, reference = np.nan, published
     if old is not None:
         previous, reference = check_embeddings(old[0], name="previous", dim=X.shape[1]), old[1]
-        check_length("previous", previous, n_ids=len(published))
+        check_one_row_per_id("previous", previous, n_ids=len(published))
         before = decoded_distortion(previous, published, decode)
     differs = nearest != reference
     changed = differs.any(axis=1)

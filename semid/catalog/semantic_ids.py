@@ -437,10 +437,10 @@ class SemanticIds:
         if trie is not None:
             pairing.check_trie(contents, self._identity(contents), trie, contents.view_named(view))
         if vocab is not None:
-            pairing.check_vocab(contents, vocab, contents.view_named(view))
+            pairing.check_vocab_pair(contents, vocab, contents.view_named(view))
         if model is not None:
             of_vocab = None if vocab is None else contents.view_named(view)
-            pairing.check_model(self._identity(contents), model, vocab, of_vocab)
+            pairing.check_model_pair(self._identity(contents), model, vocab, of_vocab)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the catalogue to a folder; a catalogue there is replaced only once the new one is complete."""

@@ -21,9 +21,9 @@ from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.matrices import check_codes
 
 __all__ = [
-    "check_capacity",
     "check_codes_of_views",
     "check_fits",
+    "check_id_capacity",
     "check_item_ids",
     "check_limit",
     "check_policy",
@@ -102,7 +102,7 @@ def check_limit(max_level_moved: Any, *, n_levels: int) -> int | None:
     return n_moved
 
 
-def check_capacity(capacity: Any) -> int:
+def check_id_capacity(capacity: Any) -> int:
     """Return the capacity as an int that arrays can count with."""
     n_items = check_integer(capacity, "capacity", remedy="Pass how many items may share an ID.")
     if n_items < 1:

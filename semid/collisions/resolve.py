@@ -11,9 +11,9 @@ from semid._arrays import CodeArray
 from semid._checks import check_quantizer, check_view_names, has_member
 from semid.collisions.baselines import append_suffix, balance_last_level, suffix_size, suffixes
 from semid.collisions.checks import (
-    check_capacity,
     check_codes_of_views,
     check_fits,
+    check_id_capacity,
     check_item_ids,
     check_limit,
     check_policy,
@@ -207,7 +207,7 @@ def resolve(
     """
     several = has_member(quantizer, "specific_quantizers")
     check_quantizer(quantizer, members_of(ResolvableViews if several else ResolvableQuantizer))
-    capacity = check_capacity(capacity)
+    capacity = check_id_capacity(capacity)
     check_policy(
         policy, capacity=capacity, weights=weights, taken=taken, duplicates=duplicates, item_ids=item_ids,
         max_level_moved=max_level_moved,
@@ -392,13 +392,13 @@ NOTHING_PROVEN = Proof(math.nan, math.nan)
 def proof_of(placements: Sequence[Placement]) -> Proof:
     """Return what assignments that were solved one after the other prove together: the largest gap of them holds."""
     return Proof(
-        optimality_gap=max(share(one.gap, one.total) for one in placements),
-        gap_over_all_ids=max(share(one.gap_over_all_ids, one.total) for one in placements),
+        optimality_gap=max(share_of_cost(one.gap, one.total) for one in placements),
+        gap_over_all_ids=max(share_of_cost(one.gap_over_all_ids, one.total) for one in placements),
         n_beyond_candidates=sum(one.n_beyond_candidates for one in placements),
         n_widened=sum(one.n_widened for one in placements),
     )
 
 
-def share(gap: float, total: float) -> float:
+def share_of_cost(gap: float, total: float) -> float:
     """Return the gap as a share of the total cost; 0 where nothing costs anything."""
     return gap / total if total > 0 else 0.0

@@ -20,7 +20,7 @@ __all__ = [
     "SidLogitsProcessor",
     "allow_children",
     "allow_one",
-    "check_eos",
+    "choose_eos",
     "prefix_allowed_tokens_fn",
 ]
 
@@ -86,7 +86,7 @@ class SidLogitsProcessor(LogitsProcessor):
             check_pair(one, vocab)
         self.vocab = vocab
         self.prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
-        self.eos_token_id = check_eos(eos_token_id, vocab)
+        self.eos_token_id = choose_eos(eos_token_id, vocab)
         self.inplace = inplace
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ def prefix_allowed_tokens_fn(
     for one in tries:
         check_pair(one, vocab)
     prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
-    eos = check_eos(eos_token_id, vocab)
+    eos = choose_eos(eos_token_id, vocab)
     one_for_all = not isinstance(trie, list | tuple)
 
     def allowed_tokens(batch_id: int, input_ids: torch.Tensor) -> list[int]:
@@ -285,7 +285,7 @@ def token_rows(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
     return np.asarray((input_ids if input_ids.is_cpu else input_ids.cpu()).numpy(), np.int64)
 
 
-def check_eos(eos_token_id: int | None, vocab: SidVocabulary) -> int | None:
+def choose_eos(eos_token_id: int | None, vocab: SidVocabulary) -> int | None:
     """Return the end token, by default the vocabulary's, or raise unless it is a token of no level, or None."""
     return checks.check_eos(vocab.eos_token_id if eos_token_id is None else eos_token_id, vocab._level_tokens)
 

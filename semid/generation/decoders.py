@@ -210,7 +210,7 @@ class EncoderDecoder(Forward):
         if self.encoded is None:
             self.encoded = self.body.encode(self.input_ids, self.mask)
         features = self._run(self.decoder_input_ids)[:, -1]
-        self.shared = self.shared and share(self.cache)
+        self.shared = self.shared and mark_shared(self.cache)
         return features
 
     def step(self, rows: IntArray, tokens: IntArray) -> torch.Tensor:
@@ -287,7 +287,7 @@ class SharedStates(torch.Tensor):
         return cls.of(result) if func is torch.Tensor.transpose else result
 
 
-def share(cache: Any) -> bool:
+def mark_shared(cache: Any) -> bool:
     """Mark the cross-attention states of an `EncoderDecoderCache` as shared; False if the cache is of another kind."""
     cross = getattr(cache, "cross_attention_cache", None)
     layers = getattr(cross, "layers", [])

@@ -214,7 +214,7 @@ AVAILABLE = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and has
 # Multiplications from which oneDNN's larger cost of a call, 10 microseconds, is earned. The first product of a shape
 # takes a third of a millisecond more.
 WORTH_IT = 1 << 21
-PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -263,4 +263,4 @@ class Products(TorchFunctionMode):
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor is float32 in memory; other types of tensors may be quantized."""
-    return type(tensor) in PLAIN and tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+    return type(tensor) in PLAIN_TENSORS and tensor.dtype is torch.float32 and tensor.device.type == "cpu"

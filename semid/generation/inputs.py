@@ -13,8 +13,8 @@ __all__ = [
     "batch_of",
     "check_flag",
     "check_inputs",
-    "check_length",
     "check_model",
+    "check_positions",
     "count_tokens",
     "padding_token",
     "start_token",
@@ -163,7 +163,7 @@ def _check_mask(mask: torch.Tensor | None, input_ids: torch.Tensor, padding: int
     return mask
 
 
-def check_length(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
+def check_positions(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
     """Raise if a prompt and the `n_new` tokens read after it need more positions than the model has."""
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if most is None or attention_mask.shape[1] + n_new <= most:

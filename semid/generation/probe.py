@@ -12,7 +12,7 @@ import torch
 from semid.generation.decoders import EncoderDecoder, RowDecoder, TreeDecoder, WholeText
 from semid.generation.forward import Body, Forward, accepted_arguments
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
-from semid.generation.inputs import check_inputs, check_length, count_tokens, padding_token, start_token
+from semid.generation.inputs import check_inputs, check_positions, count_tokens, padding_token, start_token
 from semid.generation.interface import GUESSES_ENCODER_PADDING, note_version, reads_masks
 
 __all__ = ["PLAIN", "Abilities", "abilities", "head_of", "open_forward"]
@@ -97,7 +97,7 @@ def open_forward(
     input_ids, attention_mask = check_inputs(
         inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens, padding=padding
     )
-    check_length(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
+    check_positions(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
     found = abilities(model) if found is None else found
     return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"), encoded)
 

@@ -177,7 +177,7 @@ def _mark(fingerprint: str) -> str:
     return content[:12] + colon + view
 
 
-Ranks = Sequence[Iterable[int] | None]
+RankSets = Sequence[Iterable[int] | None]
 
 
 class Part(NamedTuple):
@@ -217,7 +217,7 @@ def check_tries(
 
 
 def route(
-    tries: list[Trie], vocabs: list[SidVocabulary], *, candidates: Ranks | None, exclude: Ranks | None
+    tries: list[Trie], vocabs: list[SidVocabulary], *, candidates: RankSets | None, exclude: RankSets | None
 ) -> list[Part]:
     """Group the rows of a batch by what they search.
 
@@ -248,13 +248,13 @@ def route(
     return parts
 
 
-def check_lists(lists: Ranks | None, batch: int, name: str) -> list[IntArray | None] | None:
+def check_lists(lists: RankSets | None, batch: int, name: str) -> list[IntArray | None] | None:
     """Return one array of ranks per request, less its -1 entries; None for a request that gives None."""
     arrays = None if lists is None else as_lists(lists, batch, name)
     return arrays and [None if ranks is None else ranks[ranks != -1] for ranks in arrays]
 
 
-def as_lists(lists: Ranks, batch: int, name: str) -> list[IntArray | None]:
+def as_lists(lists: RankSets, batch: int, name: str) -> list[IntArray | None]:
     """Return one array of ranks per request, its -1 entries included."""
     if not isinstance(lists, Iterable) or getattr(lists, "ndim", 1) == 0:
         raise InvalidTypeError(

@@ -13,7 +13,7 @@ from semid.kernels.encode import subtract_rows
 from semid.quantizers.learnt import Learnt
 from semid.quantizers.lloyd import (
     assign_clusters,
-    check_capacity,
+    check_code_capacity,
     cluster_means,
     run_balanced,
     run_lloyd,
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class Settings(Protocol):
+class FitSettings(Protocol):
     """Parameters of a quantizer that bear on its training."""
 
     init: str
@@ -44,7 +44,7 @@ class Settings(Protocol):
     progress: bool
 
 
-def train_levels(settings: Settings, sample: Matrix, sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
+def train_levels(settings: FitSettings, sample: Matrix, sizes: tuple[int, ...], rng: np.random.Generator) -> Learnt:
     """Learn one codebook per level from a sample, which is overwritten.
 
     Raises
@@ -52,7 +52,7 @@ def train_levels(settings: Settings, sample: Matrix, sizes: tuple[int, ...], rng
     InvalidValueError
         If ``settings.capacity`` cannot hold all rows.
     """
-    capacity = check_capacity(settings.capacity, len(sample), sizes)
+    capacity = check_code_capacity(settings.capacity, len(sample), sizes)
     return fit_levels(
         sample,
         sizes,

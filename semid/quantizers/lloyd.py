@@ -15,7 +15,7 @@ from semid.kernels.encode import nearest, sort_by_cluster, sum_clusters
 __all__ = [
     "assign_clusters",
     "assign_within",
-    "check_capacity",
+    "check_code_capacity",
     "cluster_means",
     "run_balanced",
     "run_lloyd",
@@ -151,7 +151,7 @@ def worst_served(x: Matrix, cost: Matrix, count: int) -> npt.NDArray[np.intp]:
     return pool[np.sort(first)[:count]]
 
 
-def check_capacity(capacity: Any, n_rows: int, codebook_sizes: Sequence[int]) -> int | None:
+def check_code_capacity(capacity: Any, n_rows: int, codebook_sizes: Sequence[int]) -> int | None:
     """Return a capacity that holds all training rows, or None for none."""
     if capacity is None:
         return None

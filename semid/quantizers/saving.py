@@ -232,23 +232,23 @@ class Layout(NamedTuple):
 History = list[dict[str, float]]
 
 
-ONE_VIEW = "embeddings of {dim} dimensions to {n_levels} codes, with codebooks of {sizes} centroids"
-SEVERAL_VIEWS = (
+VIEW_CARD = "embeddings of {dim} dimensions to {n_levels} codes, with codebooks of {sizes} centroids"
+VIEWS_CARD = (
     "the views {views} of an item to {n_shared} shared and {n_specific} specific codes, with\n"
     "codebooks of {sizes} centroids"
 )
 LAYOUTS = {
-    "KMeans": Layout(pack_levels, unpack_levels, ONE_VIEW),
-    "ResidualKMeans": Layout(pack_levels, unpack_levels, ONE_VIEW),
-    "ProductKMeans": Layout(pack_levels, unpack_parts, ONE_VIEW),
-    "SharedSpecificKMeans": Layout(pack_views, unpack_views, SEVERAL_VIEWS),
+    "KMeans": Layout(pack_levels, unpack_levels, VIEW_CARD),
+    "ResidualKMeans": Layout(pack_levels, unpack_levels, VIEW_CARD),
+    "ProductKMeans": Layout(pack_levels, unpack_parts, VIEW_CARD),
+    "SharedSpecificKMeans": Layout(pack_views, unpack_views, VIEWS_CARD),
     "RQVAE": Layout(
-        pack_network, unpack_network, ONE_VIEW + " in a\nlatent space of {latent_dim} dimensions", trained=True
+        pack_network, unpack_network, VIEW_CARD + " in a\nlatent space of {latent_dim} dimensions", trained=True
     ),
     "SharedSpecificRQVAE": Layout(
         pack_views_network,
         unpack_views_network,
-        SEVERAL_VIEWS + " in the latent spaces of its encoders",
+        VIEWS_CARD + " in the latent spaces of its encoders",
         extra=lambda fitted: {"latent_dims": [len(layers[-1].bias) for layers in fitted.encoders.values()]},
         trained=True,
     ),

@@ -37,7 +37,7 @@ from semid.quantizers.views import are_batches, check_view_weights, iter_view_ba
 __all__ = ["SharedSpecificKMeans"]
 
 Matrices = Mapping[str, npt.NDArray[np.number[Any]]]
-Views = Mapping[str, Any] | Iterable[Mapping[str, Any]]
+ViewsOrBatches = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
 @final
@@ -162,7 +162,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
         self._check_fitted()
         return self.specific_quantizers_
 
-    def fit(self, X: Views, y: None = None) -> Self:
+    def fit(self, X: ViewsOrBatches, y: None = None) -> Self:
         """Learn the scaling of each view, the shared and the specific codebooks.
 
         Parameters
@@ -204,7 +204,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
             rows = sample_rows(n_items, sizes, sample_size=self.sample_size, rng=rng)
         return self._learn(self._train(matrices, rows, sizes, rng), read_view_columns(X))
 
-    def partial_fit(self, X: Views, y: None = None) -> Self:
+    def partial_fit(self, X: ViewsOrBatches, y: None = None) -> Self:
         """Learn from one more batch of a stream.
 
         The first rows are kept until there are 64 per code of the largest codebook, 16,384 at 256 codes; then scaling
@@ -262,7 +262,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
         joined = {view: np.concatenate([each[view] for each in pending]) for view in batch}
         return self._learn(self._train(joined, np.arange(n_rows), sizes, rng), names)
 
-    def refit(self, X: Views, codes: Mapping[str, Any]) -> Self:
+    def refit(self, X: ViewsOrBatches, codes: Mapping[str, Any]) -> Self:
         """Move the centroids to where they serve given codes best; the codes themselves stay.
 
         For the resolved codes of `semid.resolve`, as `ResidualKMeans.refit` says. The scaling stays. The squared
@@ -292,7 +292,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
         """Return each view centred and scaled as the fit found it, shape (n_items, dim of the view), dtype float32."""
         return self._parts(self._open(X), slice(0, None))
 
-    def encode(self, X: Views, *, beam: int = 1) -> dict[str, CodeArray]:
+    def encode(self, X: ViewsOrBatches, *, beam: int = 1) -> dict[str, CodeArray]:
         """Return the codes of each view.
 
         Parameters
@@ -359,7 +359,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
     def _from_saved(self, learnt: LearntViews, history: Any) -> Self:
         return self._learn(learnt)
 
-    def _joined_blocks(self, X: Views) -> Iterator[Matrix]:
+    def _joined_blocks(self, X: ViewsOrBatches) -> Iterator[Matrix]:
         """Yield the standardised views side by side, block by block."""
         X = checked_batches(X, self.feature_names_in_)
         for block in iter_view_batches(X, self.views, dims=self._learnt.dims):

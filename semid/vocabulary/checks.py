@@ -11,17 +11,17 @@ from semid._checks import as_integers, check_integer, shown
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
-    "check_codes",
+    "check_code_rows",
     "check_eos",
     "check_n_shared",
-    "check_prefixes",
     "check_rows",
     "check_token_ids",
+    "check_token_prefixes",
     "levels_in",
 ]
 
 
-def check_codes(codes: Any, codebook_sizes: tuple[int, ...]) -> Array:
+def check_code_rows(codes: Any, codebook_sizes: tuple[int, ...]) -> Array:
     """Return codes of shape (..., depth) as an integer array, each below its codebook size."""
     rows = check_rows(codes, len(codebook_sizes), name="codes")
     for level, size in enumerate(codebook_sizes[: rows.shape[-1]]):
@@ -46,7 +46,7 @@ def check_rows(given: Any, n_levels: int, *, name: str) -> Array:
     return rows
 
 
-def check_prefixes(prefix: str | Sequence[str], n_levels: int) -> tuple[str, ...]:
+def check_token_prefixes(prefix: str | Sequence[str], n_levels: int) -> tuple[str, ...]:
     """Return one prefix per level."""
     if not isinstance(prefix, Iterable):
         raise InvalidTypeError(

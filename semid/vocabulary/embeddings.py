@@ -16,8 +16,8 @@ __all__ = [
     "add_tokens",
     "are_initial",
     "check_codebooks",
+    "check_embedding_rows",
     "check_encoding",
-    "check_model",
     "grow",
     "initialise",
     "missing_levels",
@@ -104,7 +104,7 @@ def check_codebooks(codebooks: Any, codebook_sizes: Sequence[int]) -> list[Matri
     return checked
 
 
-def check_model(model: Any, n_tokens: int, *, resize: bool) -> None:
+def check_embedding_rows(model: Any, n_tokens: int, *, resize: bool) -> None:
     """Raise unless a model has an embedding row for each of `n_tokens` tokens, or may get one."""
     if not hasattr(model, "resize_token_embeddings") or not hasattr(model, "get_input_embeddings"):
         raise InvalidTypeError(

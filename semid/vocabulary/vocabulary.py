@@ -14,12 +14,12 @@ from semid._checks import check_count, check_errors, check_sizes, check_views, s
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.io.persistence import read_folder, write_folder
 from semid.vocabulary.checks import (
-    check_codes,
+    check_code_rows,
     check_eos,
     check_n_shared,
-    check_prefixes,
     check_rows,
     check_token_ids,
+    check_token_prefixes,
     levels_in,
 )
 from semid.vocabulary.lookup import Lookup, Tables
@@ -76,7 +76,7 @@ class SidVocabulary:
 
     def __init__(self, codebook_sizes: Sequence[int], *, prefix: str | Sequence[str] = "sid") -> None:
         self.codebook_sizes = check_sizes(codebook_sizes)
-        self.prefixes = check_prefixes(prefix, len(self.codebook_sizes))
+        self.prefixes = check_token_prefixes(prefix, len(self.codebook_sizes))
         self.eos_token_id: int | None = None
         self.catalogue: str | None = None
         self.generation: int | None = None
@@ -205,7 +205,7 @@ class SidVocabulary:
                 "the tokens have no names: expected a vocabulary with a prefix, got one made of token ids. "
                 "Use to_tokens and decode them with the tokenizer."
             )
-        codes = check_codes(codes, self.codebook_sizes)
+        codes = check_code_rows(codes, self.codebook_sizes)
         if codes.ndim > 1:
             return [self.tokens_of(row) for row in codes]
         return [f"<{self.prefixes[level]}_{level}_{code}>" for level, code in enumerate(codes)]
@@ -232,7 +232,7 @@ class SidVocabulary:
         InvalidValueError
             If a code is not below its codebook size, or the vocabulary has no token ids yet.
         """
-        codes = check_codes(codes, self.codebook_sizes)
+        codes = check_code_rows(codes, self.codebook_sizes)
         token_ids = np.empty(codes.shape, np.int64)
         for level in range(codes.shape[-1]):
             token_ids[..., level] = self.level_tokens[level][codes[..., level]]
@@ -327,8 +327,8 @@ class SidVocabulary:
             add_tokens,
             are_initial,
             check_codebooks,
+            check_embedding_rows,
             check_encoding,
-            check_model,
             grow,
             initialise,
             missing_levels,
@@ -354,7 +354,9 @@ class SidVocabulary:
         names = [self._names(level) for level in range(self.n_levels)]
         missing = missing_levels(tokenizer, names)
         if model is not None:
-            check_model(model, len(tokenizer) + sum(self.codebook_sizes[level] for level in missing), resize=resize)
+            check_embedding_rows(
+                model, len(tokenizer) + sum(self.codebook_sizes[level] for level in missing), resize=resize
+            )
         # On a copy (0.3 s for 150,000 tokens), because tokens cannot be removed after an error, and the next call would
         # then take the model's rows for trained ones.
         extended = copy.deepcopy(tokenizer) if missing else tokenizer
@@ -459,7 +461,7 @@ class SidVocabulary:
         tokens = tuple(check_token_ids(arrays.pop(f"level_{level}"), level, size) for level, size in levels)
         prefixes = config.pop("prefixes")
         # A vocabulary made of token ids has no names.
-        vocab.prefixes = check_prefixes(prefixes, vocab.n_levels) if prefixes or not tokens else ()
+        vocab.prefixes = check_token_prefixes(prefixes, vocab.n_levels) if prefixes or not tokens else ()
         vocab.eos_token_id = check_eos(config.pop("eos_token_id"), tokens)
         # Folders of earlier versions do not have the last two.
         vocab.catalogue, vocab.generation = config.pop("catalogue", None), config.pop("generation", None)

@@ -13,7 +13,7 @@ from transformers.generation import PrefixConstrainedLogitsProcessor
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.constraint import allow_children, allow_one, check_eos, mask_torch_inplace
+from semid.generation.constraint import allow_children, allow_one, choose_eos, mask_torch_inplace
 from tests.generation.conftest import tiny_model
 
 FORCED = -1e4
@@ -467,8 +467,8 @@ def test_an_end_token_is_no_code(make):
 
 def test_the_vocabulary_has_the_end_token_unless_one_is_given():
     vocab = semid.SidVocabulary.from_token_ids([[4, 5]], eos_token_id=1)
-    assert (check_eos(None, vocab), check_eos(0, vocab)) == (1, 0)
-    assert check_eos(None, semid.SidVocabulary([2])) is None
+    assert (choose_eos(None, vocab), choose_eos(0, vocab)) == (1, 0)
+    assert choose_eos(None, semid.SidVocabulary([2])) is None
 
 
 CODES = np.array([[0, 2], [0, 3], [1, 2]], np.uint8)

@@ -9,7 +9,7 @@ from semid.quantizers import ResidualKMeans
 from semid.quantizers.lloyd import (
     assign_clusters,
     assign_within,
-    check_capacity,
+    check_code_capacity,
     cluster_means,
     run_balanced,
     run_lloyd,
@@ -148,9 +148,9 @@ def test_a_quantizer_with_a_capacity_uses_its_codes_more_evenly(X):
 
 
 def test_capacities_that_do_not_hold_the_rows_are_refused():
-    assert check_capacity(None, 100, (8,)) is None and check_capacity(13, 100, (8, 9)) == 13
+    assert check_code_capacity(None, 100, (8,)) is None and check_code_capacity(13, 100, (8, 9)) == 13
     text = "capacity is too small: expected 13 or more for 100 training rows and 8 codes, got 12. Raise capacity or"
     with pytest.raises(InvalidValueError, match=re.escape(text)):
-        check_capacity(12, 100, (9, 8))
+        check_code_capacity(12, 100, (9, 8))
     with pytest.raises(InvalidTypeError, match=r"capacity is not an integer: expected 1 or more, got 1\.5"):
-        check_capacity(1.5, 100, (8,))
+        check_code_capacity(1.5, 100, (8,))

@@ -236,9 +236,7 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
         ([32] * 4, "4 codebook sizes for 3 levels"),
     ]:
         (tmp_path / "config.json").write_text(json.dumps(config | {"codebook_size": codebook_size}))
-        with pytest.raises(
-            FormatError, match=rf"is damaged: expected parameters and arrays .* {got}.*Save it again"
-        ):
+        with pytest.raises(FormatError, match=rf"is damaged: expected parameters and arrays .* {got}.*Save it again"):
             ResidualKMeans.from_pretrained(tmp_path)
 
 

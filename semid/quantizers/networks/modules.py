@@ -10,7 +10,7 @@ from torch.nn import functional
 
 __all__ = [
     "ESTIMATORS",
-    "Levels",
+    "LevelPass",
     "apply_mlp",
     "count_codes",
     "mlp",
@@ -19,7 +19,7 @@ __all__ = [
     "quantization_loss",
     "revive_dead",
     "revive_levels",
-    "rotate",
+    "rotate_gradient",
     "run_levels",
     "sinkhorn_assign",
     "squared_distances",
@@ -182,7 +182,7 @@ def revive_dead(codebook: Tensor, counts: Tensor, pool: Tensor, generator: torch
     return dead
 
 
-class Levels(NamedTuple):
+class LevelPass(NamedTuple):
     """What consecutive residual levels do with a batch."""
 
     codes: list[Tensor]
@@ -204,7 +204,7 @@ def run_levels(
     choose: Callable[[Tensor, int], Tensor],
     loss: Callable[[Tensor, Tensor], Tensor],
     only_first_commits: bool = False,
-) -> Levels:
+) -> LevelPass:
     """Quantize latents level by level; each level takes what the ones before it leave over.
 
     Parameters
@@ -229,7 +229,7 @@ def run_levels(
         rest = rest - chosen.detach()
         if only_first_commits:
             rest = rest.detach()
-    return Levels(codes, inputs, losses, quantized, rest)
+    return LevelPass(codes, inputs, losses, quantized, rest)
 
 
 @torch.no_grad()
@@ -280,7 +280,7 @@ def straight_through(x: Tensor, q: Tensor) -> Tensor:
     return x + (q - x).detach()
 
 
-def rotate(x: Tensor, q: Tensor) -> Tensor:
+def rotate_gradient(x: Tensor, q: Tensor) -> Tensor:
     """Return `q` as a rotated and stretched `x`, and rotate the gradient back; Fifty et al. (arXiv:2410.06424), sec. 4.
 
     With ``a = x / |x|``, ``b = q / |q|`` and ``r = (a + b) / |a + b|`` the output is
@@ -329,7 +329,10 @@ def quantization_loss(x: Tensor, q: Tensor, *, beta: float) -> Tensor:
     return functional.mse_loss(q, x.detach()) + beta * functional.mse_loss(x, q.detach())
 
 
-ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"straight-through": straight_through, "rotation": rotate}
+ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "straight-through": straight_through,
+    "rotation": rotate_gradient,
+}
 
 
 # Products of scalings stay inside float32 while no sum falls below this; then the scalings move into the potentials.

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from semid.quantizers.networks.modules import (
     ESTIMATORS,
-    Levels,
+    LevelPass,
     apply_mlp,
     mlp,
     nearest_codes,
@@ -46,8 +46,8 @@ class Pass(NamedTuple):
     """Mean over all codebooks of their losses, one number."""
     decoded: list[Tensor]
     """Per view, shape (batch, dim of the view)."""
-    shared: Levels
-    specific: list[Levels]
+    shared: LevelPass
+    specific: list[LevelPass]
 
 
 @final
@@ -123,7 +123,7 @@ class SharedSpecificNetwork(nn.Module):
             "quantization": out.quantization,
         }
 
-    def quantize(self, latents: Sequence[Tensor]) -> tuple[Levels, list[Levels]]:
+    def quantize(self, latents: Sequence[Tensor]) -> tuple[LevelPass, list[LevelPass]]:
         """Run the recursion on latents; returns the shared levels, and each view's specific ones."""
         shared = self._levels(torch.cat(list(latents), dim=1), self.shared, balance_last=False)
         rests = torch.split(shared.rest, self.latent_dims, dim=1)
@@ -181,11 +181,11 @@ class SharedSpecificNetwork(nn.Module):
             for network, x in zip(networks, inputs, strict=True)
         ]
 
-    def _join(self, shared: Levels, specific: Sequence[Levels]) -> list[Tensor]:
+    def _join(self, shared: LevelPass, specific: Sequence[LevelPass]) -> list[Tensor]:
         parts = torch.split(shared.quantized, self.latent_dims, dim=1)
         return [part + own.quantized for part, own in zip(parts, specific, strict=True)]
 
-    def _levels(self, rest: Tensor, codebooks: Sequence[Tensor], *, balance_last: bool) -> Levels:
+    def _levels(self, rest: Tensor, codebooks: Sequence[Tensor], *, balance_last: bool) -> LevelPass:
         def choose(rest: Tensor, level: int) -> Tensor:
             codebook = codebooks[level].detach()
             if balance_last and level == len(codebooks) - 1 and self.training and self.recipe.sinkhorn_epsilon > 0:

@@ -15,7 +15,7 @@ from semid.quantizers.networks.modules import (
     nearest_codes,
     quantization_loss,
     revive_dead,
-    rotate,
+    rotate_gradient,
     sinkhorn_assign,
     squared_distances,
     straight_through,
@@ -149,7 +149,7 @@ def pair(rng):
     return torch.tensor(x, requires_grad=True), torch.tensor(q, requires_grad=True)
 
 
-@pytest.mark.parametrize("estimator", [straight_through, rotate])
+@pytest.mark.parametrize("estimator", [straight_through, rotate_gradient])
 def test_the_value_is_the_centroid(pair, estimator):
     x, q = pair
     np.testing.assert_allclose(estimator(x, q).detach(), q.detach(), atol=1e-14)
@@ -166,7 +166,7 @@ def test_straight_through_hands_the_gradient_on(pair, rng):
 def test_rotation_turns_the_gradient_back(pair, rng):
     x, q = pair
     gradient = rng.normal(size=(6, 5))
-    rotate(x, q).backward(torch.tensor(gradient))
+    rotate_gradient(x, q).backward(torch.tensor(gradient))
     expected = rotation_gradient_oracle(x.detach().numpy(), q.detach().numpy(), gradient)
     np.testing.assert_allclose(x.grad, expected, atol=1e-12)
     assert q.grad is None
@@ -175,14 +175,14 @@ def test_rotation_turns_the_gradient_back(pair, rng):
 def test_a_gradient_along_the_centroid_returns_along_the_latent():
     x = torch.tensor([[3.0, 0.0]], dtype=torch.float64, requires_grad=True)
     q = torch.tensor([[0.0, 6.0]], dtype=torch.float64)
-    rotate(x, q).backward(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+    rotate_gradient(x, q).backward(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
     np.testing.assert_allclose(x.grad, [[2.0, 0.0]], atol=1e-15)
 
 
 @pytest.mark.parametrize("x, q", [([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 0.0])], ids=["no latent", "no centroid"])
 def test_rows_without_direction_pass_straight_through(x, q):
     x, q = torch.tensor([x], requires_grad=True), torch.tensor([q])
-    out = rotate(x, q)
+    out = rotate_gradient(x, q)
     out.backward(torch.tensor([[3.0, 4.0]]))
     np.testing.assert_array_equal(out.detach(), q)
     np.testing.assert_array_equal(x.grad, [[3.0, 4.0]])
@@ -190,7 +190,7 @@ def test_rows_without_direction_pass_straight_through(x, q):
 
 def test_opposite_directions_stay_finite():
     x = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    rotate(x, torch.tensor([[-2.0, 0.0]])).backward(torch.tensor([[1.0, 1.0]]))
+    rotate_gradient(x, torch.tensor([[-2.0, 0.0]])).backward(torch.tensor([[1.0, 1.0]]))
     np.testing.assert_allclose(x.grad, [[-2.0, 2.0]])
 
 
