@@ -1,4 +1,4 @@
-"""Assignment where most IDs are needed: an auction of all of them, with a bound on what it costs too much."""
+"""Assignment where most IDs are needed: an auction of all of them, with a bound on its excess cost."""
 
 import math
 from typing import NamedTuple

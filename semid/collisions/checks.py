@@ -50,7 +50,7 @@ def check_policy(
     item_ids: Any = None,
     max_level_moved: Any = None,
 ) -> None:
-    """Raise if the policy is unknown, or does not know what to do with an option."""
+    """Raise if the policy is unknown, or does not take an option that was given."""
     for name, value, known in (("policy", policy, POLICIES), ("duplicates", duplicates, DUPLICATES)):
         if not isinstance(value, str) or value not in known:
             expected = " or ".join(repr(one) for one in known)
@@ -64,7 +64,7 @@ def check_policy(
         )
     if weights is not None:
         raise InvalidValueError(
-            f"policy {policy!r} weighs no item: expected no weights, got some. "
+            f"policy {policy!r} does not use weights: expected none, got some. "
             "Leave weights out, or choose policy 'nearest'."
         )
     if duplicates != "separate":
@@ -74,17 +74,17 @@ def check_policy(
         )
     if item_ids is not None:
         raise InvalidValueError(
-            f"policy {policy!r} takes items as they come: expected no item_ids, got some. "
+            f"policy {policy!r} does not use item_ids: expected none, got some. "
             "Leave item_ids out, or choose policy 'nearest'."
         )
     if max_level_moved is not None:
         raise InvalidValueError(
-            f"policy {policy!r} takes no limit: expected no max_level_moved, got {max_level_moved}. "
+            f"policy {policy!r} does not use max_level_moved: expected none, got {max_level_moved}. "
             "Leave it out, or choose policy 'nearest'."
         )
     if policy == "sinkhorn" and taken is not None:
         raise InvalidValueError(
-            "policy 'sinkhorn' cannot keep clear of published IDs: expected no taken, got some. "
+            "policy 'sinkhorn' cannot avoid published IDs: expected no taken, got some. "
             "Leave taken out, or choose policy 'nearest'."
         )
 

@@ -139,7 +139,7 @@ def count_collisions(
     capacity: int = 1,
     taken: Array | None = None,
 ) -> int:
-    """Return how many items are too many for their ID, once `taken` rows have used their places.
+    """Return how many items exceed the capacity of their ID, once `taken` rows have used their places.
 
     Parameters
     ----------

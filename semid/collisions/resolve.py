@@ -66,11 +66,10 @@ class Resolution:
         The same for all items over all IDs there are, listed or not. It holds if the beam search missed no ID that is
         nearer to an item than the last one it listed; complete lists (up to 2^20 pairs of item and ID) miss none.
     n_collisions_before, n_collisions_after : int
-        Items that are too many for their ID, ``n_items - n_unique`` for capacity 1; published IDs count. Summed over
+        Items beyond the capacity of their ID: ``n_items - n_unique`` for capacity 1. Published IDs count. Summed over
         views.
     n_beyond_candidates : int
-        Items that none of their candidates had room for, and that got a free ID near in the prefix tree. Summed over
-        views.
+        Items whose candidates were all full, so that they got a free ID nearby in the prefix tree. Summed over views.
     n_widened : int
         Items whose first list was too short, and that got a longer one; equal items that share an ID count once. Summed
         over the assignments. 0 where an auction of all IDs takes the place of the lists.

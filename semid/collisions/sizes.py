@@ -92,8 +92,8 @@ def suggest_sizes(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If `n_items` is no integer above 0 of 64 bits, a codebook size is no integer above 1, or `max_rate` is no number
-        between 0 and 1.
+        If `n_items` is not a positive 64-bit integer, a codebook size is not an integer above 1, or `max_rate` is not a
+        number between 0 and 1.
 
     Examples
     --------

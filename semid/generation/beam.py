@@ -108,7 +108,7 @@ def generate(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If an argument is wrong, the model is in training mode or keeps no cache, the vocabulary does not fit it, a
+        If an argument is wrong, the model is in training mode, the vocabulary does not fit it, a
         prompt is too long for it, or its logits are not numbers.
 
     Warns

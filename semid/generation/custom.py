@@ -30,8 +30,8 @@ def beam_search(
 ) -> Callable[..., Any]:
     """Return `semid.generate` in the form that ``model.generate`` takes as `custom_generate`.
 
-    Leave `num_beams` and `num_return_sequences` of ``model.generate`` at 1: it repeats the prompts before it calls a
-    search of one's own.
+    Leave `num_beams` and `num_return_sequences` of ``model.generate`` at 1: it repeats the prompts before it calls a custom
+    search.
 
     Parameters
     ----------
@@ -48,19 +48,20 @@ def beam_search(
     Raises
     ------
     InvalidValueError
-        By ``model.generate``, if it was told what would change the result and is not applied here: beams and returned
-        sequences, logits processors and what makes them, such as penalties or a temperature, ``do_sample=True`` that
-        `beam_search` was not told, stopping criteria, ``max_time`` or ``stop_strings``, a ``max_new_tokens`` or
-        ``max_length`` that an ID does not fit into, a cache or a ``cache_implementation`` of another kind, or inputs
-        besides ``input_ids``, ``attention_mask`` and ``decoder_input_ids``. Also what `semid.generate` raises.
+        Raised by ``model.generate`` for an argument that would change the result but that this search does not apply:
+        beams and returned sequences, logits processors and what makes them, such as penalties or a temperature,
+        ``do_sample=True`` that `beam_search` was not told, stopping criteria, ``max_time`` or ``stop_strings``, a
+        ``max_new_tokens`` or ``max_length`` that an ID does not fit into, a cache or a ``cache_implementation`` of
+        another kind, or inputs besides ``input_ids``, ``attention_mask`` and ``decoder_input_ids``. Also what
+        `semid.generate` raises.
 
     Notes
     -----
-    What ``model.generate`` takes besides and leaves the result as it is, is ignored: a larger ``max_new_tokens``, since
+    Arguments of ``model.generate`` that cannot change the result are ignored: a larger ``max_new_tokens``, since
     every answer has a token per level; ``eos_token_id``; ``length_penalty`` and ``early_stopping``, since all IDs are
     of one length, so that ``sequences_scores`` are sums whatever they say; ``use_cache``; ``prompt_lookup_num_tokens``.
     ``output_scores``, ``output_logits``, ``output_attentions`` and ``output_hidden_states`` return nothing.
-    ``assistant_model`` and ``streamer`` are not handed on to any search of one's own, so that they are ignored unseen;
+    ``model.generate`` hands ``assistant_model`` and ``streamer`` to no custom search, so they have no effect;
     ``position_ids`` are made from the mask.
 
     Examples
@@ -135,7 +136,7 @@ def check_call(
     n_levels: int,
     do_sample: bool,
 ) -> None:
-    """Raise if ``model.generate`` was told what would change the result and is not applied.
+    """Raise if ``model.generate`` was given a setting that would change the result and is not applied here.
 
     Parameters
     ----------

@@ -158,7 +158,7 @@ def as_prompts(prompts: Any) -> list[IntArray]:
     lengths = [len(array) for array in arrays]
     if min(lengths, default=0) == 0:
         raise InvalidValueError(
-            f"prompts are wrong: expected 1 or more of 1 or more tokens, got {len(lengths)}, the shortest of "
+            f"prompts are wrong: expected at least one prompt and none empty, got {len(lengths)}, the shortest of "
             f"{min(lengths, default=0)} tokens. Leave empty ones out."
         )
     return arrays

@@ -31,7 +31,7 @@ def check_model(model: Any, *, last_token: int) -> None:
             "Pass the model whose generate you would call."
         )
     layers = _layers(model)
-    # What accelerate has put elsewhere, its hooks fetch when it is needed.
+    # Weights that accelerate has moved elsewhere are fetched by its hooks when they are needed.
     if any(hasattr(one, "weight") and one.weight.is_meta and not hasattr(one, "_hf_hook") for one in layers):
         raise InvalidValueError(
             "the model has no weights: expected weights in memory, got the meta device. Load them first."
@@ -84,7 +84,7 @@ def check_inputs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``input_ids`` and ``attention_mask``, or raise an error that says what is wrong with the inputs.
 
-    Where the mask is missing, the `padding` token tells it; None for a model without one.
+    Without a mask, the `padding` token marks padding; None for a model that has none.
     """
     known = {"input_ids", "attention_mask"} | ({"decoder_input_ids"} if encoder_decoder else set())
     caches = [name for name in CACHE_NAMES if name in inputs] if isinstance(inputs, Mapping) else []

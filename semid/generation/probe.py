@@ -165,7 +165,7 @@ def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
         head, every = head_of(model, found), Tokens(torch.arange(n_rows, device=model.device))
         return torch.cat([head.logits(part, every) for part in features])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError):
-        # Whatever a model objects to, another way is left; what the plain one objects to, the search itself will say.
+        # When a fast way fails, another one is left; when the plain way fails, the search itself reports why.
         return None
 
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# Below, the logits of a model, divided by it, may leave the range of float32; at it they are far from that.
+# Below this, the logits of a model, divided by the temperature, may overflow float32.
 LEAST_TEMPERATURE = 1e-30
 
 NORMALIZERS = ("full", "window", "allowed")
@@ -67,7 +67,7 @@ def check_settings(
         )
     )
     if not isinstance(normalize, str) or normalize not in NORMALIZERS:
-        raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}.")
+        raise InvalidValueError(f"normalize is unknown: expected one of {NORMALIZERS}, got {normalize!r}. Choose one.")
     outside, do_sample = check_flag(outside, "outside"), check_flag(do_sample, "do_sample")
     return Settings(num_beams, num_return, normalize, outside, do_sample, _check_temperature(temperature))
 
@@ -97,8 +97,8 @@ def _check_temperature(temperature: Any) -> float:
 def check_pair(trie: Trie, vocab: SidVocabulary) -> None:
     """Raise unless every code of the trie has a token in the vocabulary, and both are of one catalogue.
 
-    Those that do not say which catalogue they are of are of any: a trie from `Trie.from_codes`, a vocabulary that was
-    never tied to one.
+    Without a mark, a trie or vocabulary fits any catalogue: a trie from `Trie.from_codes`, a vocabulary that was never
+    tied to one.
 
     Parameters
     ----------

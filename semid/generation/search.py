@@ -332,7 +332,7 @@ def _children(part: Part, logits: torch.Tensor, nodes: IntArray, *, depth: int, 
     Their scores are their logits.
     """
     values = logits[..., : part.trie.codebook_sizes[depth]].cpu().numpy()
-    check_numbers(values[nodes >= 0], depth)  # `select` drops what is no number
+    check_numbers(values[nodes >= 0], depth)  # `select` drops scores that are not numbers
     row_starts, _ = part.trie.allowed(nodes.reshape(-1), depth=depth)
     most = int(np.diff(row_starts).reshape(nodes.shape).sum(axis=1).max())
     return part.trie.select(
@@ -355,7 +355,7 @@ def _log_probs(
     if normalize == "full":
         assert norm is not None
         norm = norm.to(logits.device)
-        _check_beams(norm.cpu().numpy(), nodes, depth)  # a sum is no number where one of its terms is none
+        _check_beams(norm.cpu().numpy(), nodes, depth)  # a sum with a term that is not a number is not a number
         return (logits[..., :size] - norm[..., None]).cpu().numpy()
     if normalize == "allowed":
         assert children is not None
@@ -366,7 +366,7 @@ def _log_probs(
         # A beam without children has no probabilities, and needs none.
         return logits.log_softmax(dim=2)[..., :size].nan_to_num(nan=-torch.inf).cpu().numpy()
     log_probs: FloatArray = logits.log_softmax(dim=2)[..., :size].cpu().numpy()
-    _check_beams(log_probs[..., 0], nodes, depth)  # none of a row is a number where one of its logits is none
+    _check_beams(log_probs[..., 0], nodes, depth)  # one logit that is not a number makes the whole row not a number
     return log_probs
 
 

@@ -35,7 +35,7 @@ __all__ = [
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
-# The names of the safetensors format; it has no 16-bit brain float in NumPy, and we store none.
+# The names of the safetensors format; NumPy has no bfloat16, and we store none.
 DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4",
     "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",

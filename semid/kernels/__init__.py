@@ -1,7 +1,7 @@
 """The inner loops, and the switch between their implementations.
 
 Two back ends carry the same names and signatures: Numba (``semid/kernels/*.py``) and, where it was built, plain C
-(``semid_ext``). A kernel takes arrays only, writes into arrays that the caller made, and raises nothing about them.
+(``semid_ext``). A kernel takes arrays only, writes into arrays that the caller made, and never raises.
 """
 
 import functools

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def check_hidden_sizes(hidden_sizes: Any) -> tuple[int, ...]:
-    """Return the widths of hidden layers, of which there may be none."""
+    """Return the widths of the hidden layers; () is allowed."""
     if isinstance(hidden_sizes, str) or not hasattr(hidden_sizes, "__len__"):
         raise InvalidTypeError(
             f"hidden_sizes has a wrong type: expected a sequence of integers, got {hidden_sizes!r}. Pass (512, 256), "
@@ -36,10 +36,10 @@ def check_hidden_sizes(hidden_sizes: Any) -> tuple[int, ...]:
 
 
 def check_choice(value: Any, name: str, choices: Iterable[str | None], *, between: str = " or ") -> Any:
-    """Return the name of a policy, which may be None where that is one, or say which there are."""
+    """Return a name that is one of the choices, of which None may be one, or raise an error that lists them."""
     names = tuple(choices)
     expected = between.join(map(repr, names))
-    if not isinstance(value, str | None):  # what else there is need not be hashable, nor equal to just one
+    if not isinstance(value, str | None):  # the value may be unhashable, or an array, which compares element by element
         raise InvalidTypeError(
             f"{name} has a wrong type: expected {expected}, got {type(value).__name__}. Choose one of them."
         )

@@ -1,4 +1,4 @@
-"""What the k-means quantizers of one view share: input, search, streaming, saving, the manners of scikit-learn."""
+"""What the k-means quantizers of one view share: input, search, streaming, saving, scikit-learn's conventions."""
 
 from abc import abstractmethod
 from collections.abc import Iterator

@@ -165,7 +165,7 @@ def update_levels(
         unknown = gone[ranks < 0]
         raise InvalidValueError(
             f"codes to remove are unknown: expected IDs of the trie, got {unknown[0].tolist()} and {len(unknown) - 1} "
-            "others. Has the trie this change already?"
+            "others. Was this change applied before?"
         )
     stays = np.ones(levels.n_items, np.bool_)
     stays[ranks] = False
@@ -174,7 +174,7 @@ def update_levels(
     if again.any():
         raise InvalidValueError(
             f"codes to add are taken: expected new IDs, got {came[again][0].tolist()} and {again.sum() - 1} others. "
-            "Remove these items in the same call, or has the trie this change already?"
+            "Remove these items in the same call, or was this change applied before?"
         )
     if not len(came) and not stays.any():
         raise InvalidValueError(

@@ -41,7 +41,7 @@ def plain(array: Any, dtype: npt.DTypeLike) -> Array:
 
 def plain_int64(values: Any, *, name: str, remedy: str) -> Int64Array:
     """Return integers as an int64 array that a kernel may read; an error for anything else, unless it is empty."""
-    if type(values) is not np.ndarray or values.dtype is not INT64:  # every step of a search comes by
+    if type(values) is not np.ndarray or values.dtype is not INT64:  # called at every step of a search
         values = as_integers(values, name, remedy=remedy)
     rows: Int64Array = np.ascontiguousarray(values, INT64)
     return rows if rows.flags.aligned else rows.copy()
@@ -94,7 +94,7 @@ def sizes_of(codes: IntArray, codebook_sizes: int | Sequence[int] | None) -> tup
 
 def check_depth(depth: Any, *, n_levels: int) -> int:
     """Return a depth whose nodes can have children as an int, or raise an error."""
-    level = depth if type(depth) is int else check_integer(depth, "depth")  # every step of a search comes by
+    level = depth if type(depth) is int else check_integer(depth, "depth")  # called at every step of a search
     if not 0 <= level < n_levels:
         raise InvalidValueError(
             f"depth out of range: expected 0 .. {n_levels - 1}, got {level}. Leaves have no children."

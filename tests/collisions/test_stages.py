@@ -55,8 +55,8 @@ def test_messages():
         ),
         (InvalidValueError, {"max_level_moved": 3}, r"expected 1 \.\. 2 levels, got 3\. Leave it out"),
         (InvalidTypeError, {"max_level_moved": 1.5}, r"expected an integer, got 1\.5"),
-        (InvalidValueError, {"max_level_moved": 1, "policy": "suffix"}, "policy 'suffix' takes no limit"),
-        (InvalidValueError, {"item_ids": range(5), "policy": "suffix"}, "policy 'suffix' takes items as they come"),
+        (InvalidValueError, {"max_level_moved": 1, "policy": "suffix"}, "policy 'suffix' does not use max_level_moved"),
+        (InvalidValueError, {"item_ids": range(5), "policy": "suffix"}, "policy 'suffix' does not use item_ids"),
         (InvalidValueError, {"item_ids": range(4)}, r"item_ids have a wrong length: expected 5, got 4\. Pass one"),
         (
             InvalidValueError,

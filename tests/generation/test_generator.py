@@ -131,7 +131,9 @@ def test_wrong_arguments(model, trie, vocab, arguments, error, message):
 
 def test_wrong_prompts(model, trie, vocab):
     generator = semid.Generator(model, trie=trie, vocab=vocab, num_beams=3)
-    with pytest.raises(InvalidValueError, match=r"prompts are wrong: expected 1 or more of 1 or more tokens, got 0"):
+    with pytest.raises(
+        InvalidValueError, match=r"prompts are wrong: expected at least one prompt and none empty, got 0"
+    ):
         generator.generate_many([])
     with pytest.raises(InvalidValueError, match=r"got 2, the shortest of 0 tokens\. Leave empty ones out"):
         generator.generate_many([[3], []])

@@ -166,7 +166,7 @@ class Training:
 
 
 def set_numbers(settings: Any, **numbers: float) -> None:
-    """Put plain numbers in place of those given to a frozen dataclass, which may be NumPy's and wrap around."""
+    """Replace numbers of a frozen dataclass by plain ones: NumPy's integers wrap around."""
     for name, number in numbers.items():
         object.__setattr__(settings, name, number)
 
@@ -301,7 +301,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def check_recipe(recipe: str | Recipe) -> Recipe:
-    """Return a recipe, which may be named, or say which names there are."""
+    """Return a recipe given by itself or by name, or raise an error that lists the names."""
     if isinstance(recipe, Recipe):
         return recipe
     if not isinstance(recipe, str):
