@@ -30,8 +30,8 @@ def beam_search(
 ) -> Callable[..., Any]:
     """Return `semid.generate` in the form that ``model.generate`` takes as `custom_generate`.
 
-    Leave `num_beams` and `num_return_sequences` of ``model.generate`` at 1: it repeats the prompts before it calls a custom
-    search.
+    Leave `num_beams` and `num_return_sequences` of ``model.generate`` at 1: it repeats the prompts before it calls a
+    custom search.
 
     Parameters
     ----------
