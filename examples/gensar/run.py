@@ -216,7 +216,7 @@ def rank_catalogue(
         whole = None
         if "search" in answers and evaluator.recipe.search_within == "query":
             whole = evaluator.evaluate(model, task="search", split=TEST, within="catalogue")
-    with watch("floors"):
+    with watch("measure baselines"):
         floors = baselines.measure()
     metrics = {task: answer.metrics for task, answer in answers.items()}
     below = interval_rows(spread)
