@@ -241,8 +241,10 @@ def allowed_tokens_oracle(token_rows, generated, eos):
     return sorted(allowed) or [eos]
 
 
-def item_scores_oracle(model, inputs, token_rows):
+def item_scores_oracle(model, inputs, token_rows, *, double=True):
     """Summed log-probabilities of whole IDs, one full forward pass in float64 per prompt; no cache and no beams.
+
+    Without `double`, in the dtype of the model, for those that work in float32 alone.
 
     Returns an array of shape (batch, n_items).
     """
@@ -250,7 +252,7 @@ def item_scores_oracle(model, inputs, token_rows):
 
     import torch
 
-    model = copy.deepcopy(model).double()
+    model = copy.deepcopy(model).double() if double else model
     tokens = torch.tensor(token_rows)
     n_items, n_levels = tokens.shape
     scores = []

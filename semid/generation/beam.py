@@ -7,9 +7,9 @@ from weakref import WeakKeyDictionary
 import torch
 
 from semid._arrays import IntArray
-from semid.generation.head import Head, Tokens
+from semid.generation.head import Tokens
 from semid.generation.inputs import batch_of, check_flag, check_model
-from semid.generation.probe import Abilities, abilities, head_of, open_forward
+from semid.generation.probe import abilities, open_forward, state_of
 from semid.generation.requests import Settings, check_settings, check_tries, check_vocab, route, warn_of_end
 from semid.generation.sampling import RowSeeds, row_keys, row_seeds
 from semid.generation.search import BeamOutput, search
@@ -144,14 +144,13 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    found : Abilities
-    head : Head
+    state : int
+        The state of the model, as `state_of` tells it.
     tokens : dict of int to list of Tokens
         The tokens of each level, by the `id` of the vocabulary.
     """
 
-    found: Abilities
-    head: Head
+    state: int
     tokens: dict[int, list[Tokens]]
 
 
@@ -165,8 +164,9 @@ def prepare(model: Any, vocab: SidVocabulary | Sequence[SidVocabulary]) -> Prepa
     check_model(model, last_token=max(level.last for levels in tokens.values() for level in levels))
     for one in vocabs:
         warn_of_end(model, one)
-    found = abilities(model)
-    return Prepared(found, head_of(model, found), tokens)
+    state = state_of(model)
+    abilities(model, state=state)
+    return Prepared(state, tokens)
 
 
 # By vocabulary, with the arrays that they are of: `SidVocabulary.extend` may put others in their place.
@@ -205,8 +205,8 @@ def run(
     n_levels = tries[0].n_levels
     parts = route(tries, vocabs, candidates=candidates, exclude=exclude)
     keys = row_keys(row_seeds(seed, batch), n_levels) if settings.do_sample else None
-    forward = open_forward(model, inputs, n_levels=n_levels, found=prepared.found, encoded=encoded)
-    head = prepared.head.tempered(settings.temperature)
+    forward = open_forward(model, inputs, n_levels=n_levels, state=prepared.state, encoded=encoded)
+    head = forward.head.tempered(settings.temperature)
     return search(forward, head, parts, prepared.tokens, settings, n_levels=n_levels, keys=keys)
 
 

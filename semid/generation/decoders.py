@@ -96,9 +96,9 @@ class TreeDecoder(Forward):
 
     def step(self, rows: IntArray, tokens: IntArray) -> torch.Tensor:
         """Append a token to each beam."""
-        return self.levels([rows], [tokens])[0]
+        return self._read_levels([rows], [tokens])[0]
 
-    def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
+    def _read_levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
         """Read all levels of a tree in one forward pass."""
         masks, position_ids = [], []
         for level in rows:
@@ -217,7 +217,7 @@ class EncoderDecoder(Forward):
         """Append a token to each beam."""
         return self._append(rows, tokens[..., None])[:, -1]
 
-    def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
+    def _read_levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
         """Read the path to each node of the last level as a row, all in one pass.
 
         The decoders number positions by the columns of their input, so that the nodes of a level cannot stand side by

@@ -1,35 +1,41 @@
 """What a search asks of a model: the prompt once per request, then one token for each beam."""
 
-import contextlib
 from abc import ABC, abstractmethod
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 from transformers.modeling_outputs import BaseModelOutput
 
 from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation.head import Head, products_for
 from semid.generation.interface import cache_name, cache_of, forward_arguments
 
 __all__ = [
     "Body",
     "Forward",
-    "Products",
     "accepted_arguments",
     "features_of",
-    "is_plain",
-    "linear",
-    "products_for",
     "reorder",
 ]
 
 
 class Forward(ABC):
-    """A model in the middle of answering `batch` prompts; call `prompt` once, then `step` once per level."""
+    """A model in the middle of answering `batch` prompts; call `prompt` once, then `step` once per level.
+
+    Attributes
+    ----------
+    batch : int
+    head : Head
+        Reads the features.
+    several : bool
+        Whether the model may read several tokens of an answer in one pass.
+    """
 
     batch: int
+    head: Head
+    several: bool = False
 
     @abstractmethod
     def prompt(self) -> torch.Tensor:
@@ -55,9 +61,14 @@ class Forward(ABC):
     def levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
         """Read a tree whose level d is what ``step(rows[d], tokens[d])`` would append; return the features of each.
 
-        Every node leads to one of the last level, but those that fill up a level: their features mean nothing. Here
-        level by level; a subclass that can reads all levels at once.
+        Every node leads to one of the last level, but those that fill up a level: their features mean nothing.
         """
+        if self.several:
+            return self._read_levels(rows, tokens)
+        return [self.step(*level) for level in zip(rows, tokens, strict=True)]
+
+    def _read_levels(self, rows: list[IntArray], tokens: list[IntArray]) -> list[torch.Tensor]:
+        """Read all levels at once, where a way can."""
         return [self.step(*level) for level in zip(rows, tokens, strict=True)]
 
 
@@ -200,67 +211,3 @@ def accepted_arguments(model: Any) -> frozenset[str]:
             f"{sorted(names)}. Pass the model that it wraps."
         )
     return names
-
-
-def is_plain(module: torch.nn.Module) -> bool:
-    """Tell whether a module's weights say all that it does: no hooks, and weights that are in memory."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
-    return not hooked and all(weight is None or weight.device.type != "meta" for weight in module._parameters.values())
-
-
-AVAILABLE = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and hasattr(
-    torch.ops.mkldnn, "_linear_pointwise"
-)
-# Multiplications from which oneDNN's larger cost of a call, 10 microseconds, is earned. The first product of a shape
-# takes a third of a millisecond more.
-WORTH_IT = 1 << 21
-PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
-
-
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Return what `torch.nn.functional.linear` does, up to rounding, by oneDNN where that is faster.
-
-    ``torch.backends.mkldnn.enabled = False`` turns that off.
-
-    Parameters
-    ----------
-    x : torch.Tensor of shape (..., dim)
-    weight : torch.Tensor of shape (n_outputs, dim)
-    bias : torch.Tensor of shape (n_outputs,), optional
-    """
-    if (
-        AVAILABLE
-        and x.numel() * weight.shape[0] >= WORTH_IT
-        and _is_plain(x)
-        and _is_plain(weight)
-        and (bias is None or _is_plain(bias))
-        and torch.backends.mkldnn.enabled
-        and not torch.is_grad_enabled()
-    ):
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return product
-    return torch.nn.functional.linear(x, weight, bias)
-
-
-def products_for(dtype: torch.dtype, device: torch.device) -> "contextlib.AbstractContextManager[Any]":
-    """Return the context for a model's passes: `Products`, or none where no layer would go to oneDNN."""
-    useful = AVAILABLE and torch.backends.mkldnn.enabled and dtype is torch.float32 and device.type == "cpu"
-    return Products() if useful else contextlib.nullcontext()
-
-
-@final
-class Products(TorchFunctionMode):
-    """Within this context, linear layers that this thread runs go through `linear`; the model is not changed.
-
-    It costs every operation of torch some 3 microseconds: enter it for a model's passes alone.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Call a function of torch, or `linear` for its namesake."""
-        call = linear if func is torch.nn.functional.linear else func
-        return call(*args, **kwargs) if kwargs else call(*args)
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is float32 in memory; other types of tensors may be quantized."""
-    return type(tensor) in PLAIN_TENSORS and tensor.dtype is torch.float32 and tensor.device.type == "cpu"

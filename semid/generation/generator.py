@@ -11,6 +11,7 @@ from semid._checks import check_count
 from semid._progress import progress_bar
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.beam import prepare, run
+from semid.generation.probe import state_of
 from semid.generation.requests import check_pair, check_settings
 from semid.generation.sampling import RowSeeds, row_seeds
 from semid.generation.search import BeamOutput
@@ -25,7 +26,8 @@ class Generator:
     """`semid.generate` for one model and catalogue, request after request.
 
     Holds what it has found out about the model and the rows of the output layer that belong to the levels. Threads may
-    share it. Make a new one when the model's weights have changed; a new trie of the same shape is given per call.
+    share it. Hooks, adapters and another output layer are noticed at the next call; make a new generator when the
+    values of the model's weights have changed. A new trie of the same shape is given per call.
 
     Parameters
     ----------
@@ -89,6 +91,8 @@ class Generator:
         seed: RowSeeds = None,
     ) -> BeamOutput:
         """Return the best items for a batch of prompts; arguments as for `semid.generate`."""
+        if state_of(self.model) != self._prepared.state:
+            self._prepared = prepare(self.model, self.vocab)
         return run(
             self.model, inputs, self._prepared, self.settings, trie=self.trie if trie is None else trie,
             vocab=self.vocab, exclude=exclude, candidates=candidates, seed=seed,

@@ -17,7 +17,9 @@ that uses none of them, so that a change that nobody has seen yet ends in that s
 import functools
 import inspect
 import logging
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator, Mapping
+from importlib import metadata
 from typing import Any
 
 import transformers
@@ -33,9 +35,12 @@ __all__ = [
     "TESTED",
     "cache_name",
     "cache_of",
+    "check_adapter",
+    "drops_its_cache",
     "forward_arguments",
     "note_version",
     "plain_cache",
+    "reaches",
     "reads_masks",
     "windows",
 ]
@@ -122,7 +127,78 @@ def reads_masks(model: Any) -> bool:
     config = model.config.get_text_config(decoder=True)
     if getattr(config, "_attn_implementation", None) not in {"sdpa", "eager"}:
         return False  # flash attention takes no mask of four dimensions
+    if not set(getattr(config, "layer_types", None) or ()) <= KNOWN_LAYERS:
+        return False
+    # Settings such as GPT-Neo's `window_size`: these layers count what is near by the columns of their input, where
+    # beams that stand side by side would push the prompt away.
+    if any(name not in MASKED for name, _ in limits(config)):
+        return False
     return all(type(layer) in PLAIN_LAYERS for layer in plain_cache(config).layers)
+
+
+# Layers whose reach is all that a caller's mask leaves open.
+KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+# Settings that are lengths at which a model begins to treat tokens differently: windows, chunks, temperatures and
+# position scales. The last three names are numbers of something else.
+LENGTHS = re.compile(r"window|chunk|local|block_size|radius|span|floor|original_max_position")
+COUNTS = frozenset({"chunk_size_feed_forward", "max_window_layers", "num_local_experts"})
+# Those that the mask of `TreeDecoder` closes, by the windows of the cache's layers.
+# The positions that a model was first trained on are a matter of the positions that a caller gives.
+MASKED = frozenset({"sliding_window", "sliding_window_pattern", "original_max_position_embeddings"})
+
+
+def limits(config: Any) -> Iterator[tuple[str, int]]:
+    """Yield the settings that name a length in tokens, with their values."""
+    for name, value in vars(config).items():
+        # Rotary positions have a dictionary of settings, or one for each type of layer.
+        nested = (
+            [value, *(one for one in value.values() if isinstance(one, Mapping))] if isinstance(value, dict) else []
+        )
+        settings = [(name, value), *(pair for one in nested for pair in one.items())]
+        for key, length in settings:
+            known = isinstance(key, str) and isinstance(length, int) and not isinstance(length, bool) and length > 0
+            if known and key not in COUNTS and LENGTHS.search(key):
+                yield key.lstrip("_"), length
+
+
+def reaches(model: Any) -> list[int]:
+    """Return the lengths, ascending, beyond which a model may treat a text differently: its windows and chunks."""
+    config = model.config.get_text_config(decoder=True)
+    most = getattr(config, "max_position_embeddings", None) or float("inf")
+    return sorted({length for _, length in limits(config) if 1 < length < most})
+
+
+def drops_its_cache(model: Any, first: int, last: int) -> bool:
+    """Tell whether ``model.generate`` throws a cache away while a text grows from `first` to `last` tokens.
+
+    Models with "longrope" positions take other frequencies for texts that are longer than those of their first
+    training, and read the whole text again where it outgrows them.
+    """
+    config = model.config.get_text_config(decoder=True)
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if scaling.get("rope_type") != "longrope":
+        return False
+    least = getattr(config, "original_max_position_embeddings", None) or scaling.get("original_max_position_embeddings")
+    return least is not None and first <= least < last
+
+
+def check_adapter(model: Any) -> None:
+    """Raise if PEFT puts virtual tokens before the prompt in a version that transformers does not accept.
+
+    An older PEFT hands them on under a name that this transformers has changed: ``model.generate`` then leaves them
+    out at the later tokens, though a forward pass reads them.
+    """
+    settings: Any = getattr(model, "active_peft_config", None)
+    if not getattr(settings, "is_prompt_learning", False):
+        return
+    from transformers.integrations import peft
+
+    least, installed = getattr(peft, "MIN_PEFT_VERSION", "0"), metadata.version("peft")
+    if Version(installed) < Version(least):
+        raise InvalidValueError(
+            f"{type(model).__name__} has virtual tokens ({settings.peft_type}) that this transformers loses: expected "
+            f"peft {least} or newer beside transformers {INSTALLED}, got peft {installed}. Upgrade peft."
+        )
 
 
 def windows(config: Any) -> dict[str, int | None]:

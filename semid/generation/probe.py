@@ -13,9 +13,16 @@ from semid.generation.decoders import EncoderDecoder, RowDecoder, TreeDecoder, W
 from semid.generation.forward import Body, Forward, accepted_arguments
 from semid.generation.head import Head, LogitsHead, Tokens, find_head
 from semid.generation.inputs import check_inputs, check_positions, count_tokens, padding_token, start_token
-from semid.generation.interface import GUESSES_ENCODER_PADDING, note_version, reads_masks
+from semid.generation.interface import (
+    GUESSES_ENCODER_PADDING,
+    check_adapter,
+    drops_its_cache,
+    note_version,
+    reaches,
+    reads_masks,
+)
 
-__all__ = ["PLAIN", "Abilities", "abilities", "head_of", "open_forward"]
+__all__ = ["PLAIN", "Abilities", "abilities", "head_of", "open_forward", "state_of"]
 
 log = logging.getLogger("semid")
 
@@ -33,34 +40,88 @@ class Abilities(NamedTuple):
         values (`SharedStates`); otherwise each beam has a row of the cache of its own.
     cached : bool
         The model may keep what it has read in a cache; otherwise each step reads the whole text (`WholeText`).
+    several : bool
+        The decoder may read several tokens of an answer in one pass with a cache (`Forward.levels`); otherwise one at
+        a time.
     """
 
     split: bool
     shared: bool
     cached: bool = True
+    several: bool = False
 
 
 PLAIN = Abilities(split=False, shared=False, cached=False)
 
-_known: WeakKeyDictionary[Any, dict[tuple[torch.dtype, str | None], Abilities]] = WeakKeyDictionary()
+# Of each model, by the state that it was in and by how many of its `reaches` a text exceeds.
+_known: WeakKeyDictionary[Any, dict[tuple[int, int], Abilities]] = WeakKeyDictionary()
 _lock = threading.Lock()
+# States of a model that are remembered, such as those of adapters that take turns.
+MOST_STATES = 64
 
 
-def abilities(model: Any) -> Abilities:
-    """Return what a model can do; tried when it is first met, and again when its dtype or attention has changed."""
-    kind = (model.dtype, getattr(model.config, "_attn_implementation", None))
+def abilities(model: Any, length: int = 0, *, state: int | None = None) -> Abilities:
+    """Return what a model can do with texts of a length in tokens.
+
+    It is tried when the model is first met in a state, and again when a text is the first that is longer than one of
+    the model's windows.
+
+    Parameters
+    ----------
+    model : transformers model
+    length : int, default=0
+        Of the prompt and the answer, padding included.
+    state : int, optional
+        Of the model now. Default: ``state_of(model)``.
+    """
+    if model.config.is_encoder_decoder:
+        length = 0  # the answers alone grow, by a token per level
+    beyond = [reach for reach in reaches(model) if reach < length]
+    state = state_of(model) if state is None else state
+    key = state, len(beyond)
     with _lock:
-        found = _known.setdefault(model, {}).get(kind)
+        found = _known.setdefault(model, {}).get(key)
     if found is None:
         note_version()
-        found = examine(model)
+        check_adapter(model)
+        found = examine(model) if not beyond else examine_beyond(model, beyond[-1], abilities(model, state=state))
         with _lock:
-            _known[model][kind] = found
+            states = _known[model]
+            states[key] = found
+            while len(states) > MOST_STATES:
+                del states[next(iter(states))]
     return found
 
 
+def state_of(model: Any) -> int:
+    """Return a number that changes with a model's modules, their hooks and its settings; its weights do not count.
+
+    What was found out about a model holds for one state: an adapter, a hook, another output layer or another
+    attention makes a new one. It takes some 0.1 milliseconds for 400 modules.
+    """
+    parts: list[Any] = [model.dtype]
+    modules = [model]
+    while modules:
+        module = modules.pop()
+        own = vars(module)
+        parts += (id(module), type(module))
+        if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+            parts += (*own["_forward_hooks"], *own["_forward_pre_hooks"])
+        if "forward" in own:
+            parts.append(id(own["forward"]))
+        modules += [child for child in own["_modules"].values() if child is not None]
+    for config in {id(one): one for one in (model.config, model.config.get_text_config(decoder=True))}.values():
+        for name, value in vars(config).items():
+            parts += (name, value if isinstance(value, bool | int | float | str | None) else repr(value))
+    head = model.get_output_embeddings() if callable(getattr(model, "get_output_embeddings", None)) else None
+    parts += [
+        (type(weight), weight.shape) for weight in getattr(head, "_parameters", {}).values() if weight is not None
+    ]
+    return hash(tuple(parts))
+
+
 def head_of(model: Any, found: Abilities) -> Head:
-    """Return the head that reads what ``open_forward(model, ...)`` returns."""
+    """Return the head that reads what `Forward` returns."""
     head = find_head(model) if found.split else None
     return LogitsHead() if head is None else head
 
@@ -71,6 +132,7 @@ def open_forward(
     *,
     n_levels: int,
     found: Abilities | None = None,
+    state: int | None = None,
     encoded: torch.Tensor | None = None,
 ) -> Forward:
     """Check inputs and return the forward passes that a model's abilities allow.
@@ -83,7 +145,9 @@ def open_forward(
     n_levels : int
         Tokens of an answer.
     found : Abilities, optional
-        Default: ``abilities(model)``.
+        Default: what `abilities` finds for texts of this length.
+    state : int, optional
+        As for `abilities`.
     encoded : torch.Tensor of shape (batch, length, dim), optional
         What the encoder of an encoder-decoder wrote for these inputs, if it has run already.
     """
@@ -98,7 +162,11 @@ def open_forward(
         inputs, encoder_decoder=encoder_decoder, unused=unused, n_tokens=n_tokens, padding=padding
     )
     check_positions(model, attention_mask, n_new=0 if encoder_decoder else n_levels - 1)
-    found = abilities(model) if found is None else found
+    if found is None:
+        length = attention_mask.shape[1]
+        found = abilities(model, length + n_levels, state=state)
+        if not encoder_decoder and drops_its_cache(model, length, length + n_levels - 1):
+            found = PLAIN
     return _open(model, input_ids, attention_mask, found, inputs.get("decoder_input_ids"), encoded)
 
 
@@ -115,14 +183,19 @@ def _open(
     encoder_decoder = bool(model.config.is_encoder_decoder)
     if encoder_decoder and decoder_input_ids is None:
         decoder_input_ids = torch.full((len(input_ids), 1), start_token(model), device=device)
+    forward: Forward
     if not found.cached:
-        return WholeText(model, input_ids, attention_mask, decoder_input_ids=decoder_input_ids, encoded=encoded)
-    body = Body(model, split=found.split)
-    if decoder_input_ids is not None:
-        return EncoderDecoder(
-            body, input_ids, attention_mask, shared=found.shared, decoder_input_ids=decoder_input_ids, encoded=encoded
-        )
-    return (TreeDecoder if found.shared else RowDecoder)(body, input_ids, attention_mask)
+        forward = WholeText(model, input_ids, attention_mask, decoder_input_ids=decoder_input_ids, encoded=encoded)
+    elif decoder_input_ids is not None:
+        forward = EncoderDecoder(
+            Body(model, split=found.split), input_ids, attention_mask, shared=found.shared,
+            decoder_input_ids=decoder_input_ids, encoded=encoded,
+        )  # fmt: skip
+    else:
+        kind = TreeDecoder if found.shared else RowDecoder
+        forward = kind(Body(model, split=found.split), input_ids, attention_mask)
+    forward.head, forward.several = head_of(model, found), found.several
+    return forward
 
 
 @torch.inference_mode()
@@ -137,10 +210,56 @@ def examine(model: Any) -> Abilities:
                 type(model).__name__, "it refuses" if rows is None else "other logits come out than without it",
             )  # fmt: skip
         return PLAIN
-    split = find_head(model) is not None and _agree(_walk(model, Abilities(split=True, shared=False)), plain)
+    split = find_head(model) is not None and not passes_by_hooks(model)
+    split = split and _agree(_walk(model, Abilities(split=True, shared=False)), plain)
     may_share = bool(model.config.is_encoder_decoder) or reads_masks(model)
     shared = may_share and _agree(_walk(model, Abilities(split=split, shared=True)), plain)
-    return Abilities(split=split, shared=shared)
+    found = Abilities(split=split, shared=shared)
+    return found._replace(several=_agree(_walk(model, found._replace(several=True)), plain))
+
+
+def passes_by_hooks(model: Any) -> bool:
+    """Tell whether running the decoder alone would leave out hooks of the modules that hold it."""
+    model = getattr(model, "_orig_mod", model)
+    decoder, around = getattr(model, "get_decoder", lambda: None)(), [model]
+    for name, module in model.named_modules():
+        if module is decoder:
+            path = name.split(".")[:-1]
+            around += [model.get_submodule(".".join(path[: n + 1])) for n in range(len(path))]
+            break
+    return any(module._forward_hooks or module._forward_pre_hooks for module in around)
+
+
+@torch.inference_mode()
+def examine_beyond(model: Any, reach: int, found: Abilities) -> Abilities:
+    """Try what is open to short texts on one that is longer than a window; return what is open to such texts.
+
+    The window may be shorter than it says, since a model is free to count from any token.
+    """
+    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or reach * 2
+    length = min(reach + max(16, reach // 4), most - len(ROWS))
+    if length <= 0 or not found.cached:
+        return found
+    n_rows, device = count_tokens(model), model.device
+    prompt = 3 + 7 * torch.arange(length, device=device)[None] % max(1, n_rows - 3)
+    steps = [(np.array([[0, 0]]), np.array([[3, 4]])), (np.array([[1, 0]]), np.array([[6, 6]]))]
+    texts = [torch.cat([prompt, prompt.new_tensor([[first, 6]])], dim=1) % n_rows for first in (4, 3)]
+    every = Tokens(torch.arange(n_rows, device=device))
+    plain = torch.cat(
+        [LogitsHead().logits(WholeText(model, text, torch.ones_like(text)).prompt(), every) for text in texts]
+    )
+    apart = float((plain[0] - plain[1]).abs().max())
+    for able in dict.fromkeys((found, found._replace(shared=False, several=False))):
+        forward = _open(model, prompt % n_rows, torch.ones_like(prompt), able)
+        forward.prompt()
+        features = [forward.step(rows, tokens % n_rows) for rows, tokens in steps][-1]
+        if _near(forward.head.logits(features, every), plain, apart):
+            return able
+    log.warning(
+        "%s cannot be run with its cache on texts of more than %s tokens: other logits come out than without it. semid "
+        "reads them anew at each step, which is right but slow.", type(model).__name__, reach,
+    )  # fmt: skip
+    return PLAIN
 
 
 # Two prompts, one padded, that are followed by three beams and then by four with crossed parents; the beams of the last
@@ -161,26 +280,36 @@ def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
     try:
         forward = _open(model, input_ids % n_rows, mask, found, start)
         features = [forward.prompt()]
-        features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
-        head, every = head_of(model, found), Tokens(torch.arange(n_rows, device=model.device))
-        return torch.cat([head.logits(part, every) for part in features])
+        if found.several:
+            features += forward.levels(list(ROWS), [tokens % n_rows for tokens in TOKENS])
+        else:
+            features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
+        every = Tokens(torch.arange(n_rows, device=model.device))
+        return torch.cat([forward.head.logits(part, every) for part in features])
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError):
         # When a fast way fails, another one is left; when the plain way fails, the search itself reports why.
         return None
 
 
 def _agree(logits: torch.Tensor | None, plain: torch.Tensor) -> bool:
-    """Tell whether logits are the plain ones up to rounding: closer than beams that differ only in their ancestors.
+    """Tell whether logits are the plain ones up to rounding: closer than beams that differ only in their ancestors."""
+    if logits is None or logits.shape != plain.shape:
+        return False
+    last = plain.nan_to_num(neginf=0.0, nan=torch.nan)[-8:].view(2, 4, -1)
+    apart = min(float((beams[one] - beams[other]).abs().max()) for beams, one, other in
+                ((last[0], 0, 1), (last[0], 1, 3), (last[1], 0, 2), (last[1], 2, 3)))  # fmt: skip
+    return _near(logits, plain, apart)
+
+
+def _near(logits: torch.Tensor, plain: torch.Tensor, apart: float) -> bool:
+    """Tell whether logits are the plain ones up to rounding, where other beams' are so far `apart`.
 
     Some models close tokens with a logit of -inf.
     """
-    if logits is None or logits.shape != plain.shape or not torch.equal(logits.isneginf(), plain.isneginf()):
+    if not torch.equal(logits.isneginf(), plain.isneginf()):
         return False
     logits, plain = logits.nan_to_num(neginf=0.0, nan=torch.nan), plain.nan_to_num(neginf=0.0, nan=torch.nan)
     if not torch.isfinite(plain).all():
         return False
     error = float((logits - plain).abs().max())
-    last = plain[-8:].view(2, 4, -1)
-    apart = min(float((beams[one] - beams[other]).abs().max()) for beams, one, other in
-                ((last[0], 0, 1), (last[0], 1, 3), (last[1], 0, 2), (last[1], 2, 3)))  # fmt: skip
     return error <= 1e-4 * float(plain.abs().max()) or error < 0.1 * apart

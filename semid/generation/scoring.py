@@ -13,7 +13,7 @@ from semid.generation.beam import last_token
 from semid.generation.forward import Forward
 from semid.generation.head import Head
 from semid.generation.inputs import batch_of, check_model
-from semid.generation.probe import abilities, head_of, open_forward
+from semid.generation.probe import open_forward
 from semid.generation.requests import as_lists, check_tries
 from semid.generation.search import check_numbers
 from semid.trie import Trie
@@ -75,10 +75,9 @@ def score_items(
     for row, own in enumerate(wanted):
         check_ranks(own[own != -1], n_items=tries[row].n_ranks, name="candidates")
     n_levels = tries[0].n_levels
-    found = abilities(model)
-    forward = open_forward(model, inputs, n_levels=n_levels, found=found)
+    forward = open_forward(model, inputs, n_levels=n_levels)
     trees = [_tree(own[own != -1], tries[row], vocabs[row]) for row, own in enumerate(wanted)]
-    of_items = _score(forward, head_of(model, found), trees, n_levels)
+    of_items = _score(forward, forward.head, trees, n_levels)
     sums = np.split(of_items, np.cumsum([len(tree.nodes) for tree in trees]))
     scores: FloatArray = np.full((batch, max(len(own) for own in wanted)), -np.inf, np.float32)
     for row, own in enumerate(wanted):

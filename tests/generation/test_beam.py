@@ -296,16 +296,17 @@ def test_nothing_is_changed(model, trie, vocab, make_inputs):
 @pytest.fixture
 def rows_of_calls(any_model, monkeypatch):
     """Shape of the tokens that each forward pass of the model (its decoder) reads."""
-    abilities(any_model)  # trying them out reads a few tokens, once
     shapes, decoder = [], any_model.get_decoder()
     forward = decoder.forward
 
     @functools.wraps(forward)  # generate looks at the signature
-    def recording(**kwargs):
-        shapes.append(tuple(kwargs["input_ids"].shape))
-        return forward(**kwargs)
+    def recording(*args, **kwargs):
+        shapes.append(tuple((args[0] if args else kwargs["input_ids"]).shape))
+        return forward(*args, **kwargs)
 
     monkeypatch.setattr(decoder, "forward", recording)
+    abilities(any_model, 12)  # trying them out reads a few tokens, once
+    shapes.clear()
     return shapes
 
 
@@ -450,7 +451,8 @@ def test_wrong_arguments(model, trie, vocab, make_inputs, arguments, error, mess
 @pytest.mark.parametrize("split", [False, True], ids=["whole logits", "parts"])
 def test_logits_that_are_no_numbers(model, trie, vocab, make_inputs, normalize, depth, value, split, monkeypatch):
     """One column of one level is enough; some of the beams are dead."""
-    monkeypatch.setattr("semid.generation.beam.abilities", lambda _: Abilities(split=split, shared=False))
+    monkeypatch.setattr("semid.generation.probe.abilities", lambda *_, **__: Abilities(split=split, shared=False))
+    monkeypatch.setattr("semid.generation.beam.abilities", lambda *_, **__: None)
     broken = copy.deepcopy(model)
     head = torch.nn.Linear(*reversed(broken.get_output_embeddings().weight.shape))
     head.weight.data.copy_(broken.get_output_embeddings().weight)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import semid
-from semid.generation import forward as products
+from semid.generation import head as products
 from semid.generation.probe import abilities
 from tests.generation.conftest import tiny_model
 

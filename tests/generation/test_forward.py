@@ -10,9 +10,9 @@ import torch
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation import forward as products
-from semid.generation.forward import AVAILABLE, Products, accepted_arguments, linear, products_for
-from semid.generation.head import Tokens
+from semid.generation import head as products
+from semid.generation.forward import accepted_arguments
+from semid.generation.head import AVAILABLE, Products, Tokens, linear, products_for
 from semid.generation.inputs import check_model
 from semid.generation.interface import cache_of
 from semid.generation.probe import PLAIN, Abilities, abilities, head_of, open_forward
@@ -173,7 +173,7 @@ def test_a_wrapped_model(decoder_only, make_inputs):
     with torch.inference_mode():
         expected = open_forward(decoder_only, inputs, n_levels=3).prompt()
         wrapped = Wrapped(decoder_only)
-        assert abilities(wrapped) == Abilities(True, True)
+        assert abilities(wrapped) == Abilities(True, True, several=True)
         assert torch.equal(open_forward(wrapped, inputs, n_levels=3).prompt(), expected)
 
 

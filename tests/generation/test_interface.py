@@ -69,7 +69,7 @@ CHANGES = {
     "the positions' argument": (renamed("position_ids", "places"), None),  # distances alone count here
     "the decoder's name": (DecoderUnderAnotherName, None),
     "the decoder is something else": (DecoderOfSomethingElse, None),
-    "logits_to_keep": (renamed("logits_to_keep", "n_logits"), Abilities(split=True, shared=True)),
+    "logits_to_keep": (renamed("logits_to_keep", "n_logits"), Abilities(split=True, shared=True, several=True)),
 }
 
 
@@ -134,7 +134,7 @@ def test_models_without_a_cache_that_beams_can_share(kind, trie, vocab, codes, m
 def test_logits_of_all_positions_are_read_in_parts(trie, vocab, make_inputs, monkeypatch):
     model = copy.deepcopy(tiny_model("qwen2"))
     model.__class__ = renamed("logits_to_keep", "n_logits")
-    monkeypatch.setattr("semid.generation.beam.abilities", lambda _: PLAIN)
+    monkeypatch.setattr("semid.generation.probe.abilities", lambda *_, **__: PLAIN)
     expected = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7)
     monkeypatch.setattr("semid.generation.decoders.MOST_LOGITS", 70 * 12 * 2)  # two rows at a time
     found = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=7)
@@ -150,7 +150,7 @@ def test_a_forward_pass_without_a_cache():
 
 def test_every_family_here_goes_the_fast_way(any_model):
     """A changed name would be right and slow; this is where it is noticed."""
-    assert abilities(any_model) == Abilities(split=True, shared=any_model.config.model_type != "bloom")
+    assert abilities(any_model) == Abilities(split=True, shared=any_model.config.model_type != "bloom", several=True)
 
 
 @pytest.mark.parametrize(("installed", "said"), [("99.1", 1), (interface.TESTED, 0), ("5.0.0", 0)])

@@ -74,11 +74,13 @@ def test_a_decoder_reads_all_candidates_at_once(decoder_only, trie, vocab, make_
     forward = decoder.forward
 
     @functools.wraps(forward)  # its signature is asked for the name of the cache
-    def recording(**kwargs):
-        calls.append(kwargs["input_ids"].shape)
-        return forward(**kwargs)
+    def recording(*args, **kwargs):
+        calls.append((args[0] if args else kwargs["input_ids"]).shape)
+        return forward(*args, **kwargs)
 
     monkeypatch.setattr(decoder, "forward", recording)
+    abilities(decoder_only)  # trying them out reads a few tokens, once
+    calls.clear()
     scores = semid.score_items(decoder_only, inputs, trie=trie, vocab=vocab, candidates=candidates)
     np.testing.assert_array_equal(scores, expected)
     nodes = [len({tuple(row[:depth]) for row in trie.codes_of(np.arange(40)).tolist()}) for depth in (1, 2)]
@@ -93,8 +95,8 @@ def test_a_decoder_of_an_encoding_reads_all_candidates_at_once(
     """Each prefix of the last level's parents is a row; the second request has fewer."""
     model, inputs = copy.deepcopy(encoder_decoder), make_inputs(2, side="right")
     model.set_attn_implementation(attention)
-    assert abilities(model) == Abilities(True, True)
-    monkeypatch.setattr("semid.generation.scoring.abilities", lambda _: Abilities(True, shared))
+    assert abilities(model) == Abilities(True, True, several=True)
+    monkeypatch.setattr("semid.generation.probe.abilities", lambda *_, **__: Abilities(True, shared, several=True))
     decoder, calls = model.get_decoder(), []
     decoder.register_forward_pre_hook(
         lambda _, args, kwargs: calls.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
