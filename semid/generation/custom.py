@@ -5,8 +5,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, EncoderDecoderCache
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
-from transformers.generation.utils import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
+from transformers import generation as lazy_generation
 
 from semid.errors import InvalidValueError
 from semid.generation.beam import prepare, run
@@ -17,6 +16,9 @@ from semid.trie import Trie
 from semid.vocabulary import SidVocabulary
 
 __all__ = ["beam_search"]
+
+# Modules below it take a second to import, and are imported at the first use of their names.
+generation: Any = lazy_generation
 
 
 def beam_search(
@@ -113,9 +115,9 @@ def beam_search(
         sequences = torch.cat([start, generated.flatten(0, 1).to(start)], dim=1)
         if not generation_config.return_dict_in_generate:
             return sequences
-        kind: Any = GenerateBeamDecoderOnlyOutput
+        kind: Any = generation.GenerateBeamDecoderOnlyOutput
         if model.config.is_encoder_decoder:
-            kind = GenerateBeamEncoderDecoderOutput
+            kind = generation.GenerateBeamEncoderDecoderOutput
         return kind(sequences=sequences, sequences_scores=torch.from_numpy(out.scores).flatten().to(sequences.device))
 
     return search
@@ -163,7 +165,8 @@ def check_call(
             "the search was not told to draw: expected do_sample=False, got do_sample=True. "
             "Give do_sample=True to beam_search, or do_sample=False to generate."
         )
-    others = [one for one in stopping_criteria if not isinstance(one, MaxLengthCriteria | EosTokenCriteria)]
+    known = generation.MaxLengthCriteria, generation.EosTokenCriteria
+    others = [one for one in stopping_criteria if not isinstance(one, known)]
     if others:
         raise InvalidValueError(
             f"stopping criteria are not applied by this search: expected none, got {_names(others)}. Leave them, "
@@ -182,7 +185,7 @@ def check_call(
 
 
 def _check_room(model: Any, length: int, stopping_criteria: Any, generation_config: Any, n_levels: int) -> None:
-    limits = [one.max_length for one in stopping_criteria if isinstance(one, MaxLengthCriteria)]
+    limits = [one.max_length for one in stopping_criteria if isinstance(one, generation.MaxLengthCriteria)]
     most = min(limits, default=length + n_levels)
     # Where nobody has set a limit, generate takes that of the model's positions; the last token of an ID needs none.
     chosen = generation_config.max_new_tokens is not None or most != _n_positions(model)
