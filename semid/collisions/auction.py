@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semid._arrays import Array, DoubleArray, Int64Array
+from semid._arrays import Array, DoubleArray, Int64Array, code_dtype
 from semid._threads import for_each_block
 from semid.collisions.space import AdditiveSpace
-from semid.io.matrices import code_dtype
 from semid.kernels.auction import run_auction
 from semid.quantizers.search import decode_codes
 

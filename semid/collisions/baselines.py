@@ -5,11 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, CodeArray, Int64Array
+from semid._arrays import Array, CodeArray, Int64Array, code_dtype
 from semid.collisions.keys import RowNumbers, positions_in_groups
 from semid.collisions.space import AdditiveSpace, ResolvableQuantizer, additive_space
 from semid.errors import InvalidValueError
-from semid.io.matrices import code_dtype
 from semid.kernels.balance import balance_codes
 
 __all__ = ["append_suffix", "balance_last_level", "suffix_size", "suffixes"]

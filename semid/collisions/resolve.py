@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from semid._arrays import CodeArray
+from semid._arrays import CodeArray, code_dtype
 from semid._checks import check_quantizer, check_view_names, has_member
 from semid.collisions.baselines import append_suffix, balance_last_level, suffix_size, suffixes
 from semid.collisions.checks import (
@@ -35,7 +35,7 @@ from semid.collisions.space import (
 from semid.collisions.stages import place_in_stages
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings
-from semid.io.matrices import check_codes, code_dtype, drop_pages
+from semid.io.matrices import check_codes, drop_pages
 
 __all__ = ["Resolution", "resolve"]
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, CodeArray, IntArray
+from semid._arrays import Array, CodeArray, IntArray, code_dtype
 from semid._checks import as_array, as_integers
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
     "check_codes",
-    "code_dtype",
     "drop_pages",
     "float_block",
     "load_npy",
@@ -207,8 +206,3 @@ def check_codes(codes: Any, codebook_sizes: Sequence[int], *, name: str = "codes
             f"{codes[row, level]} in row {row}. Encode with the same quantizer."
         )
     return np.ascontiguousarray(codes, dtype=code_dtype(max(codebook_sizes)))
-
-
-def code_dtype(codebook_size: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """Return the smallest unsigned dtype that holds the codes ``0 .. codebook_size - 1``."""
-    return np.min_scalar_type(codebook_size - 1)

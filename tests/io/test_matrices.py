@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from semid._arrays import code_dtype
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.io.matrices import check_codes, code_dtype, drop_pages, float_block, mapping_of, take_rows
+from semid.io.matrices import check_codes, drop_pages, float_block, mapping_of, take_rows
 
 
 @pytest.fixture
