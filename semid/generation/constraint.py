@@ -1,12 +1,14 @@
 """What may follow: the constraint as ``model.generate`` takes it, a logits processor or a prefix function."""
 
-from collections.abc import Callable, Sequence
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, final
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from semid._arrays import Array, BoolArray, IntArray
 from semid._checks import check_count
@@ -41,8 +43,7 @@ class SidLogitsProcessor(LogitsProcessor):
     prompt_len : int
         Columns of ``input_ids`` before the first generated token: the length of the padded prompt for a decoder-only
         model, 1 (the start token) for an encoder-decoder. With a smaller number, the end of a prompt is read as the
-        beginning of an ID: its row has left the trie and may only end, so that all rows come back without an item. No
-        error says so, since a row that has left the trie is not wrong in itself, and nothing of a call is remembered.
+        beginning of an ID: the row has left the trie and may only end. A call in which that is so for every row warns.
     eos_token_id : int, optional
         Token that ends a row; default: that of `vocab`. Without any, pass ``max_new_tokens=trie.n_levels`` to
         ``generate``. No end token of the model may be the token of a code before the last level:
@@ -51,12 +52,21 @@ class SidLogitsProcessor(LogitsProcessor):
     inplace : bool, default=True
         Overwrite the scores given. ``generate`` does not read them again, except to return them when
         ``output_logits=True`` without beams: then pass False, which costs one more array of scores.
+    generation_config : transformers.GenerationConfig, optional
+        That of the model, ``model.generation_config``, to be checked for settings that close tokens of items.
 
     Raises
     ------
     InvalidValueError, InvalidTypeError
         If trie and vocabulary have different shapes or are of different catalogues, views or generations; if
-        `prompt_len` is not an integer of 0 or more.
+        `prompt_len` is not an integer of 0 or more; if `generation_config` forces or forbids tokens such that items
+        would be lost, such as BART's ``forced_eos_token_id``.
+
+    Warns
+    -----
+    UserWarning
+        In a call, if every row has left the trie, mostly since `prompt_len` is wrong; or if another processor has
+        closed all tokens that lead to an item in a row, so that the choice among them is arbitrary.
 
     Examples
     --------
@@ -80,6 +90,7 @@ class SidLogitsProcessor(LogitsProcessor):
         prompt_len: int,
         eos_token_id: int | None = None,
         inplace: bool = True,
+        generation_config: Any = None,
     ) -> None:
         self.trie = tuple(trie) if isinstance(trie, list | tuple) and trie else trie
         for one in self.trie if isinstance(self.trie, tuple) else (self.trie,):
@@ -88,6 +99,7 @@ class SidLogitsProcessor(LogitsProcessor):
         self.prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
         self.eos_token_id = choose_eos(eos_token_id, vocab)
         self.inplace = inplace
+        check_generation_config(generation_config, vocab)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the scores with -inf for every token that does not lead to an item.
@@ -112,7 +124,8 @@ class SidLogitsProcessor(LogitsProcessor):
                 f"column per token, got {tuple(shape)}. Has the model been resized for the vocabulary?"
             )
         if not isinstance(self.trie, tuple):
-            self._constrain(self.trie, token_ids, scores)  # type: ignore[arg-type]
+            if not self._constrain(self.trie, token_ids, scores):  # type: ignore[arg-type]
+                warn_of_lost_rows(self.prompt_len, token_ids.shape[1])
             return scores
         per_request, left = divmod(len(token_ids), len(self.trie))
         if left:
@@ -120,35 +133,47 @@ class SidLogitsProcessor(LogitsProcessor):
                 f"tries do not fit the batch: expected a multiple of {len(self.trie)} rows, got {len(token_ids)}. "
                 "Give one trie per request, or one for all."
             )
-        first = 0
+        first, alive = 0, False
         for _, neighbours in groupby(self.trie, key=id):  # requests side by side that share a trie are one piece
             tries = list(neighbours)
             rows = slice(first, first + len(tries) * per_request)
-            self._constrain(tries[0], token_ids[rows], scores[rows])
+            alive = self._constrain(tries[0], token_ids[rows], scores[rows]) or alive
             first = rows.stop
+        if not alive:
+            warn_of_lost_rows(self.prompt_len, token_ids.shape[1])
         return scores
 
-    def _constrain(self, trie: Trie, token_ids: IntArray, scores: torch.Tensor) -> None:
-        """Overwrite the scores of rows that share a trie."""
+    def _constrain(self, trie: Trie, token_ids: IntArray, scores: torch.Tensor) -> bool:
+        """Overwrite the scores of rows that share a trie; tell whether one of them can become an item or is one."""
         depth = token_ids.shape[1] - self.prompt_len
         if depth >= trie.n_levels:
             allow_one(scores, end_token(self.eos_token_id))
-            return
+            nodes = self._walk(trie, token_ids[:, : self.prompt_len + trie.n_levels])
+            return bool((nodes >= 0).any()) or not len(nodes)
         vocab, size, n_columns = self.vocab, trie.codebook_sizes[depth], scores.shape[1]
-        tokens, tables = vocab.level_tokens[depth][:size], vocab.tables
+        tokens = vocab.level_tokens[depth][:size]
         if vocab.highest_tokens[depth] >= n_columns:
             check_tokens(tokens, size=size, n_columns=n_columns)
-        if tables is None:
-            nodes = trie.walk(vocab.to_codes(token_ids[:, self.prompt_len :], errors="ignore"))
-        else:
-            nodes = walk_tokens(trie._levels, trie._alive, token_ids, self.prompt_len, tables)
+        nodes = self._walk(trie, token_ids)
         # Without an end token, a lost row goes on with some token of the level; it can never become an item.
         lost_token = int(tokens[0]) if self.eos_token_id is None else self.eos_token_id
         allow_children(trie, scores, nodes, depth=depth, tokens=tokens, lost_token=lost_token)
+        return bool((nodes >= 0).any()) or not len(nodes)
+
+    def _walk(self, trie: Trie, token_ids: IntArray) -> IntArray:
+        tables = self.vocab.tables
+        if tables is None:
+            return trie.walk(self.vocab.to_codes(token_ids[:, self.prompt_len :], errors="ignore"))
+        return walk_tokens(trie._levels, trie._alive, token_ids, self.prompt_len, tables)
 
 
 def prefix_allowed_tokens_fn(
-    trie: Trie | Sequence[Trie], vocab: SidVocabulary, *, prompt_len: int, eos_token_id: int | None = None
+    trie: Trie | Sequence[Trie],
+    vocab: SidVocabulary,
+    *,
+    prompt_len: int,
+    eos_token_id: int | None = None,
+    generation_config: Any = None,
 ) -> Callable[[int, torch.Tensor], list[int]]:
     """Return the constraint as the ``prefix_allowed_tokens_fn`` argument of ``model.generate``.
 
@@ -166,6 +191,8 @@ def prefix_allowed_tokens_fn(
         is read as the beginning of an ID, and all that may follow is the end token; no error says so.
     eos_token_id : int, optional
         Token that ends a row; default: that of `vocab`.
+    generation_config : transformers.GenerationConfig, optional
+        As for `SidLogitsProcessor`.
 
     Returns
     -------
@@ -176,7 +203,13 @@ def prefix_allowed_tokens_fn(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        If a trie and the vocabulary do not belong together, or `prompt_len` is not an integer of 0 or more.
+        If a trie and the vocabulary do not belong together, `prompt_len` is not an integer of 0 or more, or
+        `generation_config` forces or forbids tokens such that items would be lost.
+
+    Warns
+    -----
+    UserWarning
+        By the function, if ``model.generate`` forces a token where a code has to stand.
 
     Examples
     --------
@@ -192,6 +225,7 @@ def prefix_allowed_tokens_fn(
         check_pair(one, vocab)
     prompt_len = check_count(prompt_len, "prompt_len", least=0, remedy="Pass input_ids.shape[1].")
     eos = choose_eos(eos_token_id, vocab)
+    check_generation_config(generation_config, vocab)
     one_for_all = not isinstance(trie, list | tuple)
 
     def allowed_tokens(batch_id: int, input_ids: torch.Tensor) -> list[int]:
@@ -203,6 +237,8 @@ def prefix_allowed_tokens_fn(
         of_request: Trie = tries[0 if one_for_all else batch_id]
         generated = generated_part(input_ids[None], prompt_len)[0]
         depth = len(generated)
+        if depth == 0:
+            warn_of_forced(prompt_len, vocab)
         if depth >= of_request.n_levels:
             return [end_token(eos)]
         codes = of_request.children(vocab.to_codes(generated, errors="ignore"))
@@ -211,6 +247,91 @@ def prefix_allowed_tokens_fn(
         return vocab.level_tokens[depth][codes].tolist()  # type: ignore[no-any-return]
 
     return allowed_tokens
+
+
+# What a processor or a setting that closes tokens of items is to be told.
+UNSET = "Unset it in model.generation_config, or pass a larger max_new_tokens to generate"
+
+
+def check_generation_config(config: Any, vocab: SidVocabulary) -> None:
+    """Raise if settings of ``model.generate`` force or forbid tokens such that items are lost.
+
+    Parameters
+    ----------
+    config : transformers.GenerationConfig or None
+    vocab : SidVocabulary
+    """
+    if config is None:
+        return
+    n_levels, levels = len(vocab.level_tokens), [set(level.tolist()) for level in vocab.level_tokens]
+    every = set().union(*levels)
+    words = [word for word in getattr(config, "bad_words_ids", None) or [] if len(word) == 1]
+    found = {
+        "forced_bos_token_id": getattr(config, "forced_bos_token_id", None) not in {None, *levels[0]},
+        # It closes everything else at the last token that may be written.
+        "forced_eos_token_id": getattr(config, "forced_eos_token_id", None) is not None
+        and (getattr(config, "max_new_tokens", None) or 0) <= n_levels,
+        "suppress_tokens": bool(every & _token_ids(getattr(config, "suppress_tokens", None))),
+        "begin_suppress_tokens": bool(levels[0] & _token_ids(getattr(config, "begin_suppress_tokens", None))),
+        "bad_words_ids": bool(every & {word[0] for word in words}),
+        "min_new_tokens": (getattr(config, "min_new_tokens", None) or 0) > n_levels,
+    }
+    wrong = [name for name, closes in found.items() if closes]
+    if wrong:
+        shown = ", ".join(f"{name}={getattr(config, name)!r}" for name in wrong)
+        raise InvalidValueError(
+            f"generation_config closes tokens of items: expected no {' or '.join(wrong)}, got {shown}. {UNSET}."
+        )
+
+
+def _token_ids(tokens: Iterable[Any] | None) -> set[int]:
+    return {int(token) for token in tokens} if tokens is not None else set()
+
+
+def warn_of_forced(prompt_len: int, vocab: SidVocabulary) -> None:
+    """Warn if ``model.generate``, which calls a prefix function, forces a token where a code has to stand.
+
+    A prefix function is told neither the scores nor the settings. Those that force a token stand in the list of
+    processors that is calling, and overrule what it allows.
+    """
+    frame = inspect.currentframe()
+    for _ in range(6):
+        frame = None if frame is None else frame.f_back
+        processors = None if frame is None else frame.f_locals.get("self")
+        if isinstance(processors, LogitsProcessorList):
+            break
+    else:
+        return
+    n_levels = len(vocab.level_tokens)
+    for one in processors:
+        kind = type(one).__name__
+        # The end is forced at the last token that may be written: the third of three codes, say.
+        if kind == "ForcedEOSTokenLogitsProcessor" and one.max_length - prompt_len <= n_levels:
+            name, got = "forced_eos_token_id", f"the end at token {one.max_length - prompt_len} of an ID"
+        elif (
+            kind == "ForcedBOSTokenLogitsProcessor"
+            and prompt_len == 1
+            and one.bos_token_id not in vocab.level_tokens[0]
+        ):
+            name, got = "forced_bos_token_id", f"token {one.bos_token_id} in place of the first code"
+        else:
+            continue
+        warnings.warn(
+            f"generate loses all items: expected no {name}, which forces {got}. {UNSET}.", UserWarning, stacklevel=4
+        )
+
+
+def warn_of_lost_rows(prompt_len: int, length: int) -> None:
+    """Warn that no row of a call can become an item, unless there is no item that could be reached at all."""
+    if length == prompt_len:
+        return
+    warnings.warn(
+        f"every row has left the trie: expected IDs after column {prompt_len}, the prompt_len, got rows of {length} "
+        "columns of which none begins one there. prompt_len is the padded length of this call's prompts, or 1 for an "
+        "encoder-decoder; forced_bos_token_id of the model's generation_config has the same effect.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 # Score of the tokens that stay allowed in a row whose allowed tokens another processor had all removed. Finite, so that
@@ -253,6 +374,15 @@ def _revive(
 ) -> None:
     """Give the tokens that may follow a finite score in rows where all of them have -inf."""
     lost = nodes[rows] < 0
+    if not lost.all():
+        warnings.warn(
+            f"another logits processor has closed every token that leads to an item, in {np.count_nonzero(~lost)} of "
+            f"{len(nodes)} rows: expected one open, so the choice among them is arbitrary. Look for "
+            "forced_eos_token_id, forced_bos_token_id, suppress_tokens, bad_words_ids and min_new_tokens in "
+            f"model.generation_config. {UNSET}.",
+            UserWarning,
+            stacklevel=6,
+        )
     scores[torch.from_numpy(rows[lost]), lost_token] = FORCED
     row_starts, codes = trie.allowed(nodes[rows], depth=depth)
     scores[torch.from_numpy(np.repeat(rows, np.diff(row_starts))), torch.from_numpy(tokens[codes])] = FORCED

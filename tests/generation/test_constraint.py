@@ -1,10 +1,12 @@
 import copy
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import alive_children_oracle, allowed_tokens_oracle, mask_oracle, nodes_oracle
@@ -13,6 +15,7 @@ from transformers.generation import PrefixConstrainedLogitsProcessor
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
+from semid.generation import read_beams
 from semid.generation.constraint import allow_children, allow_one, choose_eos, mask_torch_inplace
 from tests.generation.conftest import tiny_model
 
@@ -100,6 +103,7 @@ def test_inputs_are_not_changed(trie, vocab, token_rows):
     assert torch.equal(input_ids, before)
 
 
+@pytest.mark.filterwarnings("ignore:another logits processor has closed every token")
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_rows_whose_items_were_all_removed_keep_finite_scores(trie, vocab, token_rows, depth):
     input_ids = rows_of_depth(token_rows, depth, 6)
@@ -116,6 +120,7 @@ def test_rows_whose_items_were_all_removed_keep_finite_scores(trie, vocab, token
     assert torch.equal(found[3], hf_result(token_rows, 2, input_ids[3:4], scores[3:4])[0])
 
 
+@pytest.mark.filterwarnings("ignore:another logits processor has closed every token")
 @pytest.mark.parametrize("layout", ["contiguous", "sliced"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -245,6 +250,7 @@ def test_a_smaller_trie_fits(vocab):
     assert sorted(found.isfinite().nonzero()[:, 1].tolist()) == sorted(vocab.level_tokens[0][:2].tolist())
 
 
+@pytest.mark.filterwarnings("ignore:every row has left the trie")
 def test_a_trie_restricted_to_nothing_lets_rows_end_and_nothing_else(trie, vocab, codes):
     nothing = trie.restrict(np.zeros(50, bool))
     for depth in range(4):
@@ -254,6 +260,7 @@ def test_a_trie_restricted_to_nothing_lets_rows_end_and_nothing_else(trie, vocab
         assert semid.prefix_allowed_tokens_fn(nothing, vocab, prompt_len=0)(0, input_ids[0]) == [1]
 
 
+@pytest.mark.filterwarnings("ignore:every row has left the trie")
 @pytest.mark.parametrize("token", [-1, -100, 0, 39, 69, 10**6])
 @pytest.mark.parametrize("place", [0, 1])
 def test_tokens_that_are_no_codes_let_rows_end_and_nothing_else(trie, vocab, codes, place, token):
@@ -399,13 +406,16 @@ def test_raw_logits_without_beams_need_a_copy(model, trie, vocab, make_inputs, p
 
 @pytest.mark.parametrize("missing", [1, 2])
 def test_a_prompt_len_that_is_too_small_ends_all_rows(trie, vocab, make_inputs, missing):
-    """As its docstring says: what is left of the prompt is the beginning of no item."""
+    """As its docstring says: what is left of the prompt is the beginning of no item; that is said."""
     model, inputs = tiny_model("qwen2"), make_inputs(3)
     processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=9 - missing)
-    sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=3)
+    message = rf"every row has left the trie: expected IDs after column {9 - missing}, the prompt_len, got rows of 9"
+    with pytest.warns(UserWarning, match=message):
+        sequences = model.generate(**inputs, logits_processor=[processor], max_new_tokens=3)
     assert sequences.shape[1] == 10 and (sequences[:, 9] == vocab.eos_token_id).all()
 
 
+@pytest.mark.filterwarnings("ignore:another logits processor has closed every token")
 @given(
     catalogue=tries(),
     seed=st.integers(0, 2**16),
@@ -497,3 +507,78 @@ def test_equal_to_the_oracle(backend, dtype, contiguous, lost_token, requires_gr
         empty = mask_torch_inplace(trie, scores, nodes, depth=1, tokens=TOKENS, lost_token=lost_token)
     np.testing.assert_array_equal(scores.detach().double().numpy(), expected)
     assert empty.dtype == np.bool_ and empty.tolist() == [False, False, lost_token is None, True, False]
+
+
+def test_prompts_of_other_lengths_are_noticed_after_the_last_level_too(trie, vocab, token_rows):
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=2)
+    for length in (6, 9):
+        with pytest.warns(UserWarning, match=f"got rows of {length} columns of which none begins one there"):
+            processor(torch.full((3, length), 5), torch.zeros(3, 70))
+    whole = rows_of_depth(token_rows, 3, 4)
+    processor(
+        torch.cat([whole, torch.zeros(4, 2, dtype=torch.long)], dim=1), torch.zeros(4, 70)
+    )  # rows that have ended
+
+
+def bart(**settings):
+    """With the settings that BartConfig has by default: the end is forced at the last token."""
+    sides = {f"{side}_{name}": size for side in ("encoder", "decoder")
+             for name, size in dict(layers=1, attention_heads=4, ffn_dim=48).items()}  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.BartForConditionalGeneration(transformers.BartConfig(vocab_size=70, d_model=32, **sides))
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    return model.eval()
+
+
+FORCES = {
+    "forced_eos_token_id": {"forced_eos_token_id": 2},
+    "forced_bos_token_id": {"forced_eos_token_id": None, "forced_bos_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("name", FORCES)
+@pytest.mark.parametrize("way", ["processor", "prefix function"])
+def test_a_forced_token_is_said(name, way, trie, vocab, make_inputs):
+    """The scores of the items are lost then: with a processor all get the same, with a function none is written."""
+    model, inputs = bart(**FORCES[name]), make_inputs(2, side="right")
+    kwargs = dict(num_beams=5, num_return_sequences=5, length_penalty=0.0)
+    if way == "processor":
+        kwargs["logits_processor"] = [semid.SidLogitsProcessor(trie, vocab, prompt_len=1)]
+    else:
+        kwargs["prefix_allowed_tokens_fn"] = semid.prefix_allowed_tokens_fn(trie, vocab, prompt_len=1)
+    with pytest.warns(UserWarning, match=name):
+        model.generate(**inputs, max_new_tokens=3, **kwargs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*forced.*")
+        fits = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=5)
+        if name == "forced_eos_token_id":  # the end is forced behind the last code
+            sequences = model.generate(**inputs, max_new_tokens=4, **kwargs)
+            found = read_beams(sequences, trie=trie, vocab=vocab, prompt_len=1, num_return=5)
+            np.testing.assert_array_equal(found.items, fits.items)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({"forced_eos_token_id": 1}, "no forced_eos_token_id, got forced_eos_token_id=1"),
+        ({"forced_eos_token_id": 1, "max_new_tokens": 3}, "no forced_eos_token_id, got"),
+        ({"forced_bos_token_id": 0}, "no forced_bos_token_id, got forced_bos_token_id=0"),
+        ({"suppress_tokens": [3, 63]}, "no suppress_tokens, got"),
+        ({"begin_suppress_tokens": [47], "bad_words_ids": [[50]]}, "no begin_suppress_tokens or bad_words_ids, got"),
+        ({"min_new_tokens": 4}, "no min_new_tokens, got min_new_tokens=4"),
+    ],
+)
+def test_settings_that_close_tokens_of_items_are_refused(settings, shown, trie, vocab):
+    config = transformers.GenerationConfig(**settings)
+    for make in (semid.SidLogitsProcessor, semid.prefix_allowed_tokens_fn):
+        with pytest.raises(InvalidValueError, match=f"generation_config closes tokens of items: expected {shown}"):
+            make(trie, vocab, prompt_len=1, generation_config=config)
+
+
+def test_settings_that_leave_items_open(trie, vocab):
+    config = transformers.GenerationConfig(
+        forced_eos_token_id=1, max_new_tokens=4, suppress_tokens=[5], begin_suppress_tokens=[50],
+        bad_words_ids=[[50, 51]], min_new_tokens=3, forced_bos_token_id=47,
+    )  # fmt: skip
+    semid.SidLogitsProcessor(trie, vocab, prompt_len=1, generation_config=config)
