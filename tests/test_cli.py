@@ -416,6 +416,8 @@ def test_report_against_labels(fitted, tmp_path):
     # str.splitlines would also end lines at these characters, which labels may hold.
     (tmp_path / "labels.txt").write_text("tea\x0b\u2028\n茶\x85\r\n" * 30, encoding="utf-8")
     assert json.loads(fitted("report S.npy codes.npy --labels labels.txt --json")[1]) == facts
+    (tmp_path / "labels.txt").write_text("tea\n茶\n" * 30, encoding="utf-8-sig")  # as Excel and Notepad write it
+    assert json.loads(fitted("report S.npy codes.npy --labels labels.txt --json")[1]) == facts
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
     code, _, err = fitted("report S.npy codes.npy --labels labels.txt")
     assert code == 1 and "labels.txt cannot be read: expected one label per line in UTF-8, got other bytes" in err

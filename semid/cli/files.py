@@ -193,9 +193,9 @@ def code_facts(codes: "Codes", out: Path) -> dict[str, Any]:
 
 
 def load_labels(path: Path) -> list[str]:
-    """Return the lines of a text file. Only a line feed or a carriage return ends a line."""
+    """Return the lines of a text file, less a byte order mark. Only a line feed or a carriage return ends a line."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             return [line.removesuffix("\n") for line in file]
     except UnicodeDecodeError as error:
         raise FormatError(

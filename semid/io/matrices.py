@@ -15,6 +15,7 @@ from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
     "check_codes",
+    "check_spread",
     "drop_pages",
     "float_block",
     "load_npy",
@@ -90,6 +91,10 @@ def _from_objects(X: Array, name: str) -> Array:
     raise InvalidTypeError(f"{name} is not numeric: expected real numbers, got dtype {X.dtype}. Convert it to float32.")
 
 
+# Largest squared norm of a row: sums over 10^8 rows stay inside float32.
+MOST_SQUARE = 1e30
+
+
 def float_block(X: npt.NDArray[np.number[Any]], rows: slice | IntArray, *, name: str = "X") -> npt.NDArray[np.float32]:
     """Return some rows of a matrix as finite float32, in C order.
 
@@ -109,13 +114,14 @@ def float_block(X: npt.NDArray[np.number[Any]], rows: slice | IntArray, *, name:
     Raises
     ------
     InvalidValueError
-        If a value is NaN or infinite, or the squared norm of a row is too large for float32; the message names the row.
+        If a value is NaN or infinite, or the squared norm of a row is above 1e30, so that sums of such squares would
+        leave float32; the message names the row.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         taken = X[rows] if isinstance(rows, slice) else take_rows(X, rows)
         block = np.ascontiguousarray(taken, dtype=np.float32)
-        # The squared norm of a row is finite only if every value is, and distances need it to be.
-        bad = ~np.isfinite(np.einsum("nd,nd->n", block, block))
+        # Finite only if every value is; NaN is not below anything.
+        bad = ~(np.einsum("nd,nd->n", block, block) <= MOST_SQUARE)
     if bad.any():
         first = int(np.argmax(bad))
         row = rows.start + first if isinstance(rows, slice) else int(rows[first])
@@ -124,6 +130,20 @@ def float_block(X: npt.NDArray[np.number[Any]], rows: slice | IntArray, *, name:
             f"{_describe(block[first])} in row {row}. Drop or repair that row."
         )
     return block
+
+
+# Where values of a column differ by less than this, float32 has no digits left for their squared distances.
+LEAST_SPREAD = 1e-15
+
+
+def check_spread(sample: npt.NDArray[np.float32], *, name: str = "X") -> None:
+    """Raise if rows differ, but by so little that their squared distances vanish in float32."""
+    spread = float((sample.max(axis=0) - sample.min(axis=0)).max())
+    if 0 < spread < LEAST_SPREAD:
+        raise InvalidValueError(
+            f"{name} varies too little: expected values that differ by {LEAST_SPREAD:g} or more, got at most "
+            f"{spread:g}, whose square vanishes in float32. Multiply the embeddings by a constant."
+        )
 
 
 def _describe(row: npt.NDArray[np.float32]) -> str:

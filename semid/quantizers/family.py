@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from semid._arrays import CodeArray, Matrix
 from semid._checks import check_count
 from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
-from semid.io.matrices import check_codes, float_block
+from semid.io.matrices import check_codes, check_spread, float_block
 from semid.quantizers.base import QuantizerTransformer
 from semid.quantizers.checks import (
     check_enough,
@@ -111,6 +111,7 @@ class KMeansFamily(QuantizerTransformer):
             sizes = sizes_for(self.codebook_size, self.n_levels, n_items=len(matrix))
             sample = float_block(matrix, sample_rows(len(matrix), sizes, sample_size=self.sample_size, rng=rng))
         columns = read_columns(X, sample)
+        check_spread(sample)
         learnt = self._train(sample, sizes, rng)
         # Only now, so that a fit that is refused or interrupted leaves the quantizer as it was.
         self._learn(learnt)
@@ -164,7 +165,9 @@ class KMeansFamily(QuantizerTransformer):
         if sum(map(len, pending)) < FIRST_ROWS_PER_CODE * max(sizes):
             self._pending = pending
         else:
-            self._learn(self._train(np.concatenate(pending), sizes, rng))
+            sample = np.concatenate(pending)
+            check_spread(sample)
+            self._learn(self._train(sample, sizes, rng))
         if columns is not None:
             keep_columns(self, columns)
         return self

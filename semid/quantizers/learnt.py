@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from semid._arrays import Int64Array, Matrix
 from semid._threads import one_blas_thread
-from semid.io.matrices import float_block
+from semid.io.matrices import check_spread, float_block
 
 __all__ = [
     "Learnt",
@@ -37,6 +37,7 @@ def fit_scaling(
 ) -> tuple[Scaling, Matrix]:
     """Return how to standardise a view, and its given rows standardised."""
     sample = float_block(matrix, rows, name=f"view {view!r}")
+    check_spread(sample, name=f"view {view!r}")
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
     variance = float(np.einsum("nd,nd->n", sample, sample).mean(dtype=np.float64))

@@ -1,7 +1,7 @@
 """What `SidVocabulary.extend` changes: tokens in a tokenizer, and rows for them in the embeddings of a model."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "check_codebooks",
     "check_embedding_rows",
     "check_encoding",
+    "check_free_ids",
     "grow",
     "initialise",
     "missing_levels",
@@ -62,6 +63,33 @@ def add_tokens(tokenizer: Any, names: Sequence[str]) -> None:
     # Not normalized: a lower-casing tokenizer would not find them. Not special: decode(skip_special_tokens=True) would
     # drop them.
     tokenizer.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
+
+
+def check_free_ids(known: Mapping[str, int], names: Sequence[Sequence[str]], levels: Sequence[Int64Array]) -> None:
+    """Raise if a token of a code has an id that another token has.
+
+    A tokenizer whose ids have gaps, such as a pruned one, numbers added tokens from the count of its tokens on, which
+    may be the id of a word.
+
+    Parameters
+    ----------
+    known : mapping of str to int
+        The tokens that the tokenizer had before, with their ids.
+    names : sequence of sequence of str
+        The names of the tokens of each level, by code.
+    levels : sequence of ndarray of shape (codebook_size,), dtype int64
+        Their ids.
+    """
+    own = {name for level in names for name in level}
+    words = {token_id: word for word, token_id in known.items() if word not in own}
+    ids = np.concatenate(levels)
+    taken = [int(token_id) for token_id in ids if int(token_id) in words]
+    if taken or len(np.unique(ids)) < len(ids):
+        got = f"id {taken[0]}, that of {words[taken[0]]!r}" if taken else "one id for two codes"
+        raise InvalidValueError(
+            f"the tokenizer gives tokens of codes ids that are taken: expected ids of their own, got {got}. Its ids "
+            "have gaps: number them without gaps, or add the tokens yourself and use SidVocabulary.from_token_ids."
+        )
 
 
 def check_encoding(tokenizer: Any, text: str, token_ids: Sequence[int]) -> None:

@@ -329,6 +329,7 @@ class SidVocabulary:
             check_codebooks,
             check_embedding_rows,
             check_encoding,
+            check_free_ids,
             grow,
             initialise,
             missing_levels,
@@ -363,6 +364,7 @@ class SidVocabulary:
         new_names = [name for level in missing for name in names[level]]
         add_tokens(extended, new_names)
         level_tokens = tuple(np.asarray(extended.convert_tokens_to_ids(level), np.int64) for level in names)
+        check_free_ids(tokenizer.get_vocab(), names, level_tokens)
         # The first and the last code of each level are enough: tokens added in one call are all kept whole, or none is.
         for code in (0, -1):
             text = "".join(level[code] for level in names)

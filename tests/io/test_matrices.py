@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import semid
 from semid._arrays import code_dtype
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.matrices import check_codes, drop_pages, float_block, mapping_of, take_rows
@@ -113,3 +114,28 @@ def test_codes_come_from_lists_tensors_and_empty_arrays():
 def test_unusable_codes_are_refused(codes, error, text):
     with pytest.raises(error, match=re.escape(text)):
         check_codes(codes, (2, 3))
+
+
+@pytest.mark.parametrize("value", [2e15, 3e18, np.finfo(np.float32).max])
+def test_squares_whose_sums_leave_float32_are_refused(value):
+    X = np.ones((3, 4), np.float32)
+    X[1, 2] = value
+    with pytest.raises(InvalidValueError, match=r"a square too large for float32: expected .* at column 2 in row 1"):
+        float_block(X, slice(0, 3))
+
+
+@pytest.mark.parametrize("make", [semid.KMeans, semid.ResidualKMeans, semid.ProductKMeans])
+def test_values_whose_squares_vanish_are_refused(make, rng):
+    X = rng.standard_normal((300, 8)).astype(np.float32)
+    with pytest.raises(InvalidValueError, match=r"X varies too little: expected values that differ by 1e-15 or more"):
+        make(codebook_size=4).fit(X * np.float32(1e-30))
+    small = make(codebook_size=4).fit(X * np.float32(1e-12))
+    np.testing.assert_array_equal(small.encode(X * np.float32(1e-12)), small.encode(X * np.float32(1e-12)))
+    assert len(np.unique(small.encode(X * np.float32(1e-12)), axis=0)) > 3
+    make(codebook_size=1).fit(np.zeros((9, 8)))  # equal rows are one item, not a fault of the scale
+
+
+def test_views_whose_squares_vanish_are_refused(rng):
+    views = {"semantic": rng.standard_normal((300, 8)), "collaborative": 1e-30 * rng.standard_normal((300, 4))}
+    with pytest.raises(InvalidValueError, match="view 'collaborative' varies too little"):
+        semid.SharedSpecificKMeans(codebook_size=4).fit(views)

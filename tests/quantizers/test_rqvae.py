@@ -1,13 +1,16 @@
 """RQVAE through its public verbs, on networks that train in a second."""
 
+import contextlib
 import json
 import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from oracles import all_codes_oracle, perceptron_oracle, residual_encode_oracle
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -353,3 +356,29 @@ def test_a_row_that_is_not_finite_is_named(X, fitted):
     for call in (clone(fitted).fit, fitted.encode, pickle.loads(pickle.dumps(fitted)).partial_fit):
         with pytest.raises(InvalidValueError, match=r"got nan at column 1 in row 7\."):
             call(spoilt)
+
+
+STATES = {
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "default device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("state", [*STATES, torch.float64, torch.bfloat16], ids=str)
+def test_training_does_not_depend_on_the_state_of_torch(X, state):
+    """Such as that of a notebook that has just embedded items."""
+    quantizer = RQVAE(2, 8, hidden_sizes=(8,), latent_dim=4, training=replace(QUICK, epochs=2, warmup_epochs=1))
+    expected, streamed = clone(quantizer).fit(X).encode(X), clone(quantizer).partial_fit(X).encode(X)
+    before = torch.get_default_dtype()
+    try:
+        if isinstance(state, torch.dtype):
+            torch.set_default_dtype(state)
+        with contextlib.nullcontext() if isinstance(state, torch.dtype) else STATES[state]():
+            found, found_streamed = clone(quantizer).fit(X).encode(X), clone(quantizer).partial_fit(X).encode(X)
+        assert torch.get_default_dtype() == (state if isinstance(state, torch.dtype) else before)
+    finally:
+        torch.set_default_dtype(before)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found_streamed, streamed)

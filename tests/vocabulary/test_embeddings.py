@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -296,3 +298,18 @@ def test_a_saved_tokenizer_and_a_fresh_model(words, make_model):
     rows = np.concatenate(vocab.level_tokens)
     for name, weight in rows_of(one).items():
         assert torch.equal(weight[rows], rows_of(two)[name][rows])
+
+
+@pytest.mark.parametrize("model", [False, True])
+def test_a_tokenizer_with_gaps_in_its_ids_is_refused(model):
+    """Added tokens are numbered from the count of tokens on, which is the id of a word here."""
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "hello": 1, "I": 20}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    vocab, before = semid.SidVocabulary([8, 8, 8]), tokenizer.get_vocab()
+    given = {"model": GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=8, n_layer=1, n_head=2))} if model else {}
+    with pytest.raises(InvalidValueError, match=r"ids that are taken: .* got id 20, that of 'I'\. Its ids have gaps"):
+        vocab.extend(tokenizer, **given)
+    assert tokenizer.get_vocab() == before
+    assert semid.SidVocabulary([8, 8]).extend(tokenizer).level_tokens[0].tolist() == list(
+        range(3, 11)
+    )  # these are free

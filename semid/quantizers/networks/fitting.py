@@ -39,7 +39,7 @@ from semid.quantizers.networks.layers import (
 from semid.quantizers.networks.options import Recipe, Training
 from semid.quantizers.networks.residual import ResidualNetwork
 from semid.quantizers.networks.shared_specific import SharedSpecificNetwork
-from semid.quantizers.networks.training import Record, Trainer, train
+from semid.quantizers.networks.training import Record, Trainer, plain_torch, train
 
 __all__ = [
     "Stream",
@@ -187,6 +187,7 @@ class Stream:
         self._options, self._rng = options, rng
         self._trainer = Trainer(network, options)
 
+    @plain_torch()
     def learn(self, items: Any) -> Record:
         """Train one pass over items, which are as in `load_rows`; return the means of the losses."""
         n_items = len(items if isinstance(self.scaling, Scaling) else next(iter(items.values())))
@@ -235,6 +236,7 @@ def content(matrix: Numbers) -> int:
 # One view.
 
 
+@plain_torch()
 def fit_network(
     matrix: Numbers,
     architecture: Architecture,
@@ -305,6 +307,7 @@ def fit_network(
     return export(network, scaling), history
 
 
+@plain_torch()
 def stream_network(
     first: Matrix, architecture: Architecture, options: Training, *, seed: int, fitted: Fitted | None = None
 ) -> Stream:
@@ -354,6 +357,7 @@ def relative_distortion(network: ResidualNetwork, load: Load, rows: Rows) -> flo
 # Several views.
 
 
+@plain_torch()
 def fit_views_network(
     matrices: Mapping[str, Numbers],
     architecture: ViewsArchitecture,
@@ -437,6 +441,7 @@ def fit_views_network(
     return export_views(network, scaling), history
 
 
+@plain_torch()
 def stream_views_network(
     first: Mapping[str, Numbers],
     architecture: ViewsArchitecture,

@@ -73,7 +73,8 @@ def apply_mlp(network: nn.Sequential, x: Tensor, *, low_precision: bool = False)
     """
     out: Tensor
     if low_precision:
-        with torch.autocast(x.device.type, torch.bfloat16):
+        # Without the cache, which would keep the weights of an earlier step inside an autocast of the caller.
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             out = network(x)
         return out.to(x.dtype)
     if pays_onednn(network, x):

@@ -4,7 +4,8 @@ import copy
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -19,9 +20,27 @@ from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.io.persistence import read_tensors, to_json, write_tensors
 from semid.quantizers.networks.options import Training
 
-__all__ = ["Record", "Trainer", "pick_device", "train"]
+__all__ = ["Record", "Trainer", "pick_device", "plain_torch", "train"]
 
 Record = dict[str, float]
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Train as in a fresh process, whatever the gradients, inference mode, autocast, default dtype or device are.
+
+    The default dtype belongs to the process: threads that make tensors at the same time see float32.
+    """
+    dtype, cast = torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
+    torch.set_default_dtype(torch.float32)
+    # Not by a context of its own: within one, copies of weights in bfloat16 would be kept from step to step.
+    torch.set_autocast_enabled("cpu", False)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_autocast_enabled("cpu", cast)
 
 
 def pick_device(name: str) -> torch.device:
