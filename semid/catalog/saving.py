@@ -1,12 +1,8 @@
 """The folder of a saved catalogue: ids, codes, retired codes, history, and a checksum over all of it."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from semid._arrays import Array
 from semid.catalog.contents import Contents
@@ -53,7 +49,7 @@ def write_catalogue(folder: str | os.PathLike[str], contents: Contents, identity
     write_folder(
         folder,
         class_name="SemanticIds",
-        config=config | {"checksum": _checksum(config, arrays)},
+        config=config,
         arrays=arrays,
         card=CARD.format(text=text, fingerprint=identity.fingerprint),
     )
@@ -67,18 +63,17 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
     FormatError
         If the folder is missing, damaged, of another version or class, or, with `verify`, changed since it was saved.
     """
-    config, arrays = read_folder(folder, class_name="SemanticIds", mmap=mmap)
-    if config.get("layout") != LAYOUT:
-        raise FormatError(
-            f"{folder} has another layout: expected {LAYOUT}, got {config.get('layout', 1)}. Load it with the semid "
-            "version named in its config.json, and make a new catalogue from its ids and codes."
-        )
-    expected = config.pop("checksum", None)
-    if verify and (found := _checksum(config, arrays)) != expected:
-        raise FormatError(
-            f"{folder} is not as it was saved: expected checksum {expected}, got {found}. A file was changed or "
-            "damaged: save the catalogue again, or copy the folder again."
-        )
+
+    def check_layout(config: Mapping[str, Any]) -> None:
+        if config.get("layout") != LAYOUT:
+            raise FormatError(
+                f"{folder} has another layout: expected {LAYOUT}, got {config.get('layout', 1)}. Load it with the "
+                "semid version named in its config.json, and make a new catalogue from its ids and codes."
+            )
+
+    config, arrays = read_folder(
+        folder, class_name="SemanticIds", mmap=mmap, verify=verify, needs_checksum=True, check=check_layout
+    )
     try:
         return _restore(config, arrays)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -86,16 +81,6 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
             f"{folder} is damaged: expected item ids and their codes, got {type(error).__name__}: {error}. "
             "Save the catalogue again."
         ) from error
-
-
-def _checksum(config: Any, arrays: Mapping[str, Array]) -> str:
-    """Return SHA-256 of JSON values and of arrays, bit by bit, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.data if array.size else b"")  # an empty array may have no memory to read
-    return digest.hexdigest()
 
 
 def _restore(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Contents, dict[int, str]]:

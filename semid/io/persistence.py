@@ -1,24 +1,24 @@
 """Saved objects: safetensors plus config.json, written whole or not at all, never a pickle."""
 
+import hashlib
 import json
 import math
 import operator
 import os
-import shutil
+import re
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from semid._arrays import Array
 from semid._version import __version__
 from semid.errors import FormatError, InvalidValueError
-from semid.io.exchange import put_in_place
+from semid.io.exchange import flush, is_working_directory, put_in_place, remove_litter, room_beside
 
 __all__ = [
     "FORMAT_VERSION",
@@ -46,6 +46,10 @@ DTYPES = {
 def fresh_path(target: str | os.PathLike[str], *, folder: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `target` and rename it to `target` when the block ends without an error.
 
+    What was written is on the disk before the rename, and the rename before this returns: after a loss of power there
+    is either the old or the new. What stands there keeps its permissions. What killed processes have left beside it is
+    removed.
+
     Parameters
     ----------
     target : path-like
@@ -64,13 +68,12 @@ def fresh_path(target: str | os.PathLike[str], *, folder: bool = False) -> Itera
         expected, got = ("a folder", "a file") if folder else ("a file", "a folder")
         raise InvalidValueError(f"{given} cannot be written: expected {expected}, got {got}. Choose another name.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, because a rename is atomic only within one file system.
-    room = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield room / target.name
-        put_in_place(room / target.name, target, room=room)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+    remove_litter(target)
+    with room_beside(target) as room:
+        fresh = room / target.name
+        yield fresh
+        flush(fresh)
+        put_in_place(fresh, target, room=room)
 
 
 def write_tensors(
@@ -90,14 +93,21 @@ def write_tensors(
     ------
     InvalidValueError
         If `path` is a folder.
+    OSError
+        If the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with fresh_path(path) as fresh:
         # safetensors 0.8 lets nobody but the owner read its files; others get the mode of any new file.
         fresh.touch()
         mode = stat.S_IMODE(fresh.stat().st_mode)
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, fresh, dict(metadata or {}))
+        try:
+            ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+            save_file(ordered, fresh, dict(metadata or {}))
+        except SafetensorError as error:  # such as a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
         fresh.chmod(mode)
 
 
@@ -121,40 +131,76 @@ def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[d
         If the file is missing, truncated, or not a safetensors file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FormatError(f"{path} cannot be read: expected a safetensors file, got no file. Check the path.")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(8)
-        header_size = int.from_bytes(head, "little")
-        if len(head) < 8 or header_size > size - 8:
-            raise _damaged(path, f"a header of {header_size} bytes in a file of {size}")
-        try:
-            header = json.loads(file.read(header_size))
-            metadata = header.pop("__metadata__", {})
-            if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-                raise _damaged(path, "metadata that are not texts")
-            begin = 8 + header_size
-            arrays: dict[str, Array] = {}
-            for name, entry in header.items():
-                first, last = map(operator.index, entry["data_offsets"])
-                dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(map(operator.index, entry["shape"]))
-                if (
-                    first < 0
-                    or min(shape, default=0) < 0
-                    or begin + last > size
-                    or last - first != dtype.itemsize * math.prod(shape)
-                ):
-                    raise _damaged(path, f"{size} bytes where {name!r} ends at {begin + last}")
-                if mmap and last > first and (begin + first) % dtype.itemsize == 0:  # as every writer aligns them
-                    arrays[name] = np.memmap(path, dtype, mode="r", offset=begin + first, shape=shape)
-                else:
-                    file.seek(begin + first)
-                    arrays[name] = np.frombuffer(file.read(last - first), dtype).reshape(shape).copy()
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            if isinstance(error, FormatError):
-                raise
-            raise _damaged(path, f"an unreadable header ({type(error).__name__}: {error})") from error
+    with open_file(path) as file:
+        return parse_tensors(file, path, mmap=mmap)
+
+
+def open_file(path: Path, *, folder: int | None = None) -> BinaryIO:
+    """Open an ordinary file for reading, by its name in an open folder if one is given; never wait for a pipe.
+
+    Raises
+    ------
+    FormatError
+        If there is no file, or something else, such as a pipe.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0), dir_fd=folder)
+
+    try:
+        file = open(path.name if folder is not None else path, "rb", opener=opener)
+    except OSError as error:
+        raise FormatError(
+            f"{path} cannot be read: expected a file, got {error.strerror or error}. Check the path."
+        ) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FormatError(f"{path} cannot be read: expected an ordinary file, got a pipe or device. Check the path.")
+    return file
+
+
+# Bytes of a header, and of a config.json, that are read; ours have some thousands.
+MOST_HEADER, MOST_CONFIG = 1 << 22, 1 << 26
+# Axes of an array of NumPy.
+MOST_AXES = 64
+
+
+def parse_tensors(file: BinaryIO, path: Path, *, mmap: bool) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read an open safetensors file: everything through the one descriptor, so that a replacement does no harm."""
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(8)
+    header_size = int.from_bytes(head, "little")
+    if len(head) < 8 or header_size > min(size - 8, MOST_HEADER):
+        raise _damaged(path, f"a header of {header_size} bytes in a file of {size}")
+    begin, total = 8 + header_size, 0
+    try:
+        header = json.loads(file.read(header_size))
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise _damaged(path, "metadata that are not texts")
+        arrays: dict[str, Array] = {}
+        for name, entry in header.items():
+            first, last = map(operator.index, entry["data_offsets"])
+            dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(map(operator.index, entry["shape"]))
+            if len(shape) > MOST_AXES or any(not 0 <= length <= size for length in shape):
+                raise _damaged(path, f"an array {name[:40]!r} that {size} bytes cannot hold")
+            total += last - first
+            if (
+                first < 0
+                or last - first != dtype.itemsize * math.prod(shape)
+                or begin + last > size
+                or begin + total > size  # arrays that overlap
+            ):
+                raise _damaged(path, f"{size} bytes where {name[:40]!r} ends at {begin + last}")
+            if mmap and last > first and (begin + first) % dtype.itemsize == 0:  # as every writer aligns them
+                arrays[name] = np.memmap(file, dtype, mode="r", offset=begin + first, shape=shape)
+            else:
+                file.seek(begin + first)
+                arrays[name] = np.frombuffer(file.read(last - first), dtype).reshape(shape).copy()
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise _damaged(path, f"an unreadable header ({type(error).__name__}: {str(error)[:200]})") from error
     return arrays, metadata
 
 
@@ -175,13 +221,19 @@ def check_replaceable(folder: Path) -> None:
             f"{folder} would be overwritten: expected a new, an empty or a saved semid folder, got something else. "
             "Choose another name."
         ) from error
-    foreign = sorted({path.name for path in folder.iterdir()} - {CONFIG, TENSORS, CARD})
+    foreign = sorted(path.name for path in folder.iterdir() if not OURS.fullmatch(path.name))
     if foreign:
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
         raise InvalidValueError(
             f"{folder} would lose files: expected {CONFIG}, {TENSORS} and {CARD} alone, got "
             f"{', '.join(foreign[:5])}{more} besides. Move them away, or choose another name."
         )
+
+
+# What a saved folder holds: also arrays as saving into the working directory names them, and what a killed save leaves.
+NAMED_TENSORS = re.compile(r"model(\.[0-9a-f]{8})?\.safetensors")
+LITTER = r"\.(config\.json|README\.md|model\..*)\.\d+\..*"
+OURS = re.compile(rf"{re.escape(CONFIG)}|{re.escape(CARD)}|{NAMED_TENSORS.pattern}|{LITTER}")
 
 
 def write_folder(
@@ -212,12 +264,41 @@ def write_folder(
         If `folder` exists and is something else, or holds other files besides.
     """
     check_replaceable(Path(folder))
+    plain: dict[str, Any] = json.loads(to_json(config))  # as a reader finds it
+    checksum = checksum_of(plain, arrays)
     head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": __version__}
-    with fresh_path(folder, folder=True) as fresh:
-        fresh.mkdir()
-        write_tensors(fresh / TENSORS, arrays)
-        (fresh / CONFIG).write_text(to_json(head | dict(config), indent=2) + "\n", encoding="utf-8")
-        (fresh / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+    text, whole = card.rstrip() + "\n", head | plain | {"checksum": checksum}
+    target = Path(os.path.realpath(folder))
+    if not is_working_directory(target):
+        with fresh_path(folder, folder=True) as fresh:
+            fresh.mkdir()
+            write_tensors(fresh / TENSORS, arrays)
+            (fresh / CONFIG).write_text(to_json(whole, indent=2) + "\n", encoding="utf-8")
+            (fresh / CARD).write_text(text, encoding="utf-8")
+        return
+    # A process whose directory is gone can open no relative path, so the folder stays. Its config.json names the
+    # arrays: at the moment at which it is replaced, the folder is the new one.
+    name = f"model.{checksum[:8]}.safetensors"
+    write_tensors(target / name, arrays)
+    with fresh_path(target / CONFIG) as fresh:
+        fresh.write_text(to_json(whole | {"tensors": name}, indent=2) + "\n", encoding="utf-8")
+    with fresh_path(target / CARD) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+    for path in list(target.iterdir()):
+        if NAMED_TENSORS.fullmatch(path.name) and path.name != name:
+            path.unlink(missing_ok=True)
+        elif re.fullmatch(LITTER, path.name):
+            remove_litter(target / path.name[1:].rsplit(".", 2)[0])
+
+
+def checksum_of(config: Any, arrays: Mapping[str, Array]) -> str:
+    """Return SHA-256 of JSON values and of arrays, bit by bit, in hexadecimal: against accidents, not intent."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data if array.size else b"")  # an empty array may have no memory to read
+    return digest.hexdigest()
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -251,9 +332,28 @@ def saved_class(folder: str | os.PathLike[str]) -> str:
 
 
 def read_folder(
-    folder: str | os.PathLike[str], *, class_name: str, mmap: bool = False
+    folder: str | os.PathLike[str],
+    *,
+    class_name: str,
+    mmap: bool = False,
+    verify: bool = True,
+    needs_checksum: bool = False,
+    check: Callable[[dict[str, Any]], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read what `write_folder` wrote.
+    """Read what `write_folder` wrote; beside a writer that replaces the folder, all of the old or all of the new.
+
+    Parameters
+    ----------
+    folder : path-like
+    class_name : str
+    mmap : bool, default=False
+        Map the arrays instead of reading them.
+    verify : bool, default=True
+        Compare everything with the checksum, if there is one.
+    needs_checksum : bool, default=False
+        Whether there must be one.
+    check : callable, optional
+        Takes the configuration before the checksum is compared, to say what is wrong with another version.
 
     Returns
     -------
@@ -264,10 +364,73 @@ def read_folder(
     Raises
     ------
     FormatError
-        If a file is missing or damaged, or the folder holds another class or a later format.
+        If a file is missing, damaged or changed since, or the folder holds another class or a later format.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    for attempt in range(MOST_ATTEMPTS):
+        with open_folder(folder) as opened:
+            config = _read_config(folder, opened)
+            _check_head(folder, config, class_name)
+            tensors = config.pop("tensors", TENSORS)
+            if not isinstance(tensors, str) or not NAMED_TENSORS.fullmatch(tensors):
+                raise _damaged(folder / CONFIG, f"arrays in {tensors!r}")
+            try:
+                with open_file(folder / tensors, folder=opened) as file:
+                    arrays, _ = parse_tensors(file, folder / tensors, mmap=mmap)
+                break
+            except FormatError:
+                # A writer has put another folder here and removed the files of this one, or is about to.
+                if attempt == MOST_ATTEMPTS - 1 or not _is_replaced(folder, opened, config):
+                    raise
+    checksum = config.pop("checksum", None)
+    plain = {key: value for key, value in config.items() if key not in _HEAD}
+    if check is not None:
+        check(plain)
+    if verify and checksum is None and needs_checksum:
+        raise FormatError(
+            f"{folder} is not as it was saved: expected a checksum, got none. A file was changed or damaged: save it "
+            "again, or copy the folder again."
+        )
+    if verify and checksum is not None and (found := checksum_of(plain, arrays)) != checksum:
+        raise FormatError(
+            f"{folder} is not as it was saved: expected checksum {checksum}, got {found}. A file was changed or "
+            "damaged: save it again, or copy the folder again."
+        )
+    return plain, arrays
+
+
+# A reader starts anew when a writer has replaced the folder in the middle; the next writer needs as long as the last.
+MOST_ATTEMPTS = 100
+_HEAD = ("class", "format_version", "semid_version")
+
+
+@contextmanager
+def open_folder(folder: Path) -> Iterator[int | None]:
+    """Yield a descriptor of a folder, so that its files are those of one folder; None where systems have none."""
+    if not hasattr(os, "O_DIRECTORY") or os.open not in os.supports_dir_fd:
+        yield None
+        return
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _no_folder(folder, error) from error
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _is_replaced(folder: Path, opened: int | None, config: Mapping[str, Any]) -> bool:
+    """Tell whether there is another folder now, or another config.json in it."""
+    try:
+        if opened is not None and not os.path.samestat(os.fstat(opened), folder.stat()):
+            return True
+        return _read_config(folder).get("checksum") != config.get("checksum")
+    except (OSError, FormatError):
+        return True
+
+
+def _check_head(folder: Path, config: Mapping[str, Any], class_name: str) -> None:
     if config["format_version"] != FORMAT_VERSION:
         raise FormatError(
             f"{folder} has an unknown format: expected version {FORMAT_VERSION}, got {config['format_version']}. "
@@ -278,29 +441,33 @@ def read_folder(
             f"{folder} holds another object: expected {class_name}, got {config['class']}. "
             f"Load it with {config['class']}.from_pretrained."
         )
-    arrays, _ = read_tensors(folder / TENSORS, mmap=mmap)
-    return {key: value for key, value in config.items() if key not in _HEAD}, arrays
 
 
-_HEAD = ("class", "format_version", "semid_version")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path, opened: int | None = None) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FormatError(
-            f"{folder} cannot be loaded: expected a folder with {CONFIG}, got {error.strerror or error}. "
-            "Check the path."
-        ) from error
-    except ValueError as error:
-        raise _damaged(folder / CONFIG, f"text that is not JSON ({error})") from error
+        with open_file(folder / CONFIG, folder=opened) as file:
+            text = file.read(MOST_CONFIG + 1)
+    except FormatError as error:
+        raise _no_folder(folder, error.__cause__ or error) from error
+    if len(text) > MOST_CONFIG:
+        raise _damaged(folder / CONFIG, f"more than {MOST_CONFIG} bytes")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder / CONFIG, f"text that is not JSON ({str(error)[:200]})") from error
     if not isinstance(config, dict) or any(key not in config for key in _HEAD):
         raise FormatError(
             f"{folder} was not saved by semid: expected {', '.join(_HEAD)} in {CONFIG}, got something else. "
             "Check the path."
         )
     return config
+
+
+def _no_folder(folder: Path, error: BaseException) -> FormatError:
+    return FormatError(
+        f"{folder} cannot be loaded: expected a folder with {CONFIG}, got {getattr(error, 'strerror', None) or error}. "
+        "Check the path."
+    )
 
 
 def _damaged(path: Path, got: str) -> FormatError:

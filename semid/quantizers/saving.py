@@ -316,7 +316,7 @@ class SavedQuantizer(ABC):
             If a file is missing or damaged, the folder holds something else, or its parts do not belong together.
         """
         layout = LAYOUTS[cls.__name__]
-        config, arrays = read_folder(folder, class_name=cls.__name__, mmap=mmap)
+        config, arrays = read_folder(folder, class_name=cls.__name__, mmap=mmap, verify=not mmap)
         try:
             config |= {name: convert(config[name]) for name, convert in FROM_JSON.items() if name in config}
             stored = StoredArrays(arrays)

@@ -1,9 +1,11 @@
 """A folder takes the place of another one, whole or not at all."""
 
+import os
+import stat
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
+import time
 
 import pytest
 
@@ -94,28 +96,51 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
     assert file_link.is_symlink() and (old / "file").read_text() == "newer"
 
 
-def test_the_working_directory_stays_the_same_folder(tmp_path, monkeypatch):
-    here, room = folder(tmp_path / "here", "old"), tmp_path / "room"
-    (here / "gone").write_text("old")
-    room.mkdir()
-    monkeypatch.chdir(here)
-    put_in_place(folder(tmp_path / "new", "new"), here, room=room)
-    assert Path("file").read_text() == "new" and not Path("gone").exists()
-    assert (room / "replaced" / "gone").read_text() == "old"
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """A room of a process that is alive, or that somebody holds, stays; so does what only looks like one."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    rooms = {name: tmp_path / f".old.{name}" for name in (f"{dead.pid}.abc", f"{os.getpid()}.abc", "notes")}
+    for room in rooms.values():
+        folder(room, "half")
+    held = tmp_path / f".old.{dead.pid}.held"
+    folder(held, "half")
+    opened = os.open(held, os.O_RDONLY)
+    fcntl = pytest.importorskip("fcntl")
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    with fresh_path(tmp_path / "old", folder=True) as fresh:
+        folder(fresh, "new")
+    os.close(opened)
+    expected = {"old", f".old.{os.getpid()}.abc", ".old.notes", f".old.{dead.pid}.held"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
-def test_a_failed_move_brings_the_entries_of_the_working_directory_back(tmp_path, monkeypatch):
-    here, room, new = folder(tmp_path / "here", "old"), tmp_path / "room", folder(tmp_path / "new", "new")
-    room.mkdir()
-    monkeypatch.chdir(here)
-    rename = Path.rename
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o770])
+def test_permissions_stay(tmp_path, mode):
+    old = folder(tmp_path / "old", "old")
+    old.chmod(mode)
+    (old / "file").chmod(mode & 0o666)
+    with fresh_path(old, folder=True) as fresh:
+        folder(fresh, "new")
+    assert stat.S_IMODE(old.stat().st_mode) == mode
+    assert stat.S_IMODE((old / "file").stat().st_mode) == mode & 0o666
+    with fresh_path(old / "file") as fresh:
+        fresh.write_text("newer")
+    assert stat.S_IMODE((old / "file").stat().st_mode) == mode & 0o666
 
-    def fail(self, target):
-        if self.parent == new:
-            raise KeyboardInterrupt
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(KeyboardInterrupt):
-        put_in_place(new, here, room=room)
-    assert Path("file").read_text() == "old"
+def test_writers_that_make_one_folder_at_once(tmp_path):
+    """Each finds nothing there when it begins; the folder is that of one of them, and all succeed."""
+    program = """
+        import sys, time
+        from semid.io.persistence import fresh_path
+        with fresh_path(sys.argv[1], folder=True) as fresh:
+            fresh.mkdir()
+            (fresh / "file").write_text(sys.argv[2])
+            time.sleep(max(0.0, float(sys.argv[3]) - time.time()))
+    """
+    target, start = tmp_path / "new", str(time.time() + 1.5)
+    command = [sys.executable, "-c", textwrap.dedent(program), str(target)]
+    writers = [subprocess.Popen([*command, str(number), start]) for number in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert (target / "file").read_text() in set("0123") and [path.name for path in tmp_path.iterdir()] == ["new"]

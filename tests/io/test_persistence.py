@@ -1,6 +1,9 @@
 """Saved folders: whole or not at all, and never mistaken for something else."""
 
 import json
+import os
+import signal
+import sys
 from fractions import Fraction
 from types import MappingProxyType
 
@@ -157,3 +160,135 @@ def test_numbers_arrays_and_mappings_of_any_kind(value, expected):
 def test_other_things_are_refused():
     with pytest.raises(TypeError, match="Object of type object is not JSON serializable"):
         to_json(object())
+
+
+EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "tempfile.mkdtemp")
+
+
+def killed_at(number, call):
+    """Run a call in a process that dies after so many events of the file system; False if it came to its end."""
+    child = os.fork()
+    if child == 0:
+        left = [number]
+
+        def die(event, args):
+            if event in EVENTS:
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+
+        try:
+            sys.addaudithook(die)
+            call()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="expected os.fork, which this system lacks")
+@pytest.mark.parametrize("inside", [False, True], ids=["folder", "working directory"])
+def test_a_save_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path, monkeypatch, inside):
+    target = tmp_path / "a"
+    save(target)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(target if inside else tmp_path / "elsewhere")
+    number, seen = 0, set()
+    while killed_at(number, lambda: save("." if inside else target, 2.0)):
+        value = read_folder(target, class_name="Thing")[1]["x"][0, 0]
+        assert value in {1, 2} and saved_class(target) == "Thing"
+        seen.add(int(value))
+        save("." if inside else target, 1.0)  # and the next save removes what was left
+        assert [path.name for path in tmp_path.iterdir() if path.name not in {"a", "elsewhere"}] == []
+        assert len(list(target.iterdir())) == 3
+        number += 1
+    assert seen == {1, 2} and number > 15
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="expected os.fork, which this system lacks")
+@pytest.mark.parametrize("kind", ["folder", "mapped folder", "working directory", "mapped file"])
+def test_a_reader_beside_a_writer_sees_one_version(tmp_path, monkeypatch, kind):
+    target = tmp_path / "a"
+    path = target if "file" not in kind else tmp_path / "t.safetensors"
+
+    def write(value):
+        if path is target:
+            arrays = {name: np.full(1000, value, np.int64) for name in "xyz"}
+            write_folder(folder, class_name="Thing", config={"size": value}, arrays=arrays, card="")
+        else:
+            write_tensors(path, {name: np.full(1000, value, np.int64) for name in "xyz"}, metadata={"size": str(value)})
+
+    folder = target
+    write(0)
+    if kind == "working directory":
+        monkeypatch.chdir(target)
+        folder = "."
+    writer = os.fork()
+    if writer == 0:
+        try:
+            for value in range(1, 100_000):
+                write(value)
+        finally:
+            os._exit(0)
+    try:
+        seen = set()
+        for _ in range(400):
+            if path is target:
+                config, arrays = read_folder(target, class_name="Thing", mmap="mapped" in kind)
+                size = config["size"]
+            else:
+                arrays, head = read_tensors(path, mmap=True)
+                size = int(head["size"])
+            assert {int(value) for array in arrays.values() for value in (array.min(), array.max())} == {size}
+            seen.add(size)
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize("flip", range(0, 4000, 7))
+def test_a_flipped_bit_is_never_loaded(tmp_path, flip):
+    save(tmp_path / "a")
+    for name in ("config.json", "model.safetensors"):
+        file = tmp_path / "a" / name
+        whole = bytearray(file.read_bytes())
+        at = flip % (8 * len(whole))
+        whole[at // 8] ^= 1 << at % 8
+        before = file.read_bytes()
+        file.write_bytes(bytes(whole))
+        try:
+            config, arrays = read_folder(tmp_path / "a", class_name="Thing")
+        except FormatError:
+            file.write_bytes(before)
+        else:  # white space, who wrote it, or the name of the checksum, which is an unknown entry then
+            file.write_bytes(before)
+            known = {name: value for name, value in config.items() if not isinstance(value, str) or len(value) != 64}
+            assert known == {"size": 3} and (arrays["x"] == 1).all() and arrays["x"].shape == (2, 3)
+
+
+def test_pipes_and_what_is_too_large(tmp_path):
+    save(tmp_path / "a")
+    (tmp_path / "a" / "config.json").unlink()
+    os.mkfifo(tmp_path / "a" / "config.json")
+    with pytest.raises(FormatError, match=r"expected a folder with config.json, got .* got a pipe or device"):
+        read_folder(tmp_path / "a", class_name="Thing")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FormatError, match="expected an ordinary file, got a pipe or device"):
+        read_tensors(tmp_path / "pipe")
+    save(tmp_path / "b")
+    (tmp_path / "b" / "config.json").write_text("[" * 100_000)
+    with pytest.raises(FormatError, match=r"config.json is damaged: .* got text that is not JSON"):
+        read_folder(tmp_path / "b", class_name="Thing")
+    with (tmp_path / "b" / "config.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FormatError, match=r"config.json is damaged: .* got more than 67108864 bytes"):
+        read_folder(tmp_path / "b", class_name="Thing")
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/passwd", 3, "model.zz.safetensors"])
+def test_arrays_of_another_name_are_refused(tmp_path, name):
+    save(tmp_path / "a")
+    config = tmp_path / "a" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tensors": name}))
+    with pytest.raises(FormatError, match=r"config.json is damaged: expected a complete file, got arrays in"):
+        read_folder(tmp_path / "a", class_name="Thing")
