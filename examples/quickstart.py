@@ -23,9 +23,7 @@ digits = load_digits()
 # Embeddings -> codes -> unique codes -> a catalogue and its trie.
 quantizer = semid.ResidualKMeans(n_levels=3, codebook_size=16, seed=0).fit(digits.data)
 unique = semid.resolve(quantizer, digits.data)
-catalogue = semid.SemanticIds(
-    [f"scan {i}" for i in range(len(digits.data))], unique.codes, codebook_sizes=quantizer.codebook_sizes
-)
+catalogue = semid.SemanticIds([f"scan {i}" for i in range(len(digits.data))], unique.codes, quantizer=quantizer)
 print(semid.report(digits.data, unique.codes, quantizer))
 
 # Any Hugging Face tokenizer and model: the vocabulary gives every code a token.

@@ -193,5 +193,7 @@ def unique_identifiers(
         codes=codes,
         codebooks=codebooks,
         n_shared=len(resolution.codebook_sizes) if one_id else quantizer.n_shared,
-        sids=semid.SemanticIds(dataset.item_keys, codes, codebook_sizes=resolution.codebook_sizes),
+        sids=semid.SemanticIds(
+            dataset.item_keys, codes, codebook_sizes=resolution.codebook_sizes, quantizer=None if one_id else quantizer
+        ),
     )

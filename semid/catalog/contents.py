@@ -33,6 +33,8 @@ class Contents:
     retired : dict of view to ndarray of shape (n_retired, n_levels), unsigned
     generation, last_reuse : int
         As in `SemanticIds`.
+    quantizer : str or None
+        Fingerprint of the quantizer that made the codes, where it is known.
     tries : dict of view to Trie
         The tries built so far.
     """
@@ -44,6 +46,7 @@ class Contents:
     retired: dict[str | None, CodeArray]
     generation: int = 0
     last_reuse: int = 0
+    quantizer: str | None = None
     tries: dict[str | None, Trie] = field(default_factory=dict)
 
     @property

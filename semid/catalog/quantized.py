@@ -1,6 +1,7 @@
 """The calls of a catalogue that need a quantizer: free IDs for new items, and the drift of published ones."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -13,14 +14,16 @@ from semid.catalog.contents import Contents, as_given, by_view, check_one_row_pe
 from semid.collisions import resolve
 from semid.errors import InvalidValueError
 from semid.io.batches import check_embeddings, open_embeddings
+from semid.io.persistence import checksum_of
 from semid.metrics.distortion import decoded_distortion
 
-__all__ = ["Drift", "drift_of", "free_codes"]
+__all__ = ["Drift", "check_fit", "check_known", "drift_of", "free_codes", "quantizer_fingerprint", "sizes_for_codes"]
 
 
 def free_codes(contents: Contents, item_ids: Any, quantizer: Any, X: Any, *, weights: Any, reuse: bool) -> Any:
     """Return codes that no item has, at the least distortion: an array, or one per view."""
-    has_suffix = _check_fit(contents, quantizer)
+    has_suffix = check_fit(contents, quantizer)
+    check_known(contents, quantizer)
     if len(item_ids) == 0:  # `resolve` takes at least one item
         for embeddings in by_view(X).values():
             check_one_row_per_id("X", open_embeddings(embeddings, min_items=0), n_ids=0)
@@ -29,7 +32,47 @@ def free_codes(contents: Contents, item_ids: Any, quantizer: Any, X: Any, *, wei
     return resolve(quantizer, X, taken=_taken(contents, reuse=reuse), weights=weights, **options).codes
 
 
-def _check_fit(contents: Contents, quantizer: Any) -> bool:
+def sizes_for_codes(codes: Any, codebook_sizes: Any, quantizer: Any) -> Any:
+    """Return the codebook sizes of a new catalogue: those given, else those of the quantizer if it has all levels."""
+    if codebook_sizes is not None or quantizer is None:
+        return codebook_sizes
+    sizes = tuple(quantizer.codebook_sizes)
+    n_levels = {np.shape(rows)[-1] for rows in by_view(codes).values() if np.ndim(rows) == 2}
+    return sizes if n_levels == {len(sizes)} else None
+
+
+def quantizer_fingerprint(quantizer: Any) -> str:
+    """Return the fingerprint of a quantizer; of one that has none, that of its codebooks."""
+    own = getattr(quantizer, "fingerprint", None)
+    if isinstance(own, str):
+        return own
+    codebooks = quantizer.codebooks
+    by_level = codebooks if isinstance(codebooks, Mapping) else {"": codebooks}
+    arrays = {
+        f"{view}.{level}": np.asarray(book) for view, books in by_level.items() for level, book in enumerate(books)
+    }
+    return checksum_of(type(quantizer).__name__, arrays)[:32]
+
+
+def check_known(contents: Contents, quantizer: Any) -> None:
+    """Raise if the codes were made by another quantizer; warn if nobody has said by which."""
+    if contents.quantizer is None:
+        warnings.warn(
+            "the catalogue does not know which quantizer made its codes: expected SemanticIds(.., quantizer=..), got "
+            "codes alone. New codes of another fit would mean something else; call set_quantizer if this is the one.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return
+    found = quantizer_fingerprint(quantizer)
+    if found != contents.quantizer:
+        raise InvalidValueError(
+            f"another quantizer made the codes: expected fingerprint {contents.quantizer}, got {found}. Load the one "
+            "of that fit; after a refit or a conversion, whose codes mean the same, call set_quantizer first."
+        )
+
+
+def check_fit(contents: Contents, quantizer: Any) -> bool:
     """Raise if a quantizer cannot have made the codes; return whether they end in a suffix level."""
     check_quantizer(quantizer, ("encode", "decode", "codebook_sizes"))
     views = tuple(getattr(quantizer, "views", ()))
@@ -97,7 +140,8 @@ class Drift:
 
 def drift_of(contents: Contents, positions: Int64Array, quantizer: Any, X: Any, previous: Any) -> Any:
     """Return how far the IDs at some positions are from new embeddings: a `Drift`, or one per view."""
-    n_levels = slice(-1) if _check_fit(contents, quantizer) else slice(None)
+    n_levels = slice(-1) if check_fit(contents, quantizer) else slice(None)
+    check_known(contents, quantizer)
     new = by_view(X), by_view(quantizer.encode(X))
     old = (by_view(previous), by_view(quantizer.encode(previous))) if previous is not None else None
     return as_given(

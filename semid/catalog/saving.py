@@ -40,6 +40,7 @@ def write_catalogue(folder: str | os.PathLike[str], contents: Contents, identity
         "codebook_sizes": [list(contents.codebook_sizes[view]) for view in views],
         "generation": contents.generation,
         "last_reuse": contents.last_reuse,
+        "quantizer": contents.quantizer,
         "history": [[generation, fingerprint] for generation, fingerprint in identity.history.items()],
     }
     arrays = contents.keys.arrays()
@@ -97,4 +98,7 @@ def _restore(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Co
             raise ValueError("codes and item ids do not match")
     history = {int(generation): str(fingerprint) for generation, fingerprint in config["history"]}
     generation, last_reuse = int(config["generation"]), int(config["last_reuse"])
-    return Contents(keys, sizes, codes, order, retired, generation, last_reuse), history
+    quantizer = config.get("quantizer")
+    if not isinstance(quantizer, str | None):
+        raise ValueError(f"a quantizer {quantizer!r}")
+    return Contents(keys, sizes, codes, order, retired, generation, last_reuse, quantizer), history

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Self, final
 
 import numpy as np
@@ -32,8 +33,11 @@ class SemanticIds:
     codes : array-like of shape (n_items, n_levels), integers; or mapping of view to such arrays
         One row per item; within a view, no two rows are equal.
     codebook_sizes : sequence of int, or mapping of view to such sequences, optional
-        Number of codes of each level, for all views or for each. Default: the largest code plus one. Pass it if items
-        may be added later.
+        Number of codes of each level, for all views or for each. Default: those of `quantizer` if it has as many levels
+        as the codes, else the largest code plus one. Pass it if items may be added later.
+    quantizer : Quantizer or MultiViewQuantizer, optional
+        What made the codes. Its fingerprint is kept: `add` and `update_embeddings` refuse a quantizer of another fit,
+        whose codes mean something else.
 
     Attributes
     ----------
@@ -67,9 +71,13 @@ class SemanticIds:
     (True, 3, ['bell', 'book'])
     """
 
-    def __init__(self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None) -> None:
-        self._contents = make_contents(item_ids, codes, codebook_sizes)
+    def __init__(
+        self, item_ids: Iterable[Any], codes: Any, *, codebook_sizes: Any = None, quantizer: Any = None
+    ) -> None:
+        self._contents = make_contents(item_ids, codes, quantized.sizes_for_codes(codes, codebook_sizes, quantizer))
         self._history = dict[int, str]()
+        if quantizer is not None:
+            self.set_quantizer(quantizer)
 
     def __copy__(self) -> Self:
         """Return an independent catalogue of the same items; contents never change, so both share them."""
@@ -110,7 +118,9 @@ class SemanticIds:
                 "at least one item."
             )
         codes = {view: rows[chosen] for view, rows in contents.codes.items()}
-        return type(self)(contents.keys.at(chosen), as_given(codes), codebook_sizes=self.codebook_sizes)
+        some = type(self)(contents.keys.at(chosen), as_given(codes), codebook_sizes=self.codebook_sizes)
+        some._contents = replace(some._contents, quantizer=contents.quantizer)
+        return some
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -289,7 +299,7 @@ class SemanticIds:
             Free codes. Pass either these, or `quantizer` and `X`.
         quantizer : Quantizer or MultiViewQuantizer, optional
             The quantizer that made the codes of the catalogue. `semid.resolve` then finds free codes for `X` at the
-            least distortion.
+            least distortion. One of another fit is refused; a catalogue that was made without `quantizer` warns.
         X : ndarray of shape (n, dim), or mapping of view to such arrays, optional
             Embeddings of the new items.
         weights : ndarray of shape (n,), optional
@@ -411,8 +421,30 @@ class SemanticIds:
         contents = self._contents
         return pairing.sign_config(contents, self._identity(contents), model, vocab)
 
-    def check_pair(self, *, trie: Any = None, vocab: Any = None, model: Any = None, view: str | None = None) -> None:
-        """Raise unless the given trie, vocabulary and model belong to this catalogue.
+    def set_quantizer(self, quantizer: Any) -> None:
+        """Say which quantizer made the codes, so that `add` and `update_embeddings` refuse another one.
+
+        For a catalogue that was made from codes alone, and for a quantizer that has changed since without changing what
+        the codes mean, as by `refit`. No ID and no generation changes.
+
+        Parameters
+        ----------
+        quantizer : Quantizer or MultiViewQuantizer
+            Fitted, with the views and the codebook sizes of this catalogue.
+        """
+        quantized.check_fit(self._contents, quantizer)
+        self._contents = replace(self._contents, quantizer=quantized.quantizer_fingerprint(quantizer))
+
+    def check_pair(
+        self,
+        *,
+        trie: Any = None,
+        vocab: Any = None,
+        model: Any = None,
+        quantizer: Any = None,
+        view: str | None = None,
+    ) -> None:
+        """Raise unless the given trie, vocabulary, model and quantizer belong to this catalogue.
 
         Parameters
         ----------
@@ -423,6 +455,8 @@ class SemanticIds:
         model : transformers model or config, or dict, optional
             Must have been signed (`sign`) by this catalogue, in this generation or an earlier one. No ID may have been
             given to another item since then. If `vocab` is given, the model must have been signed with it.
+        quantizer : Quantizer or MultiViewQuantizer, optional
+            Must be the one that made the codes: of the same fingerprint.
         view : str, optional
             Required for `trie` and `vocab` when there are several views.
 
@@ -441,6 +475,14 @@ class SemanticIds:
         if model is not None:
             of_vocab = None if vocab is None else contents.view_named(view)
             pairing.check_model_pair(self._identity(contents), model, vocab, of_vocab)
+        if quantizer is not None:
+            quantized.check_fit(contents, quantizer)
+            if contents.quantizer is None:
+                raise InvalidValueError(
+                    "the catalogue does not know which quantizer made its codes: expected SemanticIds(.., quantizer=..)"
+                    ", got codes alone. Call set_quantizer with the one that did."
+                )
+            quantized.check_known(contents, quantizer)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the catalogue to a folder; a catalogue there is replaced only once the new one is complete."""

@@ -12,7 +12,7 @@ import numpy as np
 from semid._arrays import Array, Int64Array, Matrix
 from semid._checks import check_views
 from semid.errors import FormatError
-from semid.io.persistence import read_folder, write_folder
+from semid.io.persistence import checksum_of, read_folder, write_folder
 from semid.quantizers.learnt import Learnt, LearntViews, Scaling
 from semid.quantizers.networks.layers import Fitted, FittedViews, Layer
 from semid.quantizers.networks.options import CodeLearning, Training, recipe_from_config
@@ -278,6 +278,17 @@ FROM_JSON: dict[str, Callable[[Any], Any]] = {
 class SavedQuantizer(ABC):
     """Base of every quantizer: how it goes into a folder and back."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Tell what was learnt, in 32 hexadecimal digits: codes of equal fingerprints mean the same.
+
+        A fit, `partial_fit` and `refit` change it; saving and loading do not.
+        """
+        _, learnt, _ = self._to_save()
+        arrays = LAYOUTS[type(self).__name__].pack(learnt)
+        counts = {name: array for name, array in arrays.items() if "counts" not in name}  # they weigh later batches
+        return checksum_of(type(self).__name__, counts)[:32]
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write what was learnt (safetensors), the parameters (config.json) and a README.md to a folder.
 
@@ -291,6 +302,7 @@ class SavedQuantizer(ABC):
         layout, (params, learnt, history) = LAYOUTS[type(self).__name__], self._to_save()
         config = {name: asdict(value) if is_dataclass(value) else value for name, value in params.items()}  # type: ignore[arg-type]
         config |= layout.extra(learnt) | ({} if history is None else {"history": history})
+        config["fingerprint"] = self.fingerprint
         sizes, views = np.atleast_1d(params["codebook_size"]).tolist(), params.get("views", ())
         shown = {"n_levels": len(sizes), "dim": getattr(self, "dim", None), **params}
         what = layout.card.format(**shown | {"sizes": _join(sizes), "views": _join(views)})
@@ -322,6 +334,7 @@ class SavedQuantizer(ABC):
             stored = StoredArrays(arrays)
             learnt = layout.unpack(config, stored)
             stored.check_none_left()
+            config.pop("fingerprint", None)  # for those who read the folder without loading it
             params = {name: value for name, value in config.items() if name not in layout.extra(learnt)}
             history = params.pop("history") if layout.trained else None
             return cls(**params)._from_saved(learnt, history)

@@ -1,5 +1,7 @@
 """New items by their embeddings, and drift of published ones."""
 
+import copy
+import json
 import re
 
 import numpy as np
@@ -17,7 +19,7 @@ def X(rng):
 def catalogue(quantizer, X, n_items, **options):
     codes = semid.resolve(quantizer, X[:n_items], **options).codes
     sizes = [*quantizer.codebook_sizes, *([9] if options else [])]
-    return semid.SemanticIds(range(n_items), codes, codebook_sizes=sizes)
+    return semid.SemanticIds(range(n_items), codes, codebook_sizes=sizes, quantizer=quantizer)
 
 
 @pytest.mark.parametrize("options", [{}, {"policy": "suffix"}], ids=["nearest", "suffix"])
@@ -57,7 +59,7 @@ def test_several_views(X):
         views
     )
     first, rest = ({view: rows[part] for view, rows in views.items()} for part in (slice(0, 90), slice(90, 120)))
-    sids = semid.SemanticIds(range(90), semid.resolve(quantizer, first).codes, codebook_sizes=quantizer.codebook_sizes)
+    sids = semid.SemanticIds(range(90), semid.resolve(quantizer, first).codes, quantizer=quantizer)
     sids.remove([5, 6, 7])
     before = {view: sids.taken(view) for view in views}
     added = sids.add(range(90, 120), quantizer=quantizer, X=rest)
@@ -143,3 +145,68 @@ def test_wrong_quantizers_and_arguments(X, two_views):
             with pytest.raises(error, match=re.escape(message)):
                 call()
     assert sids.fingerprint == before and sids.generation == 0
+
+
+def test_a_quantizer_of_another_fit_is_refused(X, tmp_path):
+    first, again = (semid.ResidualKMeans(2, 12, seed=seed).fit(X) for seed in (0, 1))
+    sids = semid.SemanticIds(range(90), semid.resolve(first, X[:90]).codes, quantizer=first)
+    assert sids.codebook_sizes == first.codebook_sizes
+    message = rf"another quantizer made the codes: expected fingerprint {first.fingerprint}, got {again.fingerprint}"
+    sids.save_pretrained(tmp_path / "sids")
+    first.save_pretrained(tmp_path / "first")
+    loaded = semid.ResidualKMeans.from_pretrained(tmp_path / "first")
+    for known in (sids, sids[:80], copy.copy(sids), semid.SemanticIds.from_pretrained(tmp_path / "sids")):
+        for call in (
+            lambda known=known: known.add([100], quantizer=again, X=X[100:101]),
+            lambda known=known: known.update_embeddings([1], again, X[1:2]),
+            lambda known=known: known.check_pair(quantizer=again),
+        ):
+            with pytest.raises(InvalidValueError, match=message):
+                call()
+        known.add([100], quantizer=loaded, X=X[100:101])
+        known.check_pair(quantizer=first)
+        known.remove([100])
+        known.check_pair(quantizer=first)
+    config = json.loads((tmp_path / "first" / "config.json").read_text())
+    assert config["fingerprint"] == first.fingerprint == loaded.fingerprint
+
+
+def test_a_catalogue_of_codes_alone_says_that_it_cannot_tell(X):
+    quantizer = semid.ResidualKMeans(2, 12, seed=0).fit(X)
+    sids = semid.SemanticIds(range(90), semid.resolve(quantizer, X[:90]).codes, codebook_sizes=(12, 12))
+    with pytest.warns(UserWarning, match="does not know which quantizer made its codes: .* call set_quantizer if this"):
+        sids.add([90], quantizer=quantizer, X=X[90:91])
+    with pytest.raises(InvalidValueError, match="does not know which quantizer made its codes"):
+        sids.check_pair(quantizer=quantizer)
+    generation = sids.generation
+    sids.set_quantizer(quantizer)
+    assert sids.generation == generation
+    sids.add([91], quantizer=quantizer, X=X[91:92])
+    refitted = copy.deepcopy(quantizer).refit(X[:92], sids.codes_of(range(92)))
+    with pytest.raises(
+        InvalidValueError, match="after a refit or a conversion, whose codes mean the same, call set_qu"
+    ):
+        sids.add([92], quantizer=refitted, X=X[92:93])
+    sids.set_quantizer(refitted)
+    sids.add([92], quantizer=refitted, X=X[92:93])
+    with pytest.raises(InvalidValueError, match=r"expected codebook sizes \(12, 12\), got \(10, 10\)"):
+        sids.set_quantizer(semid.ResidualKMeans(2, 10).fit(X))
+
+
+def test_a_quantizer_of_ones_own_is_known_by_its_codebooks(X):
+    class Own:
+        """What the protocol asks for, without a fingerprint."""
+
+        def __init__(self, inner):
+            self.inner, self.codebooks, self.codebook_sizes = inner, inner.codebooks, inner.codebook_sizes
+
+        def __getattr__(self, name):
+            if name in {"fingerprint", "inner"}:
+                raise AttributeError(name)
+            return getattr(self.inner, name)
+
+    first, again = (Own(semid.ResidualKMeans(2, 12, seed=seed).fit(X)) for seed in (0, 1))
+    sids = semid.SemanticIds(range(90), semid.resolve(first, X[:90]).codes, quantizer=first)
+    sids.check_pair(quantizer=first)
+    with pytest.raises(InvalidValueError, match="another quantizer made the codes"):
+        sids.check_pair(quantizer=again)

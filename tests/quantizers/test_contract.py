@@ -432,3 +432,14 @@ def test_processes_of_one_and_two_threads_agree(make_clustered, tmp_path):
         command = [sys.executable, "-c", FIT_AND_HASH, str(tmp_path / "X.npy"), *sys.path]
         printed.add(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
     assert len(printed) == 1
+
+
+def test_the_fingerprint_tells_what_was_learnt(case, tmp_path):
+    before = case.fitted.fingerprint
+    assert len(before) == 32 and case.fitted.fingerprint == before
+    case.fitted.save_pretrained(tmp_path / "quantizer")
+    assert type(case.fitted).from_pretrained(tmp_path / "quantizer", mmap=True).fingerprint == before
+    other = clone(case.fitted).set_params(seed=case.fitted.seed + 1).fit(case.X)
+    assert other.fingerprint != before
+    with pytest.raises(NotFittedError):
+        _ = clone(case.fitted).fingerprint
