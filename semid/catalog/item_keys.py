@@ -50,12 +50,16 @@ class ItemKeys(ABC):
 
     @abstractmethod
     def arrays(self) -> dict[str, Array]:
+        """Return the arrays that hold the ids."""
+
+    def saved_arrays(self) -> dict[str, Array]:
         """Return the arrays that `from_arrays` takes."""
+        return self.arrays()
 
     @classmethod
     @abstractmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """Restore the ids from saved arrays."""
+    def from_arrays(cls, arrays: Mapping[str, Array], *, verify: bool) -> Self:
+        """Restore the ids from saved arrays; a ValueError, with `verify`, unless they are what a catalogue writes."""
 
 
 @final
@@ -98,7 +102,7 @@ class IntKeys(ItemKeys):
         return _int_keys(self.ordered[self.place_of[positions]])
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays that `from_arrays` takes."""
+        """Return the arrays that hold the ids."""
         return {
             "item_ids.ordered": self.ordered,
             "item_ids.position_at": self.position_at,
@@ -106,10 +110,15 @@ class IntKeys(ItemKeys):
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array], *, verify: bool) -> Self:
         """Restore the ids from saved arrays."""
         keys = cls(*(arrays[f"item_ids.{name}"] for name in ("ordered", "position_at", "place_of")))
         _check_lengths(len(keys.ordered), keys.position_at, keys.place_of)
+        if verify:
+            ordered = keys.ordered
+            if ordered.dtype.kind != "i" or (ordered[1:] <= ordered[:-1]).any():
+                raise ValueError("item ids that do not ascend")
+            _check_inverse(keys.position_at, keys.place_of)
         return keys
 
 
@@ -152,7 +161,7 @@ class StrKeys(ItemKeys):
         return _str_keys(marisa_trie.Trie(ids := self.at(positions)), ids)
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays that `from_arrays` takes."""
+        """Return the arrays that hold the ids."""
         return {
             # As 64-bit words: marisa reads words, and a file keeps them aligned.
             "item_ids.marisa": np.frombuffer(self.keys.tobytes(), np.uint64),
@@ -160,15 +169,51 @@ class StrKeys(ItemKeys):
             "item_ids.key_at": self.key_at,
         }
 
+    def saved_arrays(self) -> dict[str, Array]:
+        """Return the arrays that `from_arrays` takes: also the ids as text, from which the others can be proved."""
+        texts = [item_id.encode() for ids in self.blocks() for item_id in ids]
+        ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+        return self.arrays() | {"item_ids.text": np.frombuffer(b"".join(texts), np.uint8), "item_ids.ends": ends}
+
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """Restore the ids from saved arrays; a mapped array stays mapped."""
+    def from_arrays(cls, arrays: Mapping[str, Array], *, verify: bool) -> Self:
+        """Restore the ids from saved arrays; a mapped array stays mapped.
+
+        marisa trusts the bytes of a trie: forged ones would end the process. With `verify`, the trie is built again
+        from the ids as text, and the saved one is used if it has the same bytes, else (of another version of marisa)
+        the new one. That takes about a second for a million ids.
+        """
+        mapped, rebuilt = arrays["item_ids.marisa"].view(np.uint8), None
+        position_of_key, key_at = arrays["item_ids.position_of_key"], arrays["item_ids.key_at"]
+        if verify:
+            ids = _texts(arrays["item_ids.text"], arrays["item_ids.ends"])
+            rebuilt = make_keys(ids)
+            if not isinstance(rebuilt, cls):
+                raise ValueError("item ids that are no texts")
+            if rebuilt.keys.tobytes() != mapped.tobytes():
+                return rebuilt
+            if not np.array_equal(rebuilt.key_at, key_at) or not np.array_equal(
+                rebuilt.position_of_key, position_of_key
+            ):
+                raise ValueError("positions that are not those of the item ids")
         keys = marisa_trie.Trie()
-        mapped = arrays["item_ids.marisa"].view(np.uint8)
         keys.map(mapped)
-        restored = cls(keys, arrays["item_ids.position_of_key"], arrays["item_ids.key_at"], mapped)
+        restored = cls(keys, position_of_key, key_at, mapped)
         _check_lengths(len(keys), restored.position_of_key, restored.key_at)
         return restored
+
+
+def _texts(text: Array, ends: Array) -> list[str]:
+    """Return the ids that stand one after the other in `text`, each up to its entry of `ends`."""
+    if text.dtype != np.uint8 or ends.dtype != np.int64 or text.ndim != 1 or ends.ndim != 1 or not len(ends):
+        raise ValueError("item ids that are no texts")
+    if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(text):
+        raise ValueError("item ids that do not end one after the other")
+    whole, first, ids = text.tobytes(), 0, []
+    for last in ends.tolist():
+        ids.append(whole[first:last].decode())
+        first = last
+    return ids
 
 
 def make_keys(ids: Int64Array | list[Any]) -> ItemKeys:
@@ -233,6 +278,15 @@ def _dtype(n_items: int) -> type[np.integer[Any]]:
 def _check_lengths(n_ids: int, *positions: IntArray) -> None:
     if any(array.shape != (n_ids,) for array in positions):
         raise ValueError(f"{n_ids} item ids with positions of shape {[array.shape for array in positions]}")
+
+
+def _check_inverse(one: IntArray, other: IntArray) -> None:
+    """Raise unless two permutations undo each other."""
+    n_ids = len(one)
+    if one.dtype.kind not in "iu" or other.dtype.kind not in "iu":
+        raise ValueError("positions that are no integers")
+    if n_ids and (int(one.min()) < 0 or int(one.max()) >= n_ids or not np.array_equal(other[one], np.arange(n_ids))):
+        raise ValueError("positions that are no permutation")
 
 
 def _is_storable(item_id: str) -> bool:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from semid._arrays import Array
 from semid.catalog.contents import Contents
 from semid.catalog.item_keys import IntKeys, StrKeys
@@ -43,7 +45,7 @@ def write_catalogue(folder: str | os.PathLike[str], contents: Contents, identity
         "quantizer": contents.quantizer,
         "history": [[generation, fingerprint] for generation, fingerprint in identity.history.items()],
     }
-    arrays = contents.keys.arrays()
+    arrays = contents.keys.saved_arrays()
     for number, view in enumerate(views):  # numbers, since a view may have any name
         of_view: dict[str, Any] = {"codes": contents.codes, "order": contents.order, "retired": contents.retired}
         arrays |= {f"{name}.{number}": by_view[view] for name, by_view in of_view.items()}
@@ -76,7 +78,7 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
         folder, class_name="SemanticIds", mmap=mmap, verify=verify, needs_checksum=True, check=check_layout
     )
     try:
-        return _restore(config, arrays)
+        return _restore(config, arrays, verify=verify)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise FormatError(
             f"{folder} is damaged: expected item ids and their codes, got {type(error).__name__}: {error}. "
@@ -84,21 +86,45 @@ def read_catalogue(folder: str | os.PathLike[str], *, mmap: bool, verify: bool) 
         ) from error
 
 
-def _restore(config: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[Contents, dict[int, str]]:
+def _restore(
+    config: Mapping[str, Any], arrays: Mapping[str, Array], *, verify: bool
+) -> tuple[Contents, dict[int, str]]:
     views = config["views"]
     sizes = {view: tuple(sizes) for view, sizes in zip(views, config["codebook_sizes"], strict=True)}
     codes, order, retired = (
         {view: arrays[f"{name}.{number}"] for number, view in enumerate(views)}
         for name in ("codes", "order", "retired")
     )
-    keys = (IntKeys if "item_ids.ordered" in arrays else StrKeys).from_arrays(arrays)
+    keys = (IntKeys if "item_ids.ordered" in arrays else StrKeys).from_arrays(arrays, verify=verify)
     for view in views:
         shape, ordered = (len(keys), len(sizes[view])), (len(keys),)
         if codes[view].shape != shape or order[view].shape != ordered or retired[view].shape[1:] != shape[1:]:
             raise ValueError("codes and item ids do not match")
+        if verify:
+            _check_codes(codes[view], retired[view], order[view], sizes[view])
     history = {int(generation): str(fingerprint) for generation, fingerprint in config["history"]}
     generation, last_reuse = int(config["generation"]), int(config["last_reuse"])
     quantizer = config.get("quantizer")
     if not isinstance(quantizer, str | None):
         raise ValueError(f"a quantizer {quantizer!r}")
     return Contents(keys, sizes, codes, order, retired, generation, last_reuse, quantizer), history
+
+
+def _check_codes(codes: Array, retired: Array, order: Array, sizes: tuple[int, ...]) -> None:
+    """Raise a ValueError unless codes lie in their codebooks, and `order` sorts them without an equal pair."""
+    if any(not isinstance(size, int) or not 0 < size <= 1 << 32 for size in sizes):
+        raise ValueError(f"codebook sizes {sizes}")
+    for rows in (codes, retired):
+        if rows.dtype.kind != "u" or (len(rows) and (rows.max(axis=0) >= np.array(sizes)).any()):
+            raise ValueError("codes outside their codebooks")
+    n_items = len(codes)
+    if order.dtype.kind not in "iu" or (n_items and not 0 <= int(order.min()) <= int(order.max()) < n_items):
+        raise ValueError("ranks that are no positions")
+    # Strictly ascending rows are all different, and so are the positions that give them.
+    ordered = codes[order]
+    ascends, equal = np.zeros(max(n_items - 1, 0), np.bool_), np.ones(max(n_items - 1, 0), np.bool_)
+    for column in ordered.T:
+        ascends |= equal & (column[1:] > column[:-1])
+        equal &= column[1:] == column[:-1]
+    if not ascends.all():
+        raise ValueError("ranks that do not sort the codes")

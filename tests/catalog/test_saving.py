@@ -9,6 +9,7 @@ import pytest
 import semid
 from semid.errors import FormatError
 from semid.io import persistence
+from semid.io.persistence import read_folder, write_folder
 
 
 def test_generation_and_history_are_saved(sids, tmp_path):
@@ -74,7 +75,7 @@ def test_repeated_codes_in_an_unverified_folder(sids, tmp_path):
     sids._contents = dataclasses.replace(sids._contents, codes=codes)
     sids._history[0] = "0"
     sids.save_pretrained(tmp_path)
-    again = semid.SemanticIds.from_pretrained(tmp_path)
+    again = semid.SemanticIds.from_pretrained(tmp_path, verify=False)
     with (
         pytest.warns(semid.trie.DuplicateCodesWarning),
         pytest.raises(FormatError, match=r"codes were damaged: expected 3 unique rows, got 2"),
@@ -98,3 +99,67 @@ def test_an_interrupted_save_keeps_what_was_saved(sids, tmp_path, monkeypatch, e
     assert [path.name for path in tmp_path.iterdir()] == ["sids"]
     sids.save_pretrained(tmp_path / "sids")
     assert semid.SemanticIds.from_pretrained(tmp_path / "sids").generation == 1
+
+
+def forged(folder, change):
+    """Change the arrays of a saved catalogue and make its checksum anew, as somebody with intent would."""
+    config, arrays = read_folder(folder, class_name="SemanticIds")
+    write_folder(folder, class_name="SemanticIds", config=config, arrays=change(dict(arrays)), card="")
+
+
+def swapped(name, values):
+    return lambda arrays: arrays | {name: np.asarray(values, arrays[name].dtype)}
+
+
+FORGERIES = {
+    "codes": (swapped("codes.0", [[1, 2], [0, 9], [0, 2]]), "codes outside their codebooks"),
+    "equal codes": (swapped("codes.0", [[1, 2], [0, 2], [0, 2]]), "ranks that do not sort the codes"),
+    "order": (swapped("order.0", [0, 1, 2]), "ranks that do not sort the codes"),
+    "far order": (swapped("order.0", [0, 1, 3]), "ranks that are no positions"),
+    "ends": (lambda arrays: arrays | {"item_ids.ends": arrays["item_ids.ends"][::-1].copy()}, "do not end one after"),
+    "text": (lambda arrays: arrays | {"item_ids.text": arrays["item_ids.text"] | 128}, "UnicodeDecodeError"),
+    "no text": (lambda arrays: {k: v for k, v in arrays.items() if k != "item_ids.text"}, "KeyError: 'item_ids.text'"),
+    "places": (swapped("item_ids.key_at", [0, 0, 0]), "positions that are not those of the item ids"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_forged_arrays_with_a_right_checksum_are_refused(sids, tmp_path, name, mmap):
+    change, message = FORGERIES[name]
+    sids.save_pretrained(tmp_path / "sids")
+    forged(tmp_path / "sids", change)
+    with pytest.raises(FormatError, match=message):
+        semid.SemanticIds.from_pretrained(tmp_path / "sids", mmap=mmap)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_forged_marisa_trie_is_never_used(tmp_path, seed):
+    """The ids come from the text then; the bytes of the trie, which could end the process, are left alone."""
+    ids = [f"item-{number * 7919 % 1000}" for number in range(200)]
+    codes = np.stack(np.divmod(np.arange(200), 16), axis=1)
+    sids = semid.SemanticIds(ids, codes)
+    sids.save_pretrained(tmp_path / "sids")
+    rng = np.random.default_rng(seed)
+
+    def change(arrays):
+        forged_bytes = bytearray(arrays["item_ids.marisa"].tobytes())
+        for at in rng.integers(0, len(forged_bytes), 4):
+            forged_bytes[at] ^= int(rng.integers(1, 256))
+        return arrays | {"item_ids.marisa": np.frombuffer(bytes(forged_bytes), np.uint64)}
+
+    forged(tmp_path / "sids", change)
+    for mmap in (False, True):
+        loaded = semid.SemanticIds.from_pretrained(tmp_path / "sids", mmap=mmap)
+        assert list(loaded) == ids and loaded.items_of(codes) == ids
+        np.testing.assert_array_equal(loaded.codes_of(ids), codes)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("ordered", [1, 1, 9]), ("position_at", [0, 0, 1]), ("place_of", [1, 2, 0])]
+)
+def test_forged_int_ids_are_refused(tmp_path, name, values):
+    semid.SemanticIds([5, 1, 9], [[1, 2], [0, 3], [0, 2]]).save_pretrained(tmp_path / "sids")
+    forged(tmp_path / "sids", swapped(f"item_ids.{name}", values))
+    with pytest.raises(FormatError, match=r"item ids that do not ascend|positions that are no permutation"):
+        semid.SemanticIds.from_pretrained(tmp_path / "sids")
