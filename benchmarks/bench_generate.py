@@ -55,12 +55,12 @@ def test_bench_generate(benchmark, monkeypatch, kind, batch, num_beams, length):
     prompt_len = 1 if model.config.is_encoder_decoder else length
     function = DictPrefixes(codes, vocab, prompt_len)
     able = probe.abilities(model)
-    assert able == probe.Abilities(split=True, shared=True)
+    assert able == probe.Abilities(split=True, shared=True, several=True)
 
     def search(found=able, *, onednn=True, normalize="full"):
         def run():
             with monkeypatch.context() as patch:
-                patch.setattr("semid.generation.beam.abilities", lambda _: found)
+                patch.setattr("semid.generation.probe.abilities", lambda *_, **__: found)
                 patch.setattr(torch.backends.mkldnn, "enabled", onednn)
                 return semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=num_beams, normalize=normalize)
 

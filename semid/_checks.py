@@ -141,6 +141,10 @@ def as_array(values: Any, name: str, *, remedy: str = "Pad or repair it.") -> Ar
         raise InvalidValueError(
             f"{name} is ragged: expected rows of one length, got {type(values).__name__} ({error}). {remedy}"
         ) from error
+    except (TypeError, OverflowError) as error:
+        raise InvalidTypeError(
+            f"{name} is no array: expected numbers, got {type(values).__name__} ({error}). {remedy}"
+        ) from error
 
 
 def as_integers(values: Any, name: str, *, remedy: str = "Convert whole numbers with astype.") -> IntArray:
@@ -155,7 +159,7 @@ def as_integers(values: Any, name: str, *, remedy: str = "Convert whole numbers 
     if array.dtype.kind not in "iu":
         if array.size:
             raise InvalidTypeError(f"{name} has a wrong dtype: expected integers, got {array.dtype}. {remedy}")
-        array = array.astype(np.int64)
+        array = np.empty(array.shape, np.int64)
     return array
 
 

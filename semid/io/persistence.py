@@ -17,7 +17,7 @@ import numpy as np
 
 from semid._arrays import Array
 from semid._version import __version__
-from semid.errors import FormatError, InvalidValueError
+from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.io.exchange import flush, is_working_directory, put_in_place, remove_litter, room_beside
 
 __all__ = [
@@ -63,7 +63,7 @@ def fresh_path(target: str | os.PathLike[str], *, folder: bool = False) -> Itera
         If there is a folder where a file is to be written, or a file in place of a folder.
     """
     # Links are followed, so that they stay; and an absolute path has a name where "." has none.
-    given, target = target, Path(os.path.realpath(target))
+    given, target = target, Path(os.path.realpath(as_path(target)))
     if target.exists() and target.is_dir() != folder:
         expected, got = ("a folder", "a file") if folder else ("a file", "a folder")
         raise InvalidValueError(f"{given} cannot be written: expected {expected}, got {got}. Choose another name.")
@@ -130,9 +130,22 @@ def read_tensors(path: str | os.PathLike[str], *, mmap: bool = False) -> tuple[d
     FormatError
         If the file is missing, truncated, or not a safetensors file.
     """
-    path = Path(path)
+    path = as_path(path)
     with open_file(path) as file:
         return parse_tensors(file, path, mmap=mmap)
+
+
+def as_path(path: Any) -> Path:
+    """Return a path given as str or path-like, or raise an InvalidTypeError or InvalidValueError."""
+    try:
+        found = Path(path)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"a path has a wrong type: expected a str or Path, got {type(path).__name__}. Pass the name of the file."
+        ) from error
+    if "\0" in str(found):
+        raise InvalidValueError(f"a path is wrong: expected no NUL in it, got {str(found)!r}. Correct it.")
+    return found
 
 
 def open_file(path: Path, *, folder: int | None = None) -> BinaryIO:
@@ -263,7 +276,7 @@ def write_folder(
     InvalidValueError
         If `folder` exists and is something else, or holds other files besides.
     """
-    check_replaceable(Path(folder))
+    check_replaceable(as_path(folder))
     plain: dict[str, Any] = json.loads(to_json(config))  # as a reader finds it
     checksum = checksum_of(plain, arrays)
     head = {"class": class_name, "format_version": FORMAT_VERSION, "semid_version": __version__}
@@ -328,7 +341,7 @@ def _plain(value: Any) -> Any:
 
 def saved_class(folder: str | os.PathLike[str]) -> str:
     """Return the name of the class that was saved in a folder; a FormatError if there is none."""
-    return str(_read_config(Path(folder))["class"])
+    return str(_read_config(as_path(folder))["class"])
 
 
 def read_folder(
@@ -366,7 +379,7 @@ def read_folder(
     FormatError
         If a file is missing, damaged or changed since, or the folder holds another class or a later format.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     for attempt in range(MOST_ATTEMPTS):
         with open_folder(folder) as opened:
             config = _read_config(folder, opened)

@@ -193,7 +193,7 @@ def update_levels(
 def _rows(codes: Any, levels: Levels, sizes: tuple[int, ...], name: str) -> CodeArray | IntArray:
     """Return checked rows in the dtype of the trie's codes; no rows are fine."""
     dtype = levels.child_codes.dtype
-    if codes is None or (hasattr(codes, "__len__") and len(codes) == 0):
+    if codes is None or (isinstance(codes, list | tuple) and not codes) or np.shape(codes)[:1] == (0,):
         return np.empty((0, len(sizes)), dtype)
     rows = check_code_rows(codes, name=name)
     if rows.shape[1] != len(sizes):
@@ -226,15 +226,28 @@ def pad_sequences(sequences: Iterable[Sequence[int]], *, end: int, n_levels: int
     array([[5, 7, 1],
            [5, 1, 1]])
     """
-    sequences = sequences if isinstance(sequences, Sequence | np.ndarray) else list(sequences)
-    if len(sequences) == 0:
+    if not isinstance(sequences, Iterable) or isinstance(sequences, str | bytes) or np.ndim(end) != 0:
+        raise InvalidTypeError(
+            f"sequences have a wrong type: expected sequences of integers and an integer as end, got "
+            f"{type(sequences).__name__} and {type(end).__name__}. Pass token ids."
+        )
+    try:
+        sequences = sequences if isinstance(sequences, Sequence | np.ndarray) else list(sequences)
+        n_sequences = len(sequences)
+    except TypeError as error:
+        raise InvalidTypeError(
+            f"sequences have a wrong type: expected sequences of integers, got {error}. Pass token ids."
+        ) from error
+    if n_sequences == 0:
         raise InvalidValueError("sequences is empty: expected at least 1, got 0. An empty trie cannot constrain.")
     try:
         end = operator.index(end)
         lengths = np.array([len(sequence) for sequence in sequences])
         tokens = map(operator.index, itertools.chain.from_iterable(sequences))  # a fraction is not cut off
         flat = np.fromiter(tokens, np.int64, int(lengths.sum()))
-    except TypeError as error:
+        if not -(1 << 63) <= end < 1 << 63:
+            raise OverflowError(f"{end}, which has more than 64 bits")
+    except (TypeError, OverflowError, ValueError) as error:
         raise InvalidTypeError(
             f"sequences hold something else: expected sequences of integers and an integer as end, got {error}. "
             "Pass token ids."

@@ -21,6 +21,7 @@ __all__ = [
     "check_prefixes",
     "check_restriction",
     "plain",
+    "plain_floats",
     "plain_int64",
     "sizes_of",
 ]
@@ -37,6 +38,19 @@ def plain(array: Any, dtype: npt.DTypeLike) -> Array:
     """
     rows: Array = np.ascontiguousarray(array, dtype)
     return rows if rows.flags.aligned else rows.copy()
+
+
+def plain_floats(values: Any, *, name: str) -> npt.NDArray[np.float32]:
+    """Return numbers as a float32 array that a kernel may read; an error for anything else."""
+    if type(values) is not np.ndarray or values.dtype is not FLOAT32:  # called at every step of a search
+        values = as_array(values, name)
+        if values.dtype.kind not in "fiub":
+            raise InvalidTypeError(
+                f"{name} has a wrong dtype: expected float32, got {values.dtype}. Convert it to numbers."
+            )
+    with np.errstate(over="ignore"):
+        rows: npt.NDArray[np.float32] = plain(values, FLOAT32)
+    return rows
 
 
 def plain_int64(values: Any, *, name: str, remedy: str) -> Int64Array:

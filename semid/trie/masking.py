@@ -1,6 +1,7 @@
 """Scores that lead to no item, overwritten; and nodes from tokens, as a step of a language model has them."""
 
 import functools
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,10 @@ def check_scores(scores: Any, *, n_rows: int, neg_inf: Any) -> None:
     """Raise unless scores can be overwritten with `neg_inf` as one matrix with a row per node."""
     if not isinstance(scores, np.ndarray) or scores.dtype.char not in "efd":  # float16, float32, float64
         _check_bits(scores, neg_inf)
+    elif not isinstance(neg_inf, Real):
+        raise InvalidTypeError(
+            f"neg_inf has a wrong type: expected a number, got {type(neg_inf).__name__}. Leave it out for -inf."
+        )
     if scores.ndim != 2 or len(scores) != n_rows:
         raise InvalidValueError(
             f"scores have a wrong shape: expected ({n_rows}, vocabulary), got {scores.shape}. "

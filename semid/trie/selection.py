@@ -11,7 +11,7 @@ from semid._arrays import FloatArray, IntArray
 from semid._checks import as_integers, check_count, check_ranks
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
-from semid.trie.checks import FLOAT32, FROM_WALK, INT64, plain, plain_int64
+from semid.trie.checks import FLOAT32, FROM_WALK, INT64, plain_floats, plain_int64
 from semid.trie.levels import Alive, Levels
 
 __all__ = ["RankLists", "Selection", "check_n_lists", "check_step", "select"]
@@ -94,7 +94,7 @@ class RankLists(NamedTuple):
 
 def check_n_lists(lists: Any, *, name: str, batch: int | None = None) -> None:
     """Raise unless `lists` holds one list per request: `batch` of them where it is given."""
-    if not hasattr(lists, "__len__"):
+    if not hasattr(lists, "__len__") or isinstance(lists, str | bytes) or getattr(lists, "ndim", 1) == 0:
         raise InvalidTypeError(
             f"{name} has a wrong type: expected one list of ranks per request, got {type(lists).__name__}. "
             "Write [[4, 1], [2]]."
@@ -176,6 +176,10 @@ class Selection(NamedTuple):
         return cls(np.empty(shape, FLOAT32), np.empty(shape, INT64), np.empty(shape, INT64), np.empty(shape, INT64))
 
 
+# A step keeps no more beams: four arrays of them are written.
+MOST_BEAMS = 1 << 24
+
+
 def select(
     levels: Levels,
     alive: Alive,
@@ -190,11 +194,11 @@ def select(
     candidates: Ranks,
 ) -> Selection:
     """Check the arguments of `Trie.select` and run its kernel; `depth` is checked, `size` is the level's codebook's."""
-    log_probs, start = plain(log_probs, FLOAT32), plain(start, FLOAT32)
+    log_probs, start = plain_floats(log_probs, name="log_probs"), plain_floats(start, name="start")
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
     check_step(log_probs.shape, start.shape, nodes.shape, size=size, depth=depth)
-    if type(k) is not int or k < 1:  # a call less in most steps
-        k = check_count(k, "k")
+    if type(k) is not int or not 1 <= k <= MOST_BEAMS:  # a call less in most steps
+        k = check_count(k, "k", most=MOST_BEAMS)
     batch, n_items = len(log_probs), levels.n_items
     excluded = allowed = _no_lists(batch, n_items)
     if exclude is not None:

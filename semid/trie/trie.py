@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from semid._arrays import Array, BoolArray, CodeArray, IntArray
 from semid._checks import as_array, check_count, check_integer, check_ranks
-from semid.errors import InvalidValueError
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie import masking
 from semid.trie.build import build_levels, merge_levels, pad_sequences, update_levels
@@ -20,6 +20,7 @@ from semid.trie.checks import (
     check_nodes,
     check_prefixes,
     check_restriction,
+    plain_floats,
     plain_int64,
     sizes_of,
 )
@@ -35,7 +36,7 @@ from semid.trie.levels import (
     intersect,
     pieces,
 )
-from semid.trie.selection import RankLists, Ranks, Selection, check_n_lists, select
+from semid.trie.selection import MOST_BEAMS, RankLists, Ranks, Selection, check_n_lists, select
 from semid.trie.storage import read_trie, write_trie
 
 __all__ = ["Trie", "select_rows"]
@@ -386,7 +387,8 @@ class Trie:
         depth = check_depth(depth, n_levels=self.n_levels)
         nodes = check_nodes(nodes, depth=depth, n_nodes=self._levels.n_nodes(depth))
         row_starts = np.empty(len(nodes) + 1, np.int64)
-        room = np.empty(self.codebook_sizes[depth], self._levels.child_codes.dtype)
+        most = min(self.codebook_sizes[depth], self.n_ranks)  # children of a node
+        room = np.empty(most, self._levels.child_codes.dtype)
         kernel("count_children")(*self._levels, *self._alive, depth, nodes, room, row_starts)
         codes = np.empty(row_starts[-1], self._levels.child_codes.dtype)
         kernel("gather_children")(*self._levels, *self._alive, depth, nodes, row_starts, codes)
@@ -579,9 +581,15 @@ def select_rows(
     Selection
         As the requests would give one by one.
     """
-    log_probs, start = np.asarray(log_probs, np.float32), np.asarray(start, np.float32)
+    if not isinstance(tries, Sequence) or not all(isinstance(trie, Trie) for trie in tries):
+        raise InvalidTypeError(
+            f"tries have a wrong type: expected a sequence of semid.Trie, got {type(tries).__name__} of "
+            f"{sorted({type(one).__name__ for one in tries}) if isinstance(tries, Sequence) else 'something else'}. "
+            "Give one per request."
+        )
+    log_probs, start = plain_floats(log_probs, name="log_probs"), plain_floats(start, name="start")
     nodes = plain_int64(nodes, name="nodes", remedy=FROM_WALK)
-    batch, k = len(tries), check_count(k, "k")
+    batch, k = len(tries), check_count(k, "k", most=MOST_BEAMS)
     for name, array, ndim in (("log_probs", log_probs, 3), ("start", start, 2), ("nodes", nodes, 2)):
         if array.ndim != ndim or len(array) != batch:
             raise InvalidValueError(

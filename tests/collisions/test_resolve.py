@@ -266,7 +266,7 @@ def test_too_many_items_beside_published_ones(quantizer_2x2):
         ({"capacity": 1.5}, InvalidTypeError, r"capacity has a wrong type: expected an integer, got 1\.5\. Pass how"),
         ({"capacity": True}, InvalidTypeError, r"expected an integer, got True"),
         ({"policy": "suffix", "capacity": 2}, InvalidValueError, r"expected capacity 1, got 2\. Leave capacity out"),
-        ({"policy": "suffix", "weights": [1, 1]}, InvalidValueError, r"expected no weights, got some\. Leave weights"),
+        ({"policy": "suffix", "weights": [1, 1]}, InvalidValueError, r"expected none, got some\. Leave weights"),
         (
             {"duplicates": "drop"},
             InvalidValueError,

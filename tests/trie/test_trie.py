@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -201,3 +202,17 @@ def test_bad_questions():
         trie.walk([[0.0]])
     with pytest.raises(InvalidTypeError, match="expected integers, got float64"):
         trie.codes_of([0.5])
+
+
+@pytest.mark.parametrize("backend", ["ext", "numba"])
+def test_the_room_for_children_does_not_grow_with_the_codebook(backend, monkeypatch):
+    monkeypatch.setenv("SEMID_BACKEND", backend)
+    trie = semid.Trie.from_codes([[0, 1], [5, 2], [5, 2**32 - 1]], codebook_sizes=[2**32, 2**32])
+    trie.children(())  # Numba compiles, which takes memory
+    tracemalloc.start()
+    try:
+        assert trie.children(()).tolist() == [0, 5] and trie.children((5,)).tolist() == [2, 2**32 - 1]
+        assert trie.allowed([0, 1], depth=1)[1].tolist() == [1, 2, 2**32 - 1]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
