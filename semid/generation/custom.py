@@ -9,7 +9,7 @@ from transformers import generation as lazy_generation
 
 from semid.errors import InvalidValueError
 from semid.generation.beam import prepare, run
-from semid.generation.interface import CACHE_NAMES, OWN_CACHES
+from semid.generation.interface import CACHE_NAMES, OWN_CACHES, most_positions
 from semid.generation.requests import check_settings
 from semid.generation.sampling import RowSeeds
 from semid.trie import Trie
@@ -197,7 +197,7 @@ def _check_room(model: Any, length: int, stopping_criteria: Any, generation_conf
 
 
 def _n_positions(model: Any) -> int | None:
-    return getattr(model.config, "max_position_embeddings", None)
+    return most_positions(model.config)
 
 
 def _check_cache(implementation: Any, model_kwargs: Mapping[str, Any]) -> None:

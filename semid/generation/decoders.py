@@ -10,6 +10,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from semid._arrays import IntArray
+from semid.errors import InvalidValueError, SemidError
 from semid.generation.forward import Body, Forward, features_of, reorder
 from semid.generation.interface import forward_arguments, plain_cache, windows
 
@@ -406,9 +407,18 @@ class WholeText(Forward):
         texts = self.texts[request]
         per_row = self.model.config.get_text_config().vocab_size * (1 if self.one_position else texts.shape[1])
         n_rows = max(1, MOST_LOGITS // per_row)
-        return [
-            features_of(self.model, self.model(**self._arguments(request, part)))[:, -1] for part in texts.split(n_rows)
-        ]
+        return [self._call(request, part) for part in texts.split(n_rows)]
+
+    def _call(self, request: int, texts: torch.Tensor) -> torch.Tensor:
+        try:
+            return features_of(self.model, self.model(**self._arguments(request, texts)))[:, -1]
+        except (torch.OutOfMemoryError, SemidError):
+            raise
+        except Exception as error:
+            raise InvalidValueError(
+                f"{type(self.model).__name__} fails on a plain forward pass of {len(texts)} texts: expected logits, "
+                f"got {type(error).__name__}: {str(error)[:300]}. Call model(input_ids=..) yourself to see more."
+            ) from error
 
     def _arguments(self, request: int, texts: torch.Tensor) -> dict[str, Any]:
         if self.encoder_decoder:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from semid.errors import InvalidTypeError, InvalidValueError
-from semid.generation.interface import CACHE_NAMES
+from semid.generation.interface import CACHE_NAMES, most_positions
 
 __all__ = [
     "batch_of",
@@ -32,7 +32,7 @@ def check_model(model: Any, *, last_token: int) -> None:
         )
     layers = _layers(model)
     # Weights that accelerate has moved elsewhere are fetched by its hooks when they are needed.
-    if any(hasattr(one, "weight") and one.weight.is_meta and not hasattr(one, "_hf_hook") for one in layers):
+    if any(getattr(weight_of(one), "is_meta", False) and not hasattr(one, "_hf_hook") for one in layers):
         raise InvalidValueError(
             "the model has no weights: expected weights in memory, got the meta device. Load them first."
         )
@@ -71,7 +71,16 @@ def _layers(model: Any) -> list[Any]:
 
 
 def _n_rows(layers: list[Any]) -> int:
-    return min(len(layer.weight) for layer in layers if hasattr(layer, "weight"))
+    counts = [len(weight) for weight in map(weight_of, layers) if weight is not None]
+    # Quantized layers may know their width alone.
+    counts += [layer.out_features for layer in layers if weight_of(layer) is None and hasattr(layer, "out_features")]
+    return min(counts)
+
+
+def weight_of(layer: Any) -> torch.Tensor | None:
+    """Return the weight of a layer; None where it is no tensor, as torch's dynamically quantized layers have it."""
+    weight = getattr(layer, "weight", None)
+    return weight if isinstance(weight, torch.Tensor) else None
 
 
 def check_inputs(
@@ -165,7 +174,7 @@ def _check_mask(mask: torch.Tensor | None, input_ids: torch.Tensor, padding: int
 
 def check_positions(model: Any, attention_mask: torch.Tensor, *, n_new: int) -> None:
     """Raise if a prompt and the `n_new` tokens read after it need more positions than the model has."""
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    most = most_positions(model.config.get_text_config())
     if most is None or attention_mask.shape[1] + n_new <= most:
         return
     longest = int(attention_mask.sum(dim=1).max()) + n_new

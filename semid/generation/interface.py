@@ -38,6 +38,7 @@ __all__ = [
     "check_adapter",
     "drops_its_cache",
     "forward_arguments",
+    "most_positions",
     "note_version",
     "plain_cache",
     "reaches",
@@ -161,10 +162,16 @@ def limits(config: Any) -> Iterator[tuple[str, int]]:
                 yield key.lstrip("_"), length
 
 
+def most_positions(config: Any) -> int | None:
+    """Return how many positions a model has; None for one without a limit, which some write as -1."""
+    most = getattr(config, "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
 def reaches(model: Any) -> list[int]:
     """Return the lengths, ascending, beyond which a model may treat a text differently: its windows and chunks."""
     config = model.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None) or float("inf")
+    most = most_positions(config) or float("inf")
     return sorted({length for _, length in limits(config) if 1 < length < most})
 
 

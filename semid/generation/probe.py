@@ -17,6 +17,7 @@ from semid.generation.interface import (
     GUESSES_ENCODER_PADDING,
     check_adapter,
     drops_its_cache,
+    most_positions,
     note_version,
     reaches,
     reads_masks,
@@ -236,7 +237,7 @@ def examine_beyond(model: Any, reach: int, found: Abilities) -> Abilities:
 
     The window may be shorter than it says, since a model is free to count from any token.
     """
-    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or reach * 2
+    most = most_positions(model.config.get_text_config(decoder=True)) or reach * 2
     length = min(reach + max(16, reach // 4), most - len(ROWS))
     if length <= 0 or not found.cached:
         return found
@@ -286,7 +287,9 @@ def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
             features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
         every = Tokens(torch.arange(n_rows, device=model.device))
         return torch.cat([forward.head.logits(part, every) for part in features])
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError):
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
         # When a fast way fails, another one is left; when the plain way fails, the search itself reports why.
         return None
 

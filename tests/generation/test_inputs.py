@@ -1,13 +1,15 @@
 """What goes wrong in practice, through the public functions: each says what it expected, what it got and what to do."""
 
 import copy
+import inspect
 import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from transformers import StaticCache
+from transformers import Qwen2ForCausalLM, StaticCache
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -275,3 +277,47 @@ def test_prompts_of_a_dtype_that_no_model_reads(call, model, make_inputs, dtype)
     message = f"input_ids has a wrong dtype: expected integers, got {dtype}. Call .long()."
     with pytest.raises(InvalidTypeError, match=re.escape(message)):
         call(model, {**inputs, "input_ids": inputs["input_ids"].to(dtype)})
+
+
+def test_a_model_that_fails_is_named(trie, vocab, make_inputs):
+    """Whatever a forward pass raises, one of our errors says so; what the machine lacks passes through."""
+    for error in (RuntimeError("kaputt"), KeyError("kaputt"), ZeroDivisionError("kaputt")):
+
+        class Broken(Qwen2ForCausalLM):
+            def forward(self, *args, error=error, **kwargs):
+                raise error
+
+        Broken.forward.__signature__ = inspect.signature(Qwen2ForCausalLM.forward)
+        model = copy.deepcopy(tiny_model("qwen2"))
+        model.__class__ = Broken
+        message = (
+            rf"Broken fails on a plain forward pass of 1 texts: expected logits, got {type(error).__name__}: .*kaputt"
+        )
+        for call in (
+            lambda model=model: semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=3),
+            lambda model=model: semid.score_items(model, make_inputs(1), trie=trie, vocab=vocab, candidates=[[1]]),
+        ):
+            with pytest.raises(InvalidValueError, match=message):
+                call()
+
+
+def test_weights_that_are_no_tensors(trie, vocab, make_inputs):
+    """torch's dynamically quantized layers have a function in place of a weight."""
+    model, inputs = copy.deepcopy(tiny_model("llama")), make_inputs(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    # Their activations are scaled by batch, so that no two ways give the same numbers.
+    found = semid.generate(quantized, inputs, trie=trie, vocab=vocab, num_beams=50)
+    assert (found.n_valid == 50).all() and np.isfinite(found.scores).all()
+    assert np.isfinite(semid.score_items(quantized, inputs, trie=trie, vocab=vocab, candidates=found.items)).all()
+
+
+def test_a_model_without_a_limit_of_positions(trie, vocab, make_inputs):
+    """XLNet writes it as -1."""
+    model = copy.deepcopy(tiny_model("llama"))
+    expected = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5)
+    model.config.max_position_embeddings = -1
+    np.testing.assert_array_equal(
+        semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5).items, expected.items
+    )
