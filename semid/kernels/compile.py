@@ -1,5 +1,7 @@
 """How Numba compiles the kernels: one decorator, one policy."""
 
+import functools
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +10,7 @@ import numba
 
 __all__ = ["inlined", "njit", "prange"]
 
+log = logging.getLogger("semid")
 prange = numba.prange
 
 
@@ -22,7 +25,22 @@ def njit(function: Callable[..., Any] | None = None, *, parallel: bool = False, 
         return lambda f: njit(f, parallel=parallel, inlined=inlined)
     # Parallel kernels are not cached: processes that fill the cache together can crash (numba #4807, #10128).
     cache = not parallel and os.environ.get("SEMID_NUMBA_CACHE", "1") != "0"
-    return numba.njit(function, parallel=parallel, cache=cache, nogil=True, forceinline=inlined)
+    compiled = numba.njit(function, parallel=parallel, nogil=True, forceinline=inlined)
+    if cache:
+        try:
+            compiled.enable_caching()
+        except RuntimeError:  # no folder that may be written: a read-only install, and no home
+            note_no_cache()
+    return compiled
+
+
+@functools.cache
+def note_no_cache() -> None:
+    """Log, once, that kernels are compiled anew in each process."""
+    log.warning(
+        "Numba finds no folder to keep compiled kernels in: each process compiles them anew, for some seconds. Set "
+        "NUMBA_CACHE_DIR to a folder that may be written."
+    )
 
 
 def inlined(function: Callable[..., Any]) -> Any:

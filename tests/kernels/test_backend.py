@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -135,3 +136,24 @@ def test_the_extension_refuses_what_it_cannot_read():
         walk(*arguments)
     with pytest.raises(TypeError):
         walk(arguments[0])
+
+
+def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew(tmp_path):
+    """As in a read-only install without a home; it is said once."""
+    program = """
+        from numba.core import caching
+        for name in dir(caching):
+            if hasattr(getattr(caching, name), "_locator_classes"):
+                getattr(caching, name)._locator_classes = []
+        import numpy as np
+        import semid
+        X = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+        print(semid.ResidualKMeans(n_levels=2, codebook_size=16, seed=0).fit(X).encode(X).tobytes().hex())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    X = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    expected = semid.ResidualKMeans(n_levels=2, codebook_size=16, seed=0).fit(X).encode(X)
+    assert done.stdout.strip() == expected.tobytes().hex()
+    assert done.stderr.count("Numba finds no folder to keep compiled kernels in") == 1
