@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semid._arrays import Array, DoubleArray, Int64Array, code_dtype
+from semid._arrays import Array, DoubleArray, Int64Array, Matrix, code_dtype
 from semid._threads import for_each_block
 from semid.collisions.space import AdditiveSpace
-from semid.kernels.auction import run_auction
+from semid.kernels.auction import NOBODY, certify, hold_auction, read_choice, release
 from semid.quantizers.search import decode_codes
 
 __all__ = ["auction_is_worthwhile", "place_by_auction"]
@@ -27,6 +27,11 @@ TOLERANCE = 1e-3
 EPSILON, SHRINK, N_PHASES = 0.01, 0.2, 12
 LIST_LENGTH = 32
 BLOCK = 1024
+# Looks at an ID at most, for each pair of item and ID. Clusters of similar items took up to 48, random ones 1.4; where
+# nearly all items are equal, as the placeholders of missing embeddings are, prices could rise by epsilon for hours.
+LOOKS_PER_PAIR = 128
+# Looks between two moments at which an interrupt is noticed: some tenths of a second.
+LOOKS_AT_ONCE = 1 << 28
 
 
 class Auctioned(NamedTuple):
@@ -49,8 +54,10 @@ def place_by_auction(
     taken: Array,
     weights: DoubleArray,
     order: Int64Array,
-) -> Auctioned:
+) -> Auctioned | None:
     """Give each item one of all IDs, at most `capacity` items on each, within `TOLERANCE` of the least total cost.
+
+    Returns None if the auction has not found a place for every item after so many looks that it may never do.
 
     Parameters
     ----------
@@ -89,9 +96,65 @@ def place_by_auction(
     mean_costs = own_norms + norms.mean() + sum(column.mean(axis=1) for column in columns)
     # Weights of zero cost nothing wherever they go; then any positive epsilon will do.
     mean_cost = float(np.maximum(weights * mean_costs, 0.0).mean()) or 1.0
-    choice = np.full(n_items, -1, dtype=np.int64)
-    total, bound = run_auction(
+    found = run_auction(
         products, np.array(sizes), norms, own_norms, weights.astype(np.float32), order, places,
-        min(LIST_LENGTH, n_ids), EPSILON * mean_cost, SHRINK, TOLERANCE, N_PHASES, choice,
+        list_length=min(LIST_LENGTH, n_ids), epsilon=EPSILON * mean_cost,
     )  # fmt: skip
+    if found is None:
+        return None
+    choice, total, bound = found
     return Auctioned(codes=ids[choice], total=total, gap=max(0.0, total - bound))
+
+
+def run_auction(
+    products: Matrix,
+    sizes: Int64Array,
+    norms: Matrix,
+    own_norms: Matrix,
+    weights: Matrix,
+    order: Int64Array,
+    place_start: Int64Array,
+    *,
+    list_length: int,
+    epsilon: float,
+) -> tuple[Int64Array, float, float] | None:
+    """Auction all places of all IDs among the items, in phases with less and less epsilon.
+
+    Prices stay from phase to phase: the coarse phases find out what is scarce. The arrays are those of `hold_auction`.
+
+    Returns
+    -------
+    choice : ndarray of shape (n_items,), dtype int64
+        The ID of each item.
+    total, bound : float
+        The cost of this assignment, and a lower bound of the cost of every assignment.
+    """
+    n_items, n_ids, n_places = len(own_norms), len(norms), int(place_start[-1])
+    place_price, place_holder = np.zeros(n_places), np.full(n_places, NOBODY)
+    columns, costs = np.zeros((n_items, list_length), np.int32), np.zeros((n_items, list_length), np.float32)
+    limit = np.full(n_items, -np.inf)  # nothing is listed yet
+    root = np.where(np.diff(place_start) > 0, 0.0, np.inf)  # price of the cheapest place
+    queue = order.copy()
+    state = np.array([0, n_items, n_places - n_items])
+    left = LOOKS_PER_PAIR * n_items * n_ids
+    found = None
+    for phase in range(N_PHASES):
+        if phase > 0:
+            state[0] = 0
+            state[1:] = release(place_start, place_price, place_holder, root, columns, costs, limit, epsilon, queue)
+        while state[1:].any():
+            if left <= 0:
+                return found
+            part = min(left, LOOKS_AT_ONCE)
+            left += hold_auction(
+                products, sizes, norms, own_norms, weights, place_start, place_price, place_holder, root, columns,
+                costs, limit, epsilon, queue, state, part,
+            ) - part  # fmt: skip
+        choice = np.full(n_items, -1, np.int64)
+        read_choice(place_start, place_holder, choice)
+        total, bound = certify(products, sizes, norms, own_norms, weights, place_price, root, choice)
+        found = choice, total, bound
+        if total - bound <= TOLERANCE * total:
+            break
+        epsilon *= SHRINK
+    return found

@@ -143,13 +143,18 @@ def split(groups: Int64Array, order: Int64Array, wanted: list[int]) -> list[Int6
 def place_group_by_auction(problem: Problem, space: AdditiveSpace, members: Int64Array) -> Placement:
     """Solve the problem of one group, whose items `members` lists in order."""
     group = problem.groups[members[0]]
-    codes, total, gap = place_by_auction(
+    auctioned = place_by_auction(
         AdditiveSpace(space.Z[members], space.codebooks),
         capacity=problem.capacity,
         taken=problem.taken[problem.taken_groups == group],
         weights=problem.weights[members],
         order=np.arange(len(members)),
     )
+    if auctioned is None:  # the lists end, whatever the items are like
+        ascending = np.sort(members)
+        placement = place_on_lists(problem.only(ascending))
+        return placement._replace(codes=placement.codes[np.searchsorted(ascending, members)])
+    codes, total, gap = auctioned
     return Placement(codes, total, gap, gap, 0, 0)
 
 

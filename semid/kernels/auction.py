@@ -7,7 +7,7 @@ import numpy as np
 from semid._arrays import FloatArray, IntArray
 from semid.kernels.compile import njit
 
-__all__ = ["run_auction"]
+__all__ = ["EMPTY", "NOBODY", "certify", "hold_auction", "read_choice", "release"]
 
 
 # Holders that are no items: a place without anybody, and one that stays empty in the end.
@@ -196,10 +196,53 @@ def hold_auction(
     limit: FloatArray,
     epsilon: float,
     queue: IntArray,
-    n_queued: int,
-    n_idle: int,
-) -> None:
-    """Let the queue bid until every item and every empty place has its place; see `run_auction`."""
+    state: IntArray,
+    work: int,
+) -> int:
+    """Let the queue bid until every item and every empty place has its place, or the work is used up.
+
+    Whoever has no place bids for the ID that costs it least, prices included, and raises the price of its cheapest
+    place to where the next best ID is as good, and by epsilon; whoever held that place goes back to the queue. Nobody
+    pays more than epsilon above what it could, so the total is at most ``n_places * epsilon`` above the least one
+    (D. P. Bertsekas, Annals of Operations Research 14, 1988).
+
+    Prices only rise. So a list of an item's cheapest IDs is complete for as long as the cheapest one in it costs no
+    more than the first one left out did when the list was made; then a new look at all IDs makes a new list. Places
+    that stay empty are bid for too, by bidders who do not mind which one they get, so that in the end no place is
+    cheaper than an empty one by more than epsilon.
+
+    Parameters
+    ----------
+    products : ndarray of shape (n_items, sum of codebook sizes), dtype float32
+        ``-2 <x, c>``, level by level.
+    sizes : ndarray of shape (n_levels,), dtype int64
+    norms : ndarray of shape (n_ids,), dtype float32
+        ``|decode(id)|^2``, IDs in lexicographic order.
+    own_norms, weights : ndarray of shape (n_items,), dtype float32
+        ``|x|^2``, and the factor on all costs of an item.
+    place_start : ndarray of shape (n_ids + 1,), dtype int64
+        ID j has the places ``place_start[j] .. place_start[j + 1] - 1``; at least as many in all as there are items.
+    place_price, place_holder : ndarray of shape (n_places,), dtype float64 and int64
+    root : ndarray of shape (n_ids,), dtype float64
+        Price of the cheapest place of each ID.
+    columns, costs : ndarray of shape (n_items, list length), dtype int32 and float32
+        Each item's list.
+    limit : ndarray of shape (n_items,), dtype float64
+        What the cheapest ID outside an item's list costs it at least.
+    epsilon : float
+    queue : ndarray of shape (n_items,), dtype int64
+        A ring of items that bid, from ``state[0]`` on.
+    state : ndarray of shape (3,), dtype int64
+        Where the queue begins, how many items wait in it, and how many empty places have no place. In and out: a call
+        goes on where the last one stopped.
+    work : int
+        Entries of lists and IDs to look at, at most, before it stops.
+
+    Returns
+    -------
+    left : int
+        Of the work; 0 or less where it was used up.
+    """
     n_items, n_ids = own_norms.shape[0], norms.shape[0]
     paid = root.astype(np.float32)
     values = np.empty(n_ids, np.float32)
@@ -207,8 +250,9 @@ def hold_auction(
     kept = np.empty(columns.shape[1], np.float32)
     cheapest = [(root[j], j) for j in range(n_ids) if root[j] < np.inf]
     heapq.heapify(cheapest)
-    head = 0
-    while n_queued + n_idle > 0:
+    head, n_queued, n_idle = state[0], state[1], state[2]
+    while n_queued + n_idle > 0 and work > 0:
+        work -= columns.shape[1]
         if n_queued > 0:
             holder = queue[head]
             head = head + 1 if head + 1 < n_items else 0
@@ -217,6 +261,7 @@ def hold_auction(
             if best > limit[holder]:
                 value_row(products[holder], sizes, norms, own_norms[holder], weights[holder], paid, prefix, values)
                 limit[holder] = keep_least(values, columns[holder], kept)
+                work -= n_ids
                 for entry in range(columns.shape[1]):
                     j = columns[holder, entry]
                     costs[holder, entry] = values[j] - paid[j] if root[j] < np.inf else np.float32(np.inf)
@@ -248,6 +293,17 @@ def hold_auction(
             n_queued += 1
         elif before == EMPTY:
             n_idle += 1
+    state[0], state[1], state[2] = head, n_queued, n_idle
+    return work
+
+
+@njit
+def read_choice(place_start: IntArray, place_holder: IntArray, choice: IntArray) -> None:
+    """Write the ID that each item holds."""
+    for j in range(place_start.shape[0] - 1):
+        for place in range(place_start[j], place_start[j + 1]):
+            if place_holder[place] >= 0:
+                choice[place_holder[place]] = j
 
 
 @njit
@@ -278,94 +334,4 @@ def certify(
             best = min(best, values[j])
         total += values[choice[item]] - paid[choice[item]]
         bound += best
-    return total, bound
-
-
-@njit
-def run_auction(
-    products: FloatArray,
-    sizes: IntArray,
-    norms: FloatArray,
-    own_norms: FloatArray,
-    weights: FloatArray,
-    order: IntArray,
-    place_start: IntArray,
-    list_length: int,
-    epsilon: float,
-    shrink: float,
-    tolerance: float,
-    n_phases: int,
-    choice: IntArray,
-) -> tuple[float, float]:
-    """Auction all places of all IDs among the items; D. P. Bertsekas, Annals of Operations Research 14 (1988).
-
-    Whoever has no place bids for the ID that costs it least, prices included, and raises the price of its cheapest
-    place to where the next best ID is as good, and by epsilon; whoever held that place goes back to the queue. Nobody
-    pays more than epsilon above what it could, so the total is at most ``n_places * epsilon`` above the least one.
-    Epsilon shrinks from phase to phase, and prices stay: the coarse phases find out what is scarce.
-
-    Prices only rise. So a list of an item's cheapest IDs is complete for as long as the cheapest one in it costs no
-    more than the first one left out did when the list was made; then a new look at all IDs makes a new list. Places
-    that stay empty are bid for too, by bidders who do not mind which one they get, so that in the end no place is
-    cheaper than an empty one by more than epsilon.
-
-    Parameters
-    ----------
-    products : ndarray of shape (n_items, sum of codebook sizes), dtype float32
-        ``-2 <x, c>``, level by level.
-    sizes : ndarray of shape (n_levels,), dtype int64
-    norms : ndarray of shape (n_ids,), dtype float32
-        ``|decode(id)|^2``, IDs in lexicographic order.
-    own_norms, weights : ndarray of shape (n_items,), dtype float32
-        ``|x|^2``, and the factor on all costs of an item.
-    order : ndarray of shape (n_items,), dtype int64
-        Who bids first.
-    place_start : ndarray of shape (n_ids + 1,), dtype int64
-        ID j has the places ``place_start[j] .. place_start[j + 1] - 1``; at least as many in all as there are items.
-    list_length : int
-        At most `n_ids`.
-    epsilon, shrink : float
-        Of the first phase, and the factor from one phase to the next.
-    tolerance : float
-        No more phases once the total is proven to be at most this share of itself above the least one.
-    n_phases : int
-        Nor more than this.
-    choice : ndarray of shape (n_items,), dtype int64
-        Out: the ID of each item.
-
-    Returns
-    -------
-    total, bound : float
-        Cost of the assignment found, and a lower bound of the cost of every assignment.
-    """
-    n_items, n_ids, n_places = own_norms.shape[0], norms.shape[0], place_start[-1]
-    place_price = np.zeros(n_places)
-    place_holder = np.full(n_places, NOBODY)
-    columns = np.zeros((n_items, list_length), np.int32)
-    costs = np.zeros((n_items, list_length), np.float32)
-    limit = np.full(n_items, -np.inf)  # nothing is listed yet
-    root = np.zeros(n_ids)  # price of the cheapest place
-    for j in range(n_ids):
-        if place_start[j + 1] == place_start[j]:
-            root[j] = np.inf
-    queue = order.copy()
-    n_queued, n_idle = n_items, n_places - n_items
-    total, bound = 0.0, 0.0
-    for phase in range(n_phases):
-        if phase > 0:
-            n_queued, n_idle = release(
-                place_start, place_price, place_holder, root, columns, costs, limit, epsilon, queue
-            )
-        hold_auction(
-            products, sizes, norms, own_norms, weights, place_start, place_price, place_holder, root, columns, costs,
-            limit, epsilon, queue, n_queued, n_idle,
-        )  # fmt: skip
-        for j in range(n_ids):
-            for place in range(place_start[j], place_start[j + 1]):
-                if place_holder[place] >= 0:
-                    choice[place_holder[place]] = j
-        total, bound = certify(products, sizes, norms, own_norms, weights, place_price, root, choice)
-        if total - bound <= tolerance * total:
-            break
-        epsilon *= shrink
     return total, bound
