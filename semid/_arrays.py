@@ -1,7 +1,4 @@
-"""Types of arrays, as annotations name them; docstrings add the shape, and the dtype where the type leaves it open.
-
-And the dtype of codes.
-"""
+"""Types of arrays, as annotations name them; docstrings add the shape, and the dtype where the type leaves it open."""
 
 from typing import Any
 
@@ -19,7 +16,6 @@ __all__ = [
     "Labels",
     "Matrix",
     "Rows",
-    "code_dtype",
 ]
 
 # Any dtype.
@@ -42,8 +38,3 @@ Matrix = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 # Positions of rows in a matrix, int64.
 Rows = npt.NDArray[np.int64]
-
-
-def code_dtype(codebook_size: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """Return the smallest unsigned dtype that holds the codes ``0 .. codebook_size - 1``."""
-    return np.min_scalar_type(codebook_size - 1)

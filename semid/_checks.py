@@ -28,6 +28,7 @@ __all__ = [
     "check_sizes",
     "check_view_names",
     "check_views",
+    "code_dtype",
     "fits_int64",
     "has_member",
     "ids_repeat",
@@ -103,6 +104,11 @@ def check_sizes(sizes: Any, name: str = "codebook_sizes", *, n_levels: int | Non
     if not each:
         raise InvalidValueError(f"{name} is empty: expected at least one level, got none. Write [256, 256, 256].")
     return tuple(check_count(size, f"{name}[{level}]") for level, size in enumerate(each))
+
+
+def code_dtype(codebook_size: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return the smallest unsigned dtype that holds the codes ``0 .. codebook_size - 1``."""
+    return np.min_scalar_type(codebook_size - 1)
 
 
 def _whole(value: Any) -> int:

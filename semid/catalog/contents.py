@@ -6,8 +6,8 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from semid._arrays import BoolArray, CodeArray, Int64Array, IntArray, code_dtype
-from semid._checks import as_array, as_ids, shown
+from semid._arrays import BoolArray, CodeArray, Int64Array, IntArray
+from semid._checks import as_array, as_ids, code_dtype, shown
 from semid.catalog.item_keys import ItemKeys, make_keys
 from semid.errors import InvalidValueError
 from semid.trie import Trie

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semid._arrays import Array, DoubleArray, Int64Array, Matrix, code_dtype
+from semid._arrays import Array, DoubleArray, Int64Array, Matrix
+from semid._checks import code_dtype
 from semid._threads import for_each_block
 from semid.collisions.space import AdditiveSpace
 from semid.kernels.auction import NOBODY, certify, hold_auction, read_choice, release

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, CodeArray, Int64Array, code_dtype
+from semid._arrays import Array, CodeArray, Int64Array
+from semid._checks import code_dtype
 from semid.collisions.keys import RowNumbers, positions_in_groups
 from semid.collisions.space import AdditiveSpace, ResolvableQuantizer, additive_space
 from semid.errors import InvalidValueError

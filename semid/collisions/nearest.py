@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semid._arrays import Array, DoubleArray, Int64Array, code_dtype
+from semid._arrays import Array, DoubleArray, Int64Array
+from semid._checks import code_dtype
 from semid.collisions.auction import auction_is_worthwhile, place_by_auction
 from semid.collisions.candidates import Assignment, CandidateLists, PrefixRoom, assign
 from semid.collisions.space import AdditiveSpace, ResolvableQuantizer, additive_space

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from semid._arrays import CodeArray, code_dtype
-from semid._checks import check_quantizer, check_view_names, has_member
+from semid._arrays import CodeArray
+from semid._checks import check_quantizer, check_view_names, code_dtype, has_member
 from semid.collisions.baselines import append_suffix, balance_last_level, suffix_size, suffixes
 from semid.collisions.checks import (
     check_codes_of_views,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, CodeArray, IntArray, code_dtype
-from semid._checks import as_array, as_integers
+from semid._arrays import Array, CodeArray, IntArray
+from semid._checks import as_array, as_integers, code_dtype
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [

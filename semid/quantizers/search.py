@@ -15,7 +15,8 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from semid._arrays import Array, CodeArray, FloatArray, Int64Array, IntArray, code_dtype
+from semid._arrays import Array, CodeArray, FloatArray, Int64Array, IntArray
+from semid._checks import code_dtype
 from semid._threads import for_each_block, one_blas_thread
 from semid.io.matrices import drop_pages, float_block
 from semid.kernels.encode import extend_beams

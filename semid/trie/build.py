@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semid._arrays import CodeArray, IntArray, code_dtype
+from semid._arrays import CodeArray, IntArray
+from semid._checks import code_dtype
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.kernels import kernel
 from semid.trie.checks import check_code_rows, plain, sizes_of

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from semid._arrays import Array, BoolArray, IntArray, code_dtype
+from semid._arrays import Array, BoolArray, IntArray
+from semid._checks import code_dtype
 from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
 from semid.trie.levels import Levels, Mark
