@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import semid
-from semid._arrays import code_dtype
+from semid._checks import code_dtype
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.io.matrices import check_codes, drop_pages, float_block, mapping_of, take_rows
 
