@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -17,11 +16,10 @@ def render(text: str) -> str:
         path = RESULTS / f"{name}.json"
         table = _table(name, json.loads(path.read_text())) if path.exists() else "Not run yet.\n"
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        text, found = re.subn(
-            f"{re.escape(start)}.*?{re.escape(end)}", lambda _: f"{start}\n{table}{end}", text, flags=re.S
-        )
-        if found != 1:
-            raise ValueError(f"expected the marks {start} and {end} once in the page, found them {found} times")
+        if [text.count(start), text.count(end)] != [1, 1]:
+            raise ValueError(f"expected the marks {start} and {end} once each in the page")
+        head, rest = text.split(start)
+        text = head + start + "\n" + table + end + rest.split(end)[1]
     return text
 
 
@@ -37,7 +35,5 @@ def _table(name: str, result: dict) -> str:
             lines.append(f"| {row['what']} | {row['tried']:,} | {faults} | {figures} |")
         body = "\n".join(lines) + "\n"
     packages = ", ".join(f"{one} {number}" for one, number in result["packages"].items())
-    return (
-        f"\n{body}\n*{result['date']}, {result['minutes']} minutes on {result['cores']} cores of {result['processor']}; "
-        f"Python {result['python']}, {packages}.*\n\n"
-    )
+    machine = f"{result['minutes']} minutes on {result['cores']} cores of {result['processor']}"
+    return f"\n{body}\n*{result['date']}, {machine}; Python {result['python']}, {packages}.*\n\n"
