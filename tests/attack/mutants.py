@@ -43,11 +43,9 @@ def changes(node):
     """Return the ways to change one node of a syntax tree, as functions that change it in place, each with its name."""
     found = []
     if isinstance(node, ast.Compare):
-        found += [
-            (f"comparison {type(op).__name__}", lambda n, at=at, to=COMPARISONS[type(op)]: _put(n.ops, at, to()))
-            for at, op in enumerate(node.ops)
-            if type(op) in COMPARISONS
-        ]
+        for at, op in enumerate(node.ops):
+            if to := COMPARISONS.get(type(op)):
+                found.append((f"comparison {type(op).__name__}", lambda n, at=at, to=to: _put(n.ops, at, to())))
     elif isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in OPERATIONS and not _is_union(node):
         to = OPERATIONS[type(node.op)]
         found.append((f"operation {type(node.op).__name__}", lambda n: setattr(n, "op", to())))
@@ -144,7 +142,7 @@ def survives(mutant, tree):
         os.chdir(tree)
         sys.dont_write_bytecode = True
         try:
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 os.dup2(nowhere.fileno(), 1)
                 options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
                 os._exit(int(pytest.main([*options, *tests_of(mutant, tree)])))
