@@ -5,6 +5,7 @@
 # make lint   ruff and mypy
 # make newest   the tests of generation and vocabulary on the newest version of every dependency but torch
 # make compat   the same, and on the lowest versions that pyproject.toml declares
+# make attack   what semid is attacked with, and how often (hours): docs/reliability.md
 # make sanitize   the tests of the C kernels under gcc's address and undefined-behaviour sanitizers
 #
 # PYTHON chooses the interpreter (>= 3.11), ARGS goes to the program, SEMID_EXT=off|require decides on the C kernels,
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 EXT := $(if $(SEMID_EXT),$(SEMID_EXT),auto)
 INSTALLED := $(VENV)/installed-$(EXT)
 
-.PHONY: demo test bench lint newest lowest compat sanitize clean
+.PHONY: demo test bench attack lint newest lowest compat sanitize clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/gensar_end_to_end.py --resume $(ARGS)
@@ -28,6 +29,9 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+attack: $(INSTALLED)
+	PYTHONPATH=tests:. $(BIN)/python -m attack $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

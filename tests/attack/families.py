@@ -21,6 +21,7 @@ from attack.row import Row
 TITLE = "Model families"
 SECONDS = 240  # a model that takes longer is reported as such
 TOLERANCE = 2e-3
+MOST_WEIGHTS = 20_000_000
 N_WORDS, VOCABULARY = 60, 96
 LEVELS = [range(60, 68), range(68, 76), range(76, 84)]
 FEW, ALL = 6, 64  # beams; there are fewer items than ALL
@@ -48,7 +49,8 @@ SMALL = {
     "linear_value_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
     "laurel_rank": 4, "num_kv_shared_layers": 0, "ngram": 2, "num_buckets": 8, "attention_hidden_size": 32,
     "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1, "kv_channels": 8, "global_head_dim": 8,
-    "num_global_key_value_heads": 2, "n_expert": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_intermediate_size": 16, "moe_layers": 1,
+    "num_global_key_value_heads": 2, "n_expert": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
+    "expert_layer_period": 2, "expert_intermediate_size": 16, "moe_layers": 1,
 }  # fmt: skip
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 0}
 
@@ -97,12 +99,14 @@ def small_model(model_type):
     from transformers import set_seed
 
     config_class, mapping = model_types()[model_type]
-    config = small_config(config_class)
+    model_class = mapping[config_class]
+    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
+    with torch.device("meta"):
+        n_weights = sum(weight.numel() for weight in model_class(small_config(config_class)).parameters())
+    if n_weights > MOST_WEIGHTS:
+        raise MemoryError(f"the small config makes a model of {n_weights / 1e6:,.0f} million weights")
     set_seed(0)
-    model = mapping[config_class]
-    model = (model[0] if isinstance(model, tuple) else model)(config).eval()
-    if sum(weight.numel() for weight in model.parameters()) > 50_000_000:
-        raise MemoryError("the small config makes a model of more than 50 million weights")
+    model = model_class(small_config(config_class)).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
@@ -245,6 +249,7 @@ def _in_a_process(model_type):
         signal.alarm(SECONDS)
         with os.fdopen(write, "w") as pipe:
             json.dump(examine(model_type), pipe)
+            pipe.flush()
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
