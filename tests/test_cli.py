@@ -1,6 +1,7 @@
 import builtins
 import itertools
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -206,6 +207,29 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
     assert fitted("resolve one bad.npy --out codes.npy")[0] == 1
     (tmp_path / "bad.npy").unlink()
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("encode one long.npy --out c.npy", "c.npy"),
+        ("trie long-codes.npy --out t.safetensors", "t.safetensors"),
+        ("fit long.npy --out three --codebook-size 200", "model.safetensors"),
+    ],
+)
+def test_a_full_disk_is_said_and_leaves_nothing(fitted, tmp_path, line, file):
+    """No file may grow over 2,000 bytes, as if there were no more space."""
+    np.save(tmp_path / "long.npy", np.random.default_rng(0).standard_normal((4000, 6)))
+    np.save(tmp_path / "long-codes.npy", np.random.default_rng(0).integers(0, 256, (4000, 4)))
+    before = sorted(tmp_path.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        code, out, err = fitted(line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (code, out) == (1, "") and file in err and "cannot be written" in err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

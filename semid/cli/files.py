@@ -174,15 +174,18 @@ def save_codes(codes: "Codes", out: Path) -> None:
 
     from semid.io.persistence import fresh_path
 
-    with fresh_path(out) as fresh:
-        if not isinstance(codes, Mapping):
-            np.save(fresh, codes)
-            return
-        # numpy.savez takes the names as keyword arguments: a view could not be called "file".
-        with zipfile.ZipFile(fresh, "w") as archive:
-            for view, table in codes.items():
-                with archive.open(f"{view}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(table), allow_pickle=False)
+    try:
+        with fresh_path(out) as fresh:
+            if not isinstance(codes, Mapping):
+                np.save(fresh, codes)
+                return
+            # numpy.savez takes the names as keyword arguments: a view could not be called "file".
+            with zipfile.ZipFile(fresh, "w") as archive:
+                for view, table in codes.items():
+                    with archive.open(f"{view}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, np.asarray(table), allow_pickle=False)
+    except OSError as error:  # of a full disk, NumPy says how many numbers it wrote
+        raise OSError(f"{out} cannot be written: {error}. Is there enough space on the disk?") from error
 
 
 def code_facts(codes: "Codes", out: Path) -> dict[str, Any]:
