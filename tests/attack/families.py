@@ -49,7 +49,8 @@ SMALL = {
     "moe_k": 2, "moe_topk": 2, "moe_top_k": 2, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
     "first_k_dense_replace": 1, "kv_lora_rank": 8, "q_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
     "v_head_dim": 8, "qk_head_dim": 16, "rotary_dim": 8, "sliding_window": 8, "attention_window": 8, "window_size": 8,
-    "mamba_d_state": 8, "mamba_d_head": 8, "mamba_n_heads": 8, "mamba_n_groups": 1, "mamba_expand": 2, "state_size": 8,
+    "mamba_d_state": 8, "mamba_d_ssm": 64,
+    "mamba_d_head": 8, "mamba_n_heads": 8, "mamba_n_groups": 1, "mamba_expand": 2, "state_size": 8,
     "time_step_rank": 4, "lru_width": 32, "attention_chunk_size": 8, "index_n_heads": 2, "index_head_dim": 16,
     "index_topk": 16, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
     "linear_value_head_dim": 8, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY,
@@ -58,7 +59,8 @@ SMALL = {
     "num_global_key_value_heads": 2, "n_expert": 4, "attn_layer_period": 2, "attn_layer_offset": 1,
     "expert_layer_period": 2, "expert_intermediate_size": 16, "moe_layers": 1,
 }  # fmt: skip
-SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 0}
+LISTS = {"attn_layer_indices": [1], "attention_types": [[["global", "local"], 1]]}
+SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 2}
 
 
 def model_types():
@@ -75,12 +77,12 @@ def model_types():
 def small_config(config_class, changed):
     """Return a small config; sizes that it does not know are left out, and so are kinds of layers that it derives."""
     usual = config_class()
-    sizes = {name: size for name, size in SMALL.items() if isinstance(getattr(usual, name, None), int)}
-    sizes |= {name: SMALL[name] for name in ("sliding_window", "head_dim") if hasattr(usual, name)}
+    sizes = {name: size for name, size in SMALL.items() if isinstance(_value(usual, name), int)}
+    sizes |= {name: SMALL[name] for name in ("sliding_window", "head_dim") if hasattr(type(usual), name)}
     sizes = {name: size for name, size in (sizes | changed).items() if size is not None}
     # BERT's family reads both ways unless it is told to be a decoder.
     sizes |= {"is_decoder": True} if hasattr(usual, "is_decoder") and not usual.is_encoder_decoder else {}
-    sizes |= {"attn_layer_indices": [1]} if hasattr(usual, "attn_layer_indices") else {}
+    sizes |= {name: value for name, value in LISTS.items() if hasattr(usual, name)}
     kinds = _kinds_of_layers(usual)
     if kinds:
         n_layers = max(map(len, kinds.values()))
@@ -92,11 +94,19 @@ def small_config(config_class, changed):
     return config_class(**sizes, **SPECIAL)
 
 
+def _value(config, name):
+    """Return a value of a config; of one that differs from layer to layer, that of the first layer."""
+    try:
+        return getattr(config, name, None)
+    except Exception:
+        return getattr(config.per_layer_config[0], name, None)
+
+
 def _kinds_of_layers(usual):
     """Return short lists with each kind of layer that the usual config has, in the order of their first occurrence."""
     found = {}
-    for name in ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "attention_types"):
-        kinds = getattr(usual, name, None)
+    for name in ("layer_types", "layers_block_type", "mlp_layer_types", "block_types"):
+        kinds = _value(usual, name)
         if isinstance(kinds, list) and kinds and isinstance(kinds[0], str):
             found[name] = list(dict.fromkeys(kinds))
     longest = max([2, *map(len, found.values())])
@@ -125,6 +135,10 @@ def _small_model(model_type, changed):
     model_class = model_class[0] if isinstance(model_class, tuple) else model_class
     with torch.device("meta"):
         n_weights = sum(weight.numel() for weight in model_class(small_config(config_class, changed)).parameters())
+    if hasattr(small_config(config_class, changed), "text_config"):
+        raise TypeError(
+            "it is of several parts, for text and pictures or sound; the one for text has a type of its own"
+        )
     if n_weights > MOST_WEIGHTS:
         raise MemoryError(f"the small config makes a model of {n_weights / 1e6:,.0f} million weights")
     set_seed(0)
