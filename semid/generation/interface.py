@@ -35,7 +35,7 @@ __all__ = [
     "TESTED",
     "cache_name",
     "cache_of",
-    "check_adapter",
+    "check_known",
     "drops_its_cache",
     "forward_arguments",
     "most_positions",
@@ -189,12 +189,19 @@ def drops_its_cache(model: Any, first: int, last: int) -> bool:
     return least is not None and first <= least < last
 
 
-def check_adapter(model: Any) -> None:
-    """Raise if PEFT puts virtual tokens before the prompt in a version that transformers does not accept.
+def check_known(model: Any) -> None:
+    """Raise if a model carries something from token to token that neither a cache nor the text holds.
 
-    An older PEFT hands them on under a name that this transformers has changed: ``model.generate`` then leaves them
-    out at the later tokens, though a forward pass reads them.
+    XLNet keeps memories of its own making: what it writes with them differs from what it reads in the whole text.
+
+    PEFT may put virtual tokens before the prompt. An older one hands them on under a name that this transformers has
+    changed: ``model.generate`` then leaves them out at the later tokens, though a forward pass reads them.
     """
+    if getattr(model.config, "use_mems_eval", False):
+        raise InvalidValueError(
+            f"{type(model).__name__} keeps memories (mems) that a beam search cannot follow: expected a model with a "
+            "cache, or without memories. Use another model."
+        )
     settings: Any = getattr(model, "active_peft_config", None)
     if not getattr(settings, "is_prompt_learning", False):
         return

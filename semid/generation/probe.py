@@ -15,7 +15,7 @@ from semid.generation.head import Head, LogitsHead, Tokens, find_head
 from semid.generation.inputs import check_inputs, check_positions, count_tokens, padding_token, start_token
 from semid.generation.interface import (
     GUESSES_ENCODER_PADDING,
-    check_adapter,
+    check_known,
     drops_its_cache,
     most_positions,
     note_version,
@@ -84,7 +84,7 @@ def abilities(model: Any, length: int = 0, *, state: int | None = None) -> Abili
         found = _known.setdefault(model, {}).get(key)
     if found is None:
         note_version()
-        check_adapter(model)
+        check_known(model)
         found = examine(model) if not beyond else examine_beyond(model, beyond[-1], abilities(model, state=state))
         with _lock:
             states = _known[model]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from transformers import Qwen2ForCausalLM, StaticCache
+from transformers import Qwen2ForCausalLM, StaticCache, XLNetConfig, XLNetLMHeadModel
 
 import semid
 from semid.errors import InvalidTypeError, InvalidValueError
@@ -314,10 +314,23 @@ def test_weights_that_are_no_tensors(trie, vocab, make_inputs):
 
 
 def test_a_model_without_a_limit_of_positions(trie, vocab, make_inputs):
-    """XLNet writes it as -1."""
+    """Some configs write it as -1."""
     model = copy.deepcopy(tiny_model("llama"))
     expected = semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5)
     model.config.max_position_embeddings = -1
     np.testing.assert_array_equal(
         semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5).items, expected.items
     )
+
+
+def test_a_model_with_memories_is_refused(trie, vocab, make_inputs):
+    """What XLNet writes with its memories is not what it reads in the whole text."""
+    sizes = dict(vocab_size=70, d_model=32, n_layer=2, n_head=4, d_inner=48)
+    model = XLNetLMHeadModel(XLNetConfig(**sizes, pad_token_id=0, eos_token_id=1, bos_token_id=2)).eval()
+    for call in (
+        lambda: semid.generate(model, make_inputs(2), trie=trie, vocab=vocab, num_beams=5),
+        lambda: semid.score_items(model, make_inputs(2), trie=trie, vocab=vocab, candidates=[[0], [1]]),
+        lambda: semid.Generator(model, trie=trie, vocab=vocab, num_beams=5)(make_inputs(2)),
+    ):
+        with pytest.raises(InvalidValueError, match="XLNetLMHeadModel keeps memories"):
+            call()
