@@ -1,10 +1,12 @@
 import builtins
 import itertools
 import json
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -207,6 +209,28 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
     assert fitted("resolve one bad.npy --out codes.npy")[0] == 1
     (tmp_path / "bad.npy").unlink()
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_archives_that_cannot_be_read_are_said(run, tmp_path):
+    """A header that does not end, a bomb, one that needs a key, a damaged one."""
+    header = (tmp_path / "S.npy").read_bytes().replace(b"'fortran_order': False, ", b"'fortran_order': False, (", 1)
+    (tmp_path / "open.npy").write_bytes(header)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("a.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, np.zeros((10**8, 1), np.uint8))
+    np.savez_compressed(tmp_path / "whole.npz", a=np.arange(3000).reshape(-1, 3))
+    data = bytearray((tmp_path / "whole.npz").read_bytes())
+    data[60:70] = bytes(10)
+    (tmp_path / "damaged.npz").write_bytes(data)
+    data = bytearray((tmp_path / "whole.npz").read_bytes())
+    data[6] |= 1  # the flag of an encrypted member, in both of its headers
+    data[data.rfind(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.npz").write_bytes(data)
+    for name in ("open.npy", "damaged.npz", "locked.npz"):
+        code, out, err = run(f"report S.npy {name}")
+        assert (code, out) == (1, "") and f"{name} cannot be read: expected codes as .npy" in err
+    code, _, err = run("report S.npy bomb.npz")
+    assert code == 1 and re.search(r"bomb.npz is not read: expected codes, got 100,000,128 bytes of a.npy packed", err)
 
 
 @pytest.mark.parametrize(

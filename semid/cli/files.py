@@ -129,18 +129,39 @@ def _read_codes(path: Path) -> "Codes":
 def _read_numpy(path: Path) -> "Codes":
     import numpy as np
 
+    from semid.io.matrices import npy_errors
+
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            codes = loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            _check_sizes(loaded.zip, path)
+            codes = dict(loaded)
+    except FormatError:
+        raise
+    except npy_errors() as error:
         raise FormatError(
             f"{path} cannot be read: expected codes as .npy, .npz, .parquet or .safetensors, got something else. "
             "Check the path."
         ) from error
-    if isinstance(codes, dict) and not codes:
+    if not codes:
         raise FormatError(f"{path} holds no codes: expected an array per view, got none. Check the path.")
     return codes
+
+
+# Codes of real items are not so regular: deflate makes a two-hundredth of an array only where nearly all is equal.
+MOST_COMPRESSION, SMALL_MEMBER = 200, 1 << 26
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise if an archive would fill the memory with very little."""
+    for member in archive.infolist():
+        if member.file_size > max(SMALL_MEMBER, MOST_COMPRESSION * member.compress_size):
+            raise FormatError(
+                f"{path} is not read: expected codes, got {member.file_size:,} bytes of {member.filename} packed into "
+                f"{member.compress_size:,}. Write it with numpy.savez."
+            )
 
 
 def _read_safetensors(path: Path) -> "Codes":

@@ -20,6 +20,7 @@ __all__ = [
     "float_block",
     "load_npy",
     "mapping_of",
+    "npy_errors",
     "open_matrix",
     "take_rows",
 ]
@@ -59,6 +60,19 @@ def open_matrix(X: Any, *, name: str = "X", dim: int | None = None, min_items: i
     return matrix
 
 
+def npy_errors() -> tuple[type[Exception], ...]:
+    """Return what numpy.load raises for a file that is not what it says, needs a key, or more memory than there is."""
+    # Imported where a file was wrong: they would make the start of every program slower.
+    import tokenize
+    import zipfile
+    import zlib
+
+    return (
+        ValueError, EOFError, OSError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,
+        tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    )  # fmt: skip
+
+
 def load_npy(path: str | os.PathLike[str], name: str) -> Array:
     """Return the array of a ``.npy`` file, memory-mapped."""
     path = Path(path)
@@ -66,7 +80,7 @@ def load_npy(path: str | os.PathLike[str], name: str) -> Array:
         raise InvalidValueError(f"{name} cannot be read: expected a .npy file, got {path}, not a file. Check the path.")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except npy_errors() as error:
         raise InvalidValueError(
             f"{name} cannot be read: expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."
         ) from error

@@ -55,7 +55,17 @@ def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[A
     with file:
         column = _choose_column(file.schema_arrow, column, path, name)
         first = 0
-        for batch in file.iter_batches(ROWS_PER_BATCH, columns=[column]):
+        batches = file.iter_batches(ROWS_PER_BATCH, columns=[column])
+        while True:
+            try:
+                batch = next(batches, None)
+            except (arrow.ArrowException, OSError) as error:
+                raise InvalidValueError(
+                    f"{name} cannot be read: expected a whole parquet file, got {path}, damaged from row {first} on "
+                    f"({error}). Write it again."
+                ) from error
+            if batch is None:
+                return
             yield _rows(batch.column(0), f"{name}, column {column!r},", first)
             first += len(batch)
 

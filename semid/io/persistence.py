@@ -23,6 +23,7 @@ from semid.io.exchange import flush, is_working_directory, put_in_place, remove_
 __all__ = [
     "FORMAT_VERSION",
     "check_replaceable",
+    "checksum_of",
     "fresh_path",
     "read_folder",
     "read_tensors",

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import semid
 from semid.cli import app
-from semid.io.persistence import saved_class
+from semid.cli.files import load_quantizer
 from semid.quantizers.networks.options import Recipe, Training
 
 DIM, N_ITEMS = 6, 60
@@ -90,7 +90,7 @@ def save_folder(thing, path):
 
 
 def quantizer_bytes(path, X):
-    quantizer = getattr(semid, saved_class(path)).from_pretrained(path)
+    quantizer = load_quantizer(path)
     codes = quantizer.encode(X)
     return as_bytes([codes, quantizer.decode(codes)])
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from semid._arrays import Rows
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
-from semid.io.persistence import read_tensors, to_json, write_tensors
+from semid.io.persistence import checksum_of, read_tensors, to_json, write_tensors
 from semid.quantizers.networks.options import Training
 
 __all__ = ["Record", "Trainer", "pick_device", "plain_torch", "train"]
@@ -253,20 +253,24 @@ class _Run:
         for number, state in self.trainer.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        write_tensors(path, arrays, metadata={
-            "fingerprint": json.dumps(self.fingerprint), "history": json.dumps(self.history),
-        })  # fmt: skip
+        plain = {"fingerprint": json.dumps(self.fingerprint), "history": json.dumps(self.history)}
+        write_tensors(path, arrays, metadata=plain | {"checksum": checksum_of(plain, arrays)})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Continue from a file."""
         arrays, metadata = read_tensors(path)
-        try:
-            fingerprint, history = json.loads(metadata["fingerprint"]), json.loads(metadata["history"])
-        except (KeyError, ValueError) as error:
+        checksum = metadata.pop("checksum", None)
+        if checksum is None:
             raise FormatError(
                 f"{path} is not a checkpoint: expected a file that a fit wrote, got another safetensors file. Choose "
                 "another name."
-            ) from error
+            )
+        if checksum_of(metadata, arrays) != checksum:
+            raise FormatError(
+                f"{path} is not as it was written: expected checksum {checksum}, got another. It was damaged: delete "
+                "it, and the fit begins anew."
+            )
+        fingerprint, history = json.loads(metadata["fingerprint"]), json.loads(metadata["history"])
         for key in sorted(self.fingerprint.keys() | fingerprint.keys()):
             expected, got = self.fingerprint.get(key), fingerprint.get(key)
             if expected != got:

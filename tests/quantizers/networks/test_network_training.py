@@ -157,6 +157,15 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         Run().train(checkpoint=tmp_path / "cut")
 
 
+def test_a_checkpoint_with_a_turned_bit_is_refused(tmp_path):
+    Run().train(checkpoint=tmp_path / "fit")
+    data = bytearray((tmp_path / "fit").read_bytes())
+    data[-3] ^= 16
+    (tmp_path / "fit").write_bytes(data)
+    with pytest.raises(FormatError, match=r"is not as it was written: expected checksum .* It was damaged: delete it"):
+        Run().train(checkpoint=tmp_path / "fit")
+
+
 def test_divergence_is_an_error():
     run = Run()
     run.step = lambda rows: {"loss": run.model[1].weight.sum() * float("nan")}
