@@ -15,6 +15,7 @@ from semid._arrays import Array, CodeArray, Int64Array, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
+    "MOST_LEVELS",
     "as_array",
     "as_ids",
     "as_integers",
@@ -34,6 +35,10 @@ __all__ = [
     "ids_repeat",
     "shown",
 ]
+
+
+# Levels of a quantizer: far more than an ID has, so few that a mistaken number fills no memory.
+MOST_LEVELS = 1024
 
 
 def check_integer(value: Any, name: str, *, remedy: str = "Pass a whole number.") -> int:
@@ -330,7 +335,7 @@ def check_shared_codes(codes: Mapping[str, CodeArray], n_shared: int, *, name: s
 
 def check_errors(errors: Any) -> None:
     """Raise unless `errors` says what to do with an unknown id or token."""
-    if errors not in ("raise", "ignore"):
+    if not isinstance(errors, str) or errors not in ("raise", "ignore"):
         raise InvalidValueError(f"errors is unknown: expected 'raise' or 'ignore', got {errors!r}.")
 
 

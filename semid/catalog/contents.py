@@ -58,7 +58,7 @@ class Contents:
         """Return the view that a caller means: None stands for the only one."""
         if view is None and len(self.codes) == 1:
             return next(iter(self.codes))
-        if view not in tuple(self.codes):  # compared, because a list, say, has no hash
+        if not isinstance(view, str) or view not in self.codes:
             wrong, remedy = ("missing", "Name one of them.") if view is None else ("unknown", "Correct the name.")
             expected = f"one of {self.views}" if self.views else "none, because these codes have no views"
             raise InvalidValueError(f"view is {wrong}: expected {expected}, got {view!r}. {remedy}")

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from semid._optional import require
 from semid.catalog.contents import Contents, as_given
 from semid.catalog.item_keys import BLOCK_IDS, IntKeys
 from semid.errors import FormatError, OptionalDependencyError
-from semid.io.persistence import fresh_path
+from semid.io.persistence import as_path, fresh_path
 
 __all__ = ["read_codes", "read_schema", "read_table", "to_pandas", "write_table"]
 
@@ -118,7 +117,7 @@ def read_codes(path: str | os.PathLike[str]) -> Any:
 def read_schema(path: str | os.PathLike[str]) -> Any:
     """Return the schema of a parquet file; a FormatError if it is not a parquet file."""
     arrow, parquet = require("pyarrow", extra="data"), require("pyarrow.parquet", extra="data")
-    if not Path(path).is_file():
+    if not as_path(path).is_file():
         raise FormatError(f"{path} cannot be read: expected a parquet file, got no such file. Check the path.")
     try:
         return parquet.read_schema(path)

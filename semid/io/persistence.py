@@ -22,6 +22,7 @@ from semid.io.exchange import flush, is_working_directory, put_in_place, remove_
 
 __all__ = [
     "FORMAT_VERSION",
+    "as_path",
     "check_replaceable",
     "checksum_of",
     "fresh_path",

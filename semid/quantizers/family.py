@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import check_count
+from semid._checks import MOST_LEVELS, check_count
 from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
 from semid.io.matrices import check_codes, check_spread, float_block
 from semid.quantizers.base import QuantizerTransformer
@@ -288,7 +288,7 @@ class KMeansFamily(QuantizerTransformer):
         return self
 
     def _check_parameters(self) -> np.random.Generator:
-        check_count(self.n_levels, "n_levels")
+        check_count(self.n_levels, "n_levels", most=MOST_LEVELS)
         sizes_for(self.codebook_size, self.n_levels, n_items=None)
         check_init(self.init)
         check_count(self.max_iter, "max_iter")

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import check_count
+from semid._checks import MOST_LEVELS, check_count
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings, open_embeddings
 from semid.io.matrices import check_codes
@@ -297,7 +297,7 @@ class RQVAE(QuantizerTransformer):
 
     def _check_parameters(self, *, n_items: int | None) -> tuple[Architecture, Training, int]:
         """Return what to train, how, and the seed; `n_items` is None for a batch."""
-        check_count(self.n_levels, "n_levels")
+        check_count(self.n_levels, "n_levels", most=MOST_LEVELS)
         if n_items is not None:
             sizes = sizes_for(self.codebook_size, self.n_levels, n_items=n_items)
         else:
@@ -318,7 +318,7 @@ class RQVAE(QuantizerTransformer):
     def _shape(self) -> dict[str, Any]:
         """Return the parameters without which what was learnt cannot be read."""
         return {
-            "n_levels": check_count(self.n_levels, "n_levels"),
+            "n_levels": check_count(self.n_levels, "n_levels", most=MOST_LEVELS),
             "hidden_sizes": check_hidden_sizes(self.hidden_sizes),
             "latent_dim": check_count(self.latent_dim, "latent_dim"),
             "learning.distance": getattr(self.learning or CodeLearning(), "distance", None),

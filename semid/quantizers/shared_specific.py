@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Int64Array, Matrix
-from semid._checks import check_count, check_shared_codes, check_view_names, check_views
+from semid._checks import MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
 from semid.io.matrices import check_codes, drop_pages, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import (
@@ -374,8 +374,8 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
         return checked
 
     def _check_parameters(self) -> np.random.Generator:
-        check_count(self.n_shared, "n_shared", least=0)
-        check_count(self.n_specific, "n_specific", least=0)
+        check_count(self.n_shared, "n_shared", least=0, most=MOST_LEVELS)
+        check_count(self.n_specific, "n_specific", least=0, most=MOST_LEVELS)
         check_count(self.n_levels, "n_shared + n_specific")
         sizes_for(self.codebook_size, self.n_levels, n_items=None)
         check_init(self.init)
@@ -397,8 +397,8 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
     def _shape(self) -> dict[str, Any]:
         """Return the parameters without which what was learnt cannot be read."""
         return {
-            "n_shared": check_count(self.n_shared, "n_shared", least=0),
-            "n_specific": check_count(self.n_specific, "n_specific", least=0),
+            "n_shared": check_count(self.n_shared, "n_shared", least=0, most=MOST_LEVELS),
+            "n_specific": check_count(self.n_specific, "n_specific", least=0, most=MOST_LEVELS),
             "views": check_views(self.views),
         }
 

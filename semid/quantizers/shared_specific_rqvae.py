@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import check_count, check_shared_codes, check_view_names, check_views
+from semid._checks import MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
 from semid.errors import InvalidValueError
 from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
@@ -315,8 +315,8 @@ class SharedSpecificRQVAE(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  #
 
     def _check_parameters(self, *, n_items: int | None) -> tuple[ViewsArchitecture, dict[str, Any]]:
         """Return what to train, and how; `n_items` is None for a batch."""
-        check_count(self.n_shared, "n_shared", least=0)
-        check_count(self.n_specific, "n_specific", least=0)
+        check_count(self.n_shared, "n_shared", least=0, most=MOST_LEVELS)
+        check_count(self.n_specific, "n_specific", least=0, most=MOST_LEVELS)
         check_count(self.n_levels, "n_shared + n_specific")
         views = check_views(self.views)
         if n_items is not None:
@@ -347,8 +347,8 @@ class SharedSpecificRQVAE(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  #
         """Return the parameters without which what was learnt cannot be read."""
         views, dim = check_views(self.views), self.latent_dim
         return {
-            "n_shared": check_count(self.n_shared, "n_shared", least=0),
-            "n_specific": check_count(self.n_specific, "n_specific", least=0),
+            "n_shared": check_count(self.n_shared, "n_shared", least=0, most=MOST_LEVELS),
+            "n_specific": check_count(self.n_specific, "n_specific", least=0, most=MOST_LEVELS),
             "views": views,
             "hidden_sizes": check_hidden_sizes(self.hidden_sizes),
             # Not checked, since the message should be of the views where they have changed.

@@ -65,6 +65,10 @@ class TorchTrie(torch.nn.Module):
     """
 
     def __init__(self, trie: Trie) -> None:
+        if not isinstance(trie, Trie):
+            raise InvalidTypeError(
+                f"trie has a wrong type: expected a Trie, got {type(trie).__name__}. Pass semid.Trie.from_codes(codes)."
+            )
         super().__init__()
         self.n_levels, self.codebook_sizes, self.n_ranks = trie.n_levels, trie.codebook_sizes, trie.n_ranks
         self.widest: list[int] = []
@@ -192,6 +196,9 @@ class TorchTrie(torch.nn.Module):
             float32 and int64; -inf and -1 in empty slots.
         """
         depth, k = self._checked(depth), check_count(k, "k")
+        _check_floats(log_probs, "log_probs")
+        _check_floats(start, "start")
+        _check_integers(nodes, "nodes", remedy=FROM_WALK)
         check_step(log_probs.shape, start.shape, nodes.shape, size=self.codebook_sizes[depth], depth=depth)
         edges, exist = self._children(nodes, depth)
         codes = self.get_buffer(f"codes_{depth}")[edges].long()
@@ -267,15 +274,12 @@ class TorchTrie(torch.nn.Module):
             Column of `scores` for each code of the level. They are checked where no device has to be waited for.
         """
         depth = self._checked(depth)
+        _check_floats(scores, "scores")
+        _check_integers(nodes, "nodes", remedy=FROM_WALK)
         if scores.ndim != 2 or nodes.shape != scores.shape[:1]:
             raise InvalidValueError(
                 f"scores and nodes disagree: expected (rows, vocabulary) and (rows,), got {tuple(scores.shape)} and "
                 f"{tuple(nodes.shape)}. Pass one row of scores per node."
-            )
-        if not scores.is_floating_point():
-            raise InvalidTypeError(
-                f"scores have a wrong dtype: expected floating point, got {scores.dtype}. "
-                "Convert them, and the result back."
             )
         self._check_tokens(tokens, self.codebook_sizes[depth], scores.shape[1])
         edges, exist = self._children(nodes, depth)
@@ -307,7 +311,24 @@ def _select_at(
     return mirror.select(log_probs, start, nodes, depth=depth, k=k, exclude=exclude, candidates=candidates)
 
 
-def _check_integers(tensor: torch.Tensor, name: str, *, remedy: str) -> None:
+def _check_floats(tensor: Any, name: str) -> None:
+    _check_tensor(tensor, name)
+    if not tensor.is_floating_point():
+        raise InvalidTypeError(
+            f"{name} have a wrong dtype: expected floating point, got {tensor.dtype}. "
+            "Convert them, and the result back."
+        )
+
+
+def _check_tensor(tensor: Any, name: str) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a torch.Tensor, got {type(tensor).__name__}. Trie takes arrays."
+        )
+
+
+def _check_integers(tensor: Any, name: str, *, remedy: str) -> None:
+    _check_tensor(tensor, name)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise InvalidTypeError(f"{name} has a wrong dtype: expected integers, got {tensor.dtype}. {remedy}")
 

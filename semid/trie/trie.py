@@ -551,7 +551,7 @@ def _prefix(codes: Any) -> IntArray:
             f"prefix has a wrong shape: expected a sequence of codes, got {codes!r}. Write (0,) for the code 0; "
             "walk and allowed take many prefixes."
         )
-    return prefix if prefix.size else prefix.astype(np.int64)
+    return prefix if prefix.size else np.empty(prefix.shape, np.int64)
 
 
 def select_rows(
