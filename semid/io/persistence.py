@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ __all__ = [
     "write_folder",
     "write_tensors",
 ]
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
@@ -343,7 +345,8 @@ def _plain(value: Any) -> Any:
 
 def saved_class(folder: str | os.PathLike[str]) -> str:
     """Return the name of the class that was saved in a folder; a FormatError if there is none."""
-    return str(_read_config(as_path(folder))["class"])
+    folder = as_path(folder)
+    return str(_of_one_version(folder, lambda opened, seen: _read_config(folder, opened)["class"]))
 
 
 def read_folder(
@@ -382,21 +385,18 @@ def read_folder(
         If a file is missing, damaged or changed since, or the folder holds another class or a later format.
     """
     folder = as_path(folder)
-    for attempt in range(MOST_ATTEMPTS):
-        with open_folder(folder) as opened:
-            config = _read_config(folder, opened)
-            _check_head(folder, config, class_name)
-            tensors = config.pop("tensors", TENSORS)
-            if not isinstance(tensors, str) or not NAMED_TENSORS.fullmatch(tensors):
-                raise _damaged(folder / CONFIG, f"arrays in {tensors!r}")
-            try:
-                with open_file(folder / tensors, folder=opened) as file:
-                    arrays, _ = parse_tensors(file, folder / tensors, mmap=mmap)
-                break
-            except FormatError:
-                # A writer has put another folder here and removed the files of this one, or is about to.
-                if attempt == MOST_ATTEMPTS - 1 or not _is_replaced(folder, opened, config):
-                    raise
+
+    def read(opened: int | None, seen: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+        config = _read_config(folder, opened)
+        _check_head(folder, config, class_name)
+        seen |= config
+        tensors = config.pop("tensors", TENSORS)
+        if not isinstance(tensors, str) or not NAMED_TENSORS.fullmatch(tensors):
+            raise _damaged(folder / CONFIG, f"arrays in {tensors!r}")
+        with open_file(folder / tensors, folder=opened) as file:
+            return config, parse_tensors(file, folder / tensors, mmap=mmap)[0]
+
+    config, arrays = _of_one_version(folder, read)
     checksum = config.pop("checksum", None)
     plain = {key: value for key, value in config.items() if key not in _HEAD}
     if check is not None:
@@ -435,14 +435,32 @@ def open_folder(folder: Path) -> Iterator[int | None]:
         os.close(opened)
 
 
-def _is_replaced(folder: Path, opened: int | None, config: Mapping[str, Any]) -> bool:
-    """Tell whether there is another folder now, or another config.json in it."""
+def _of_one_version(folder: Path, read: Callable[[int | None, dict[str, Any]], T]) -> T:
+    """Return what `read` makes of an open folder; it notes the configuration that it has seen.
+
+    A writer may put another folder here and remove the files of the open one: then it reads that other one.
+    """
+    for attempt in range(MOST_ATTEMPTS):
+        seen: dict[str, Any] = {}
+        with open_folder(folder) as opened:
+            try:
+                return read(opened, seen)
+            except FormatError:
+                if attempt == MOST_ATTEMPTS - 1 or not _is_replaced(folder, opened, seen):
+                    raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_replaced(folder: Path, opened: int | None, seen: Mapping[str, Any]) -> bool:
+    """Tell whether there is another folder now, or another config.json than the one that was seen in it."""
     try:
         if opened is not None and not os.path.samestat(os.fstat(opened), folder.stat()):
             return True
-        return _read_config(folder).get("checksum") != config.get("checksum")
-    except (OSError, FormatError):
+        return bool(seen) and _read_config(folder).get("checksum") != seen.get("checksum")
+    except OSError:
         return True
+    except FormatError:
+        return bool(seen)
 
 
 def _check_head(folder: Path, config: Mapping[str, Any], class_name: str) -> None:

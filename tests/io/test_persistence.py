@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from semid.errors import FormatError, InvalidValueError
+from semid.io import persistence
 from semid.io.persistence import read_folder, read_tensors, saved_class, to_json, write_folder, write_tensors
 
 
@@ -292,3 +293,27 @@ def test_arrays_of_another_name_are_refused(tmp_path, name):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"tensors": name}))
     with pytest.raises(FormatError, match=r"config.json is damaged: expected a complete file, got arrays in"):
         read_folder(tmp_path / "a", class_name="Thing")
+
+
+@pytest.mark.parametrize("load", [saved_class, lambda folder: read_folder(folder, class_name="Other")[0]["version"]])
+def test_a_folder_that_is_replaced_before_its_config_is_read(tmp_path, monkeypatch, load):
+    """The reader holds the old folder, whose files are gone, and reads the new one."""
+
+    def write(version):
+        write_folder(tmp_path / "it", class_name="Other", config={"version": version}, arrays={}, card="")
+
+    write(1)
+    opened, real = [], persistence.open_file
+
+    def late(path, *, folder=None):
+        opened.append(path.name)
+        if len(opened) == 1:
+            write(2)
+        return real(path, folder=folder)
+
+    monkeypatch.setattr(persistence, "open_file", late)
+    assert load(tmp_path / "it") in ("Other", 2)
+    assert opened[:2] == ["config.json", "config.json"]
+    (tmp_path / "it" / "config.json").unlink()
+    with pytest.raises(FormatError, match=r"expected a folder with config\.json"):
+        load(tmp_path / "it")
