@@ -298,9 +298,10 @@ def test_arrays_of_another_name_are_refused(tmp_path, name):
 @pytest.mark.parametrize("load", [saved_class, lambda folder: read_folder(folder, class_name="Other")[0]["version"]])
 def test_a_folder_that_is_replaced_before_its_config_is_read(tmp_path, monkeypatch, load):
     """The reader holds the old folder, whose files are gone, and reads the new one."""
+    X = np.zeros(3)
 
     def write(version):
-        write_folder(tmp_path / "it", class_name="Other", config={"version": version}, arrays={}, card="")
+        write_folder(tmp_path / "it", class_name="Other", config={"version": version}, arrays={"x": X}, card="")
 
     write(1)
     opened, real = [], persistence.open_file
