@@ -1,7 +1,7 @@
 """Small faults put into the code of trie, collisions and generation, one at a time: do the tests notice?
 
 Each mutant is one change of one expression or statement. The tests of its package run until the first failure, its own
-module's first. A mutant that no test notices survives; each survivor is read and judged in `VERDICTS`.
+module's first. A mutant that no test notices survives, and is listed to be read and judged.
 """
 
 import ast
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from attack.row import Row
 TITLE = "Mutants"
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("trie", "collisions", "generation")
-SURVIVORS = Path(__file__).parent / "survivors.json"
+# One line for each mutant that was tried; remove it to begin anew, as after a change of the code.
+TRIED = Path(__file__).parent / "results" / "mutants.jsonl"
 COUNT, SEED = 300, 0
 # Tests that never end are a sign, too; the slowest package takes a few minutes.
 MOST_SECONDS = 1500
@@ -190,32 +192,63 @@ def work():
 
 
 def attack(scale):
-    """Try a sample of all mutants and store the survivors beside this file."""
+    """Try a sample of all mutants; those that were tried before an interrupt are not tried again."""
     mutants = random.Random(SEED).sample(all_mutants(), max(1, round(COUNT * scale)))
+    known = {}
+    if TRIED.exists():
+        for line in TRIED.read_text().splitlines():
+            mutant = json.loads(line)
+            known[place_of(mutant)] = mutant
+    left = [mutant for mutant in mutants if place_of(mutant) not in known]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", "attack.mutants"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=tempfile.gettempdir(),
         )
-        for _ in range(min(len(mutants), len(os.sched_getaffinity(0))))
+        for _ in range(min(len(left), len(os.sched_getaffinity(0))))
     ]  # fmt: skip
     for at, worker in enumerate(workers):
-        json.dump(mutants[at :: len(workers)], worker.stdin)
+        json.dump(left[at :: len(workers)], worker.stdin)
         worker.stdin.close()
-    tried = [json.loads(line) for worker in workers for line in worker.stdout]
-    if len(tried) != len(mutants):
-        raise RuntimeError(
-            f"{len(mutants) - len(tried)} of {len(mutants)} mutants were not tried: a worker ended early"
-        )
-    survivors = [mutant for mutant in tried if mutant["survived"]]
-    if scale == 1:
-        SURVIVORS.write_text(json.dumps(survivors, indent=1) + "\n")
+    with ThreadPoolExecutor(max(1, len(workers))) as pool:
+        for tried in pool.map(_collect, workers):
+            known |= tried
+    found = [known[place_of(mutant)] for mutant in mutants if place_of(mutant) in known]
+    if len(found) != len(mutants):
+        raise RuntimeError(f"{len(found)} of {len(mutants)} mutants were tried: a worker ended early, run it again")
+    return rows_of(found)
+
+
+def place_of(mutant):
+    """Return what tells a mutant from all others."""
+    return tuple(mutant[name] for name in ("file", "node", "change", "code"))
+
+
+def _collect(worker):
+    """Note each mutant as soon as it has been tried."""
+    tried = {}
+    for line in worker.stdout:
+        mutant = json.loads(line)
+        tried[place_of(mutant)] = mutant
+        with TRIED.open("a") as file:
+            file.write(line)
+    return tried
+
+
+def rows_of(tried):
+    """Return a row for each package; the survivors are listed on the page by `table`."""
     rows = []
     for package in PACKAGES:
         of_package = [mutant for mutant in tried if mutant["package"] == package]
-        killed = sum(not mutant["survived"] for mutant in of_package)
-        rows.append(Row(f"changes in `semid/{package}`", len(of_package), {}, {"noticed": killed}))
+        if of_package:
+            survivors = [
+                f"`{one['file']}:{one['line']}` {one['words']}: `{one['code']}`"
+                for one in of_package
+                if one["survived"]
+            ]
+            figures = {"noticed": len(of_package) - len(survivors)}
+            rows.append(Row(f"changes in `semid/{package}`", len(of_package), {}, figures, survivors))
     return rows
 
 
