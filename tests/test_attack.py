@@ -28,16 +28,16 @@ def test_a_little_of_an_attack_finds_nothing(name):
 
 
 def test_a_wrong_selection_is_counted():
-    expected = [np.zeros((selections.BATCH, 2)) for _ in range(4)]
+    expected = [np.zeros((selections.BATCH, 2), int) for _ in range(4)]
     got = [array.copy() for array in expected]
-    got[1][3] = 1
+    got[0][3] = 1
     row = Row("", 0, {})
     selections._judge(row, got, expected, np.zeros((selections.BATCH, 2, 2), bool), 0)
     assert row.faults == {"wrong": 1, "invalid": 1, "duplicate": 1}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_results_have_no_fault_and_as_many_tries_as_the_attack_makes(name):
+def test_results_have_tries_and_no_fault(name):
     path = RESULTS / f"{name}.json"
     if not path.exists():
         pytest.skip(f"{path} has not been made")

@@ -212,7 +212,7 @@ def test_a_failed_command_leaves_nothing(fitted, tmp_path):
 
 
 def test_archives_that_cannot_be_read_are_said(run, tmp_path):
-    """A header that does not end, a bomb, one that needs a key, a damaged one."""
+    """A header that does not end, a bomb, one that needs a key, a damaged one, one of other files."""
     header = (tmp_path / "S.npy").read_bytes().replace(b"'fortran_order': False, ", b"'fortran_order': False, (", 1)
     (tmp_path / "open.npy").write_bytes(header)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -226,7 +226,9 @@ def test_archives_that_cannot_be_read_are_said(run, tmp_path):
     data[6] |= 1  # the flag of an encrypted member, in both of its headers
     data[data.rfind(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "locked.npz").write_bytes(data)
-    for name in ("open.npy", "damaged.npz", "locked.npz"):
+    with zipfile.ZipFile(tmp_path / "others.npz", "w") as archive:
+        archive.writestr("readme.txt", "no array")
+    for name in ("open.npy", "damaged.npz", "locked.npz", "others.npz"):
         code, out, err = run(f"report S.npy {name}")
         assert (code, out) == (1, "") and f"{name} cannot be read: expected codes as .npy" in err
     code, _, err = run("report S.npy bomb.npz")

@@ -120,8 +120,10 @@ def read_schema(path: str | os.PathLike[str]) -> Any:
     if not as_path(path).is_file():
         raise FormatError(f"{path} cannot be read: expected a parquet file, got no such file. Check the path.")
     try:
-        return parquet.read_schema(path)
-    except (arrow.ArrowException, OSError) as error:
+        schema = parquet.read_schema(path)
+        list(schema.names)  # the bytes of a damaged name become a text here
+        return schema
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} cannot be read: expected a parquet file, got {error}. Write it again.") from error
 
 

@@ -138,6 +138,8 @@ def _read_numpy(path: Path) -> "Codes":
                 return loaded
             _check_sizes(loaded.zip, path)
             codes = dict(loaded)
+            if not all(isinstance(table, np.ndarray) for table in codes.values()):
+                raise ValueError("other files than arrays in the archive")
     except FormatError:
         raise
     except npy_errors() as error:

@@ -68,8 +68,8 @@ def npy_errors() -> tuple[type[Exception], ...]:
     import zlib
 
     return (
-        ValueError, EOFError, OSError, KeyError, MemoryError, NotImplementedError, RuntimeError, SyntaxError,
-        tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+        ValueError, EOFError, OSError, KeyError, MemoryError, NotImplementedError, OverflowError, RuntimeError,
+        SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     )  # fmt: skip
 
 
@@ -79,7 +79,8 @@ def load_npy(path: str | os.PathLike[str], name: str) -> Array:
     if not path.is_file():
         raise InvalidValueError(f"{name} cannot be read: expected a .npy file, got {path}, not a file. Check the path.")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # the bytes of a shape that no file has
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except npy_errors() as error:
         raise InvalidValueError(
             f"{name} cannot be read: expected a .npy file of numbers, got {path} ({error}). Write it with numpy.save."

@@ -48,7 +48,8 @@ def read_parquet(path: str | os.PathLike[str], *, name: str = "X") -> Iterator[A
         raise InvalidValueError(f"{name} cannot be read: expected a parquet file, got {path}, not a file. Check it.")
     try:
         file = parquet.ParquetFile(path)
-    except (arrow.ArrowException, OSError) as error:
+        list(file.schema_arrow.names)  # the bytes of a damaged name become a text here
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidValueError(
             f"{name} cannot be read: expected a parquet file, got {path} ({error}). Write it again."
         ) from error

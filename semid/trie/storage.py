@@ -11,7 +11,7 @@ from semid._arrays import Array, BoolArray, IntArray
 from semid._checks import code_dtype
 from semid.errors import FormatError
 from semid.io.persistence import read_tensors, write_tensors
-from semid.trie.levels import Levels, Mark
+from semid.trie.levels import UNMARKED, Levels, Mark
 
 __all__ = ["check_contents", "check_shapes", "checksum", "read_trie", "write_trie"]
 
@@ -32,7 +32,7 @@ def write_trie(
     arrays = levels._asdict() | {"codebook_sizes": np.asarray(codebook_sizes, np.int64)}
     if len(alive):
         arrays["alive"] = alive
-    head = {"class": "Trie", "format_version": str(TRIE_FORMAT), "crc32": checksum(arrays), **mark.head()}
+    head = {"class": "Trie", "format_version": str(TRIE_FORMAT), "crc32": checksum(arrays, mark), **mark.head()}
     write_tensors(path, arrays, metadata=head)
 
 
@@ -59,15 +59,18 @@ def read_trie(
         raise damaged(path, "a number as generation", repr(generation[:20]))
     alive = arrays.get("alive", np.empty(0, np.uint64))
     check_shapes(path, levels, sizes, alive)
+    mark = Mark.of_head(head)
     if verify:
         check_contents(path, levels, sizes, alive)
-        check_checksum(path, arrays, head.get("crc32"))
-    return levels, sizes, alive, Mark.of_head(head)
+        check_checksum(path, arrays, mark, head.get("crc32"))
+    return levels, sizes, alive, mark
 
 
-def checksum(arrays: Mapping[str, Array]) -> str:
-    """Return the CRC-32 of named arrays, bit by bit, in hexadecimal: against accidents, not against intent."""
+def checksum(arrays: Mapping[str, Array], mark: Mark = UNMARKED) -> str:
+    """Return the CRC-32 of named arrays and a mark, in hexadecimal: against accidents, not against intent."""
     crc = 0
+    for name, text in sorted(mark.head().items()):
+        crc = zlib.crc32(f"{name} {text}".encode(), crc)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
@@ -76,10 +79,10 @@ def checksum(arrays: Mapping[str, Array]) -> str:
     return f"{crc:08x}"
 
 
-def check_checksum(path: Any, arrays: Mapping[str, Array], expected: str | None) -> None:
-    """Raise unless the arrays have the checksum of the file's header; files of earlier versions have none."""
-    if expected is not None and checksum(arrays) != expected:
-        raise damaged(path, f"checksum {expected}", checksum(arrays))
+def check_checksum(path: Any, arrays: Mapping[str, Array], mark: Mark, expected: str | None) -> None:
+    """Raise unless arrays and mark have the checksum of the file's header; files of earlier versions have none."""
+    if expected is not None and (found := checksum(arrays, mark)) != expected:
+        raise damaged(path, f"checksum {expected}", found)
 
 
 def check_shapes(path: Any, levels: Levels, sizes: tuple[int, ...], alive: IntArray) -> None:

@@ -3,6 +3,7 @@
 import random
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import semid
 from attack.artefacts import Artefact, as_bytes, embeddings, saved_things
 from attack.readers import in_a_process
 from attack.row import Row
-from semid.cli.files import load_codes, save_codes
+from semid.cli.files import load_codes, load_quantizer, save_codes
 from semid.errors import SemidError
+from semid.io.persistence import write_tensors
 from semid.quantizers import Training
+from semid.quantizers.networks.options import Recipe
 
 TITLE = "Damaged files"
 TRIES = 1000  # of each artefact and kind of damage
@@ -28,8 +31,33 @@ def attack(scale):
     """Damage every artefact in both ways."""
     n = max(1, round(TRIES * scale))
     with tempfile.TemporaryDirectory() as folder:
-        things = saved_things() + plain_files() + [checkpoint()]
+        things = [with_knowledge(thing) for thing in saved_things()] + plain_files() + checkpoints()
         return [damaged(thing, kind, n, Path(folder)) for thing in things for kind in ("cut off", "one bit turned")]
+
+
+READERS = {
+    "quantizers": load_quantizer,
+    "catalogue": semid.SemanticIds.from_pretrained,
+    "vocabulary": semid.SidVocabulary.from_pretrained,
+    "trie": semid.Trie.load,
+}
+KNOWLEDGE = (
+    "fingerprint", "generation", "history", "last_reuse", "views", "codebook_sizes", "n_ranks", "catalogue",
+    "eos_token_id", "prefixes",
+)  # fmt: skip
+
+
+def with_knowledge(thing):
+    """Let the load of an artefact also return what the object knows besides its arrays."""
+
+    def load(path):
+        found = READERS[thing.kind](path)
+        known = {name: getattr(found, name, None) for name in KNOWLEDGE}
+        if thing.kind == "quantizers":
+            known["parameters"] = found.get_params()
+        return thing.load(path) + repr(known).encode()
+
+    return replace(thing, load=load)
 
 
 def plain_files():
@@ -42,31 +70,58 @@ def plain_files():
     def write_parquet(version, path):
         pandas.DataFrame({"item": [f"i{at}" for at in range(300)], "codes": codes.tolist()}).to_parquet(path)
 
+    def write_levels(version, path):
+        distinct = np.unique(codes, axis=0)
+        semid.SemanticIds(np.arange(len(distinct)), distinct, codebook_sizes=(8, 8, 8)).to_parquet(path)
+
+    def write_safetensors(version, path):
+        write_tensors(path, {"codes": codes})
+
     def load(path):
         return as_bytes([load_codes(path)])
 
     return [
         Artefact(PLAIN, name, [None], save, load, is_folder=False)
-        for name, save in ((".npy", write), (".npz", write), (".parquet", write_parquet))
+        for name, save in (
+            (".npy", write),
+            (".npz", write),
+            (".safetensors of codes", write_safetensors),
+            (".parquet, a column of lists", write_parquet),
+            (".parquet, a column per level", write_levels),
+        )
     ]
 
 
-def checkpoint():
-    """Return the file from which an interrupted fit goes on."""
-    X = embeddings(0)
+def checkpoints():
+    """Return the files from which interrupted fits go on."""
+    sizes = dict(codebook_size=4, hidden_sizes=(8,), latent_dim=4)
+    training = Training(epochs=2, device="cpu")
 
-    def quantizer():
-        training = Training(epochs=2, device="cpu")
-        return semid.RQVAE(n_levels=2, codebook_size=4, hidden_sizes=(8,), latent_dim=4, training=training)
+    def one_view():
+        return semid.RQVAE(n_levels=2, training=training, **sizes)
+
+    def two_views():
+        return semid.SharedSpecificRQVAE(n_shared=1, n_specific=1, recipe=Recipe(training=training), **sizes)
+
+    views = {"semantic": embeddings(0), "collaborative": embeddings(5)}
+    return [
+        checkpoint("checkpoint of an RQVAE", one_view, embeddings(0)),
+        checkpoint("checkpoint of a SharedSpecificRQVAE", two_views, views),
+    ]
+
+
+def checkpoint(name, make, X):
+    """Return the checkpoint of one network."""
 
     def save(version, path):
-        quantizer().fit(X, checkpoint=path)
+        make().fit(X, checkpoint=path)
 
     def load(path):
-        found = quantizer().fit(X, checkpoint=path)
-        return as_bytes([found.encode(X), found.decode(found.encode(X))])
+        found = make().fit(X, checkpoint=path)
+        codes = found.encode(X)
+        return as_bytes([codes, found.decode(codes)])
 
-    return Artefact("checkpoint", "checkpoint of an RQVAE", [None], save, load, is_folder=False)
+    return Artefact("checkpoint", name, [None], save, load, is_folder=False)
 
 
 def damaged(thing, kind, n, folder):
@@ -75,7 +130,7 @@ def damaged(thing, kind, n, folder):
     if thing.kind == PLAIN:
         row.faults.pop("silently changed")
         row.figures["loaded with another value (no checksum in this format)"] = 0
-    ending = thing.name if thing.kind == PLAIN else ".safetensors"
+    ending = thing.name.split()[0].rstrip(",") if thing.kind == PLAIN else ".safetensors"
     whole = folder / f"whole{ending}"
     thing.save(thing.versions[0], whole)
     expected = thing.load(whole)
@@ -83,10 +138,13 @@ def damaged(thing, kind, n, folder):
     for first in range(0, n, PART):
         seeds = range(first, min(first + PART, n))
         found = in_a_process(lambda seeds=seeds: [outcome(thing, kind, seed, whole, files, expected) for seed in seeds])
+        if found is None:  # again, one by one, to know which
+            found = [
+                in_a_process(lambda seed=seed: outcome(thing, kind, seed, whole, files, expected)) or ("crash", "")
+                for seed in seeds
+            ]
         row.tried += len(seeds)
-        if found is None:
-            row.fault("crash", f"seeds {seeds}")
-        for seed, (what, example) in zip(seeds, found or (), strict=False):
+        for seed, (what, example) in zip(seeds, found, strict=True):
             if what == "silently changed" and thing.kind == PLAIN:
                 row.figures["loaded with another value (no checksum in this format)"] += 1
             elif what:
@@ -99,6 +157,8 @@ def outcome(thing, kind, seed, whole, files, expected):
     """Damage a copy of one of the files and load it; return the kind of fault, if it is one, and what happened."""
     rng = random.Random(seed)
     copy = whole.with_name(f"copy-{seed}{whole.suffix}")
+    if copy.exists():  # of a try that crashed
+        shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
     shutil.copytree(whole, copy) if whole.is_dir() else shutil.copy(whole, copy)
     file = rng.choice(files)
     target = copy / file.relative_to(whole) if whole.is_dir() else copy

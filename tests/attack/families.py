@@ -21,6 +21,7 @@ from attack.row import Row
 TITLE = "Model families"
 SECONDS = 600  # a model that takes longer is reported as such
 TOLERANCE = 2e-3
+SEVERAL_PARTS = "it is of several parts, for text and pictures or sound; the one for text has a type of its own"
 MOST_WEIGHTS = 20_000_000
 # Changes to the sizes, tried in this order; None leaves the usual size.
 VARIANTS = (
@@ -138,9 +139,7 @@ def _small_model(model_type, changed):
     with torch.device("meta"):
         n_weights = sum(weight.numel() for weight in model_class(small_config(config_class, changed)).parameters())
     if hasattr(small_config(config_class, changed), "text_config"):
-        raise TypeError(
-            "it is of several parts, for text and pictures or sound; the one for text has a type of its own"
-        )
+        raise TypeError(SEVERAL_PARTS)
     if n_weights > MOST_WEIGHTS:
         raise MemoryError(f"the small config makes a model of {n_weights / 1e6:,.0f} million weights")
     set_seed(0)
@@ -317,24 +316,36 @@ def attack(scale):
 
 
 def table(result):
-    """Return the table of the page: what was built, and what is to be known of it."""
-    rows = result["rows"]
-    counts = Counter(row["figures"]["verdict"] for row in rows)
-    exact = [row for row in rows if row["figures"]["verdict"] == "exact"]
-    plain = ", ".join(f"`{row['what']}`" for row in exact if not row["figures"]["reason"])
+    """Return the text of the page: which types are exact, and what is to be known of the others."""
+    rows = [(row["what"], row["figures"]["verdict"], row["figures"]["reason"]) for row in result["rows"]]
+    counts = Counter(verdict for _, verdict, _ in rows)
+
+    def names(wanted, *, noted):
+        return [what for what, verdict, reason in rows if verdict == wanted and bool(reason) == noted]
+
+    parts = [what for what, verdict, reason in rows if verdict == "not built" and SEVERAL_PARTS in reason]
+    built = len(rows) - counts["not built"]
     lines = [
-        f"{len(rows)} types: {counts['exact']} exact; {counts['as transformers']} where semid gives what "
-        f"`model.generate` gives, and teacher forcing something else; {counts['refused']} refused with a reason; "
-        f"{counts['wrong']} wrong; {counts['not built']} that could not be built from a small config, or are of "
-        "several parts.\n",
-        f"**Exact**, with `semid.generate`, `score_items`, the processor and the prefix function: {plain}.\n",
-        "| type | verdict | why |",
+        f"Of {len(rows)} types, {built} could be built from a small config: {counts['exact']} are exact, "
+        f"{counts['as transformers']} give what `model.generate` gives, {counts['refused']} "
+        f"{'is' if counts['refused'] == 1 else 'are'} refused, {counts['wrong']} are wrong.\n",
+        f"**Exact, and equal to `model.generate`**: {', '.join(names('exact', noted=False))}.\n",
+        "**To be known**: of some types, transformers' own cached search differs from a pass over the whole text; "
+        "semid gives what the whole text gives.\n",
+        "| type | semid | what was seen |",
         "|---|---|---|",
     ]
-    for row in rows:
-        verdict, reason = row["figures"]["verdict"], row["figures"]["reason"]
-        if reason:
-            lines.append(f"| `{row['what']}` | {verdict} | {reason.replace('|', '/')} |")
+    for what, verdict, reason in rows:
+        if reason and verdict != "not built":
+            lines.append(f"| {what} | {verdict} | {reason.replace('|', '/')} |")
+    lines += [
+        f"\n**Of several parts**, for text and pictures or sound; the part for text has a type of its own: "
+        f"{', '.join(parts)}.\n",
+        "**Not built**:\n",
+    ]
+    for what, verdict, reason in rows:
+        if verdict == "not built" and what not in parts:
+            lines.append(f"- {what}: {reason}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Files that are made to harm, with a correct checksum: refused at once, with little memory, and no code is run.
 
-A file whose contents make sense is accepted, whoever wrote it: then everything that can be asked of it is asked.
+A file whose contents make sense is accepted, whoever wrote it: then everything that can be asked of it is asked, and
+must be what an honest file can hold.
 """
 
 import json
@@ -23,14 +24,16 @@ from attack.readers import in_a_process
 from attack.row import Row
 from semid.cli.files import load_codes, load_quantizer
 from semid.errors import SemidError
-from semid.io.persistence import read_tensors, write_folder, write_tensors
+from semid.io.batches import check_embeddings
+from semid.io.persistence import checksum_of, read_tensors, write_folder, write_tensors
 from semid.quantizers import Training
+from semid.trie.levels import Mark
 from semid.trie.storage import checksum
 
 TITLE = "Forged files"
 TRIES = 200  # of each kind
 MOST_SECONDS, MOST_BYTES = 1.0, 100 << 20
-FAULTS = ("crash", "other error", "slow", "memory", "ran code")
+FAULTS = ("accepted", "crash", "other error", "slow", "memory", "ran code")
 HOME = Path(tempfile.gettempdir())
 NUMBERS = (0, 1, -1, 2, 7, 63, 64, 255, 256, 2**31, 2**32, 2**40, 2**62, -(2**40), -(2**62))
 
@@ -53,9 +56,10 @@ def attack(scale):
                     row.fault("crash", f"seed {seed}")
                 else:
                     kind, text, seconds, size = outcome
-                    accepted += kind == "accepted"
+                    accepted += kind == "made sense"
                     worst = [max(worst[0], seconds), max(worst[1], size)]
                     for fault, found in (
+                        ("accepted", kind == "accepted"),
                         ("other error", kind == "other error"),
                         ("slow", seconds > MOST_SECONDS),
                         ("memory", size > MOST_BYTES),
@@ -74,13 +78,24 @@ def attack(scale):
     return rows
 
 
+class DishonestError(Exception):
+    """A forged file was loaded, and answers as no honest file does."""
+
+
+def must(holds, what):
+    if not holds:
+        raise DishonestError(what)
+
+
 def judged(use, path):
     """Load and use a forgery; return what came of it, the seconds and the bytes of memory that it took."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before, started = peak(), time.perf_counter()
     try:
         use(path)
-        kind, text = "accepted", ""
+        kind, text = "made sense", ""
+    except DishonestError as error:
+        kind, text = "accepted", str(error)
     except (SemidError, OSError):
         kind, text = "refused", ""
     except Exception as error:
@@ -130,26 +145,36 @@ class Originals:
             config = json.loads((at / "config.json").read_text())
             arrays, _ = read_tensors(at / "model.safetensors")
             self.folders[len(self.folders)] = config, {name: array.copy() for name, array in arrays.items()}, at
+        fit_network(folder / "checkpoint")
+        arrays, head = read_tensors(folder / "checkpoint")
+        # As after the first of its epochs, so that a fit that takes it goes on.
+        self.checkpoint = arrays, head | {"history": json.dumps(json.loads(head["history"])[:1])}
 
     def kinds(self):
         """Return each kind of forgery: words, how one is written, how it is loaded and used."""
         return [
             ("tries with other arrays", self.trie, use_trie),
             ("catalogues of string ids with other arrays", lambda *at: self.folder(0, *at), use_catalogue),
+            ("catalogues with a forged `item_ids.marisa`", self.marisa, use_catalogue),
             ("catalogues of integer ids with other arrays", lambda *at: self.folder(1, *at), use_catalogue),
             ("vocabularies with other arrays or settings", lambda *at: self.folder(2, *at), use_vocabulary),
             ("quantizers with other arrays or settings", lambda *at: self.folder(3, *at), use_quantizer),
             ("networks with other arrays or settings", lambda *at: self.folder(4, *at), use_quantizer),
+            ("checkpoints with other arrays or settings", self.training, fit_network),
             ("headers that lie about sizes, types and places", self.header, use_any),
+            ("headers with a name twice, or with arrays in one place", self.doubled, use_any),
             ("`config.json` that is deep, long, a pipe, a device or a folder", self.config, use_catalogue),
-            ("`.npy` and `.npz` that lie, are bombs, locked or hold pickles", self.numpy, use_codes),
+            ("`.npy` and `.npz` that lie, are bombs, locked or hold pickles, as codes", self.numpy, use_codes),
+            ("the same, as embeddings", self.numpy, check_embeddings),
             ("pickles in place of saved files", self.pickled, use_any),
+            ("pickles in place of a checkpoint", self.pickled_file, fit_network),
+            ("pickles in place of codes", self.pickled_file, use_codes),
         ]
 
     def trie(self, rng, path):
         arrays, head = self.tries[rng.randrange(2)]
         arrays = mutated(rng, {name: array.copy() for name, array in arrays.items()})
-        write_tensors(path, arrays, metadata=head | {"crc32": checksum(arrays)})
+        write_tensors(path, arrays, metadata=head | {"crc32": checksum(arrays, Mark.of_head(head))})
 
     def folder(self, which, rng, path):
         config, arrays, _ = self.folders[which]
@@ -159,6 +184,71 @@ class Originals:
         else:
             arrays = mutated(rng, {name: array.copy() for name, array in arrays.items()})
         write_folder(path, class_name=config["class"], config=plain, arrays=arrays, card="forged")
+
+    def marisa(self, rng, path):
+        """Change bytes of the trie of ids itself: its header, its sizes, or any; a length more often than not."""
+        config, arrays, _ = self.folders[0]
+        data = bytearray(arrays["item_ids.marisa"].tobytes())
+        for _ in range(rng.choice([1, 1, 3, 30])):
+            at = rng.randrange(rng.choice([16, 64, len(data)]))
+            if rng.random() < 0.5:
+                data[at] = rng.randrange(256)
+            else:
+                at -= at % 8
+                data[at : at + 8] = struct.pack("<Q", rng.choice(NUMBERS) % 2**64)
+        if rng.random() < 0.3:
+            data = data[: rng.randrange(len(data) + 1)] if rng.random() < 0.7 else data + bytes(rng.randrange(1, 99))
+        plain = {name: value for name, value in config.items() if name not in HEAD}
+        arrays = arrays | {"item_ids.marisa": np.frombuffer(bytes(data), np.uint8)}
+        write_folder(path, class_name=config["class"], config=plain, arrays=arrays, card="forged")
+
+    def training(self, rng, path):
+        arrays, head = self.checkpoint
+        plain = {name: head[name] for name in ("fingerprint", "history")}
+        kind = rng.randrange(10)
+        if kind == 0:
+            plain["history"] = json.dumps(mutated_json(rng, {"0": 1}))
+        elif kind == 1:
+            plain["fingerprint"] = json.dumps(mutated_json(rng, json.loads(plain["fingerprint"])))
+        elif kind == 2:
+            plain[rng.choice(sorted(plain))] = rng.choice(["", "[" * 100_000, "null", "{}", "[]", "[3]", "[{}]", "NaN"])
+        elif kind == 3:
+            del plain[rng.choice(sorted(plain))]
+        elif kind == 4:
+            name = rng.choice(sorted(arrays))
+            arrays = {rng.choice(["x", "model.", "best.x", "optimizer.x", f"optimizer.{10**9}.step"]): arrays[name]}
+        else:
+            arrays = mutated(rng, {name: array.copy() for name, array in arrays.items()})
+        write_tensors(path, arrays, metadata=plain | {"checksum": checksum_of(plain, arrays)})
+
+    def doubled(self, rng, path):
+        """Name arrays twice in a header, lay them over each other, or announce a long header that is there."""
+        arrays, head = self.tries[rng.randrange(2)]
+        write_tensors(path, arrays, metadata=head)
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header, rest = json.loads(data[8 : 8 + length]), data[8 + length :]
+        names = [name for name in header if name != "__metadata__"]
+        one, other = rng.sample(names, 2)
+        kind = rng.randrange(4)
+        if kind == 0:
+            entry = json.dumps(rng.choice([header[one], header[other], None, header["__metadata__"]]))
+            again = f', "{rng.choice([one, "__metadata__"])}": {entry}' * rng.choice([1, 2, 1000])
+            text = json.dumps(header)[:-1] + again + "}"
+        elif kind == 1:
+            header[one] |= {"data_offsets": header[other]["data_offsets"]}
+            text = json.dumps(header)
+        elif kind == 2:
+            begin, end = header[one]["data_offsets"]
+            by = rng.choice([-8, -1, 1, 4, 8, len(rest)])
+            header[one]["data_offsets"] = [begin + by, end + by]
+            text = json.dumps(header)
+        else:
+            text = json.dumps(header)
+            path.write_bytes(struct.pack("<Q", size := rng.randrange(2**20, 2**30)) + text.encode())
+            os.truncate(path, 8 + size + len(rest))  # sparse
+            return
+        path.write_bytes(struct.pack("<Q", len(text)) + text.encode() + rest)
 
     def header(self, rng, path):
         arrays, head = self.tries[0]
@@ -244,12 +334,17 @@ class Originals:
             target.write_bytes(data)
         return target
 
-    def pickled(self, rng, path):
+    def pickled_file(self, rng, path):
         thing = RunsCode(self.marker)
+        target = path.with_suffix(rng.choice(["", ".npy", ".npz", ".safetensors", ".parquet"]))
         if rng.random() < 0.5:
-            torch.save({"model": thing}, path)
+            torch.save({"model": thing, "more": [0] * rng.randrange(99)}, target)
         else:
-            path.write_bytes(pickle.dumps(thing))
+            target.write_bytes(pickle.dumps(thing, protocol=rng.randrange(pickle.HIGHEST_PROTOCOL + 1)))
+        return target
+
+    def pickled(self, rng, path):
+        self.pickled_file(rng, path).rename(path)
         if rng.random() < 0.5:
             at = path.with_name("forged-inner")
             path.rename(at)
@@ -303,6 +398,12 @@ def use_trie(path):
     """Load a trie as one from elsewhere should be, and ask it everything."""
     trie = semid.Trie.load(path, mmap=True, verify=True)
     ask(trie)
+    everything = trie.codes_of(np.arange(trie.n_ranks))
+    must(len(np.unique(everything, axis=0)) == len(everything), "an ID twice")
+    must((trie.rank(everything[:1]) <= 0).all(), "the first ID is not the first")
+    honest = semid.Trie.from_codes(everything, codebook_sizes=trie.codebook_sizes)
+    for name, one, other in zip(trie._levels._fields, trie._levels, honest._levels, strict=True):
+        must(np.array_equal(one, other), f"{name} that these codes do not have")
 
 
 def ask(trie):
@@ -321,8 +422,12 @@ def ask(trie):
 def use_catalogue(path):
     catalogue = semid.SemanticIds.from_pretrained(path)
     items = catalogue.items_at(np.arange(len(catalogue)))
-    catalogue.codes_of(items)
-    catalogue.ranks_of(items)
+    must(len(set(items)) == len(catalogue), "an item twice")
+    for view in catalogue.views or (None,):
+        codes = catalogue.codes_of(items, view)
+        must(list(catalogue.items_of(codes, view)) == list(items), "codes that belong to other items")
+        ranked = catalogue.items_at(np.arange(len(catalogue)), view)
+        must((catalogue.ranks_of(ranked, view) == np.arange(len(catalogue))).all(), "other ranks")
     for view in catalogue.views or (None,):
         ask(catalogue.trie(view) if view else catalogue.trie())
     catalogue.remove(items[:1])
@@ -330,13 +435,23 @@ def use_catalogue(path):
 
 def use_vocabulary(path):
     vocabulary = semid.SidVocabulary.from_pretrained(path)
-    vocabulary.to_codes(vocabulary.to_tokens(np.zeros((2, vocabulary.n_levels), int)))
+    codes = np.array([[0] * vocabulary.n_levels, [size - 1 for size in vocabulary.codebook_sizes]])
+    tokens = vocabulary.to_tokens(codes)
+    must((tokens >= 0).all() and (vocabulary.to_codes(tokens) == codes).all(), "tokens of other codes")
 
 
 def use_quantizer(path):
     quantizer = load_quantizer(path)
     codes = quantizer.encode(embeddings(0))
-    quantizer.decode(codes)
+    must(np.isfinite(quantizer.decode(codes)).all(), "no finite vectors")
+
+
+def fit_network(path):
+    """Fit a network with a checkpoint, which is written or continued."""
+    training = Training(epochs=2, device="cpu")
+    network = semid.RQVAE(n_levels=2, codebook_size=4, hidden_sizes=(8,), latent_dim=4, training=training)
+    network.fit(embeddings(0), checkpoint=path)
+    must(np.isfinite(network.decode(network.encode(embeddings(0)))).all(), "no finite vectors")
 
 
 def use_codes(path):
@@ -346,11 +461,13 @@ def use_codes(path):
 
 
 def use_any(path):
-    """Load what may be of any kind, in each way that there is."""
+    """Load what may be of any kind, in each way that there is; return if one of them takes it."""
     errors = []
-    for load in (use_trie, use_vocabulary, use_catalogue, use_quantizer):
+    ways = (use_trie, use_vocabulary, use_catalogue, use_quantizer)
+    for load in ways:
         try:
             load(path)
         except (SemidError, OSError) as error:
             errors.append(error)
-    raise errors[0]
+    if len(errors) == len(ways):
+        raise errors[0]

@@ -1,16 +1,20 @@
 """Memory stays flat, however often a call is repeated."""
 
 import gc
+import statistics
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from attack.readers import in_a_process
 from attack.row import Row
 
 TITLE = "Memory"
 MOST_MIB = 8  # what the allocator may keep
+SAMPLES = 5  # of the memory, in each quarter
 
 
 def attack(scale):
@@ -18,29 +22,46 @@ def attack(scale):
     rows = []
     for what, n, prepare in CALLS:
         repeats = max(20, round(n * scale))
-        found = in_a_process(lambda prepare=prepare, repeats=repeats: watched(prepare, repeats))
+        found = in_a_fresh_process(watched, prepare, repeats)
         row = Row(what, repeats, {"crash": int(found is None), "grows": 0})
         if found is not None:
             start, *quarters = found
-            row.figures = {"MiB after warming up": round(start, 1), "MiB at the end": round(quarters[-1], 1)}
-            if quarters == sorted(quarters) and quarters[-1] - start > MOST_MIB:
-                row.fault("grows", f"{found}")
+            medians = [statistics.median(quarter) for quarter in quarters]
+            end = quarters[-1][-1]
+            row.figures = {
+                "MiB after warming up": round(start, 1),
+                "MiB at the end": round(end, 1),
+                "MiB per 1,000 calls": round((end - start) / repeats * 1000, 2),
+            }
+            if medians == sorted(medians) and max(end, medians[-1]) - start > MOST_MIB:
+                row.fault("grows", f"{start:.1f} MiB, then medians {medians}")
         rows.append(row)
     return rows
 
 
+def in_a_fresh_process(work, *arguments):
+    """Return what `work` returns in a process that shares no memory with this one, None if the process ends early."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(work, *arguments).result()
+        except BrokenProcessPool:
+            return None
+
+
 def watched(prepare, repeats):
-    """Return the memory in MiB after a tenth of the calls, and at the end of each quarter of the rest."""
+    """Return the memory in MiB after warming up by a tenth of the calls, and some samples of each quarter of them."""
     with tempfile.TemporaryDirectory() as folder:
         call = prepare(Path(folder))
         for at in range(max(5, repeats // 10)):
             call(at)
         found = [resident()]
-        for _ in range(4):
-            for at in range(max(1, repeats // 4)):
-                call(at)
-            found.append(resident())
-    return found
+        ends = {one * repeats // (4 * SAMPLES) for one in range(1, 4 * SAMPLES + 1)}
+        samples = []
+        for at in range(repeats):
+            call(at)
+            if at + 1 in ends:
+                samples.append(resident())
+    return found + [samples[first : first + SAMPLES] for first in range(0, 4 * SAMPLES, SAMPLES)]
 
 
 def resident():

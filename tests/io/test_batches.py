@@ -165,6 +165,15 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         check_embeddings(tmp_path / "text.npy")
 
 
+def test_a_file_of_an_impossible_shape_is_refused(tmp_path):
+    whole = np.zeros((2, 3), np.uint8)
+    np.save(tmp_path / "X.npy", whole)
+    data = (tmp_path / "X.npy").read_bytes()
+    (tmp_path / "X.npy").write_bytes(data.replace(b"(2, 3), }" + b" " * 18, b"(%d, %d), }" % (2**40, 2**23)))
+    with pytest.raises(InvalidValueError, match=r"expected a \.npy file of numbers, got .*X\.npy .*numpy\.save"):
+        check_embeddings(tmp_path / "X.npy")
+
+
 def test_an_archive_is_refused(tmp_path):
     np.savez(tmp_path / "X.npz", X=np.eye(2))
     with pytest.raises(InvalidValueError, match=r"expected a \.npy file of one array, got the archive .*X\.npz"):

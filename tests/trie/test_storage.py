@@ -292,6 +292,20 @@ def test_a_code_that_makes_another_trie_is_found_by_the_checksum(tmp_path, optio
     assert semid.Trie.load(path).rank([1, 2, 7]) == 3
 
 
+@pytest.mark.parametrize("name", ["fingerprint", "generation"])
+@pytest.mark.parametrize("text", ["3", None])
+def test_another_mark_is_found_by_the_checksum(tmp_path, name, text):
+    path = tmp_path / "trie.safetensors"
+    semid.Trie.from_codes(CODES, fingerprint="ab12", generation=2).save(path)
+    arrays, head = read_tensors(path)
+    whole = semid.Trie.load(path)
+    assert (whole.fingerprint, whole.generation) == ("ab12", 2)
+    head = {key: value for key, value in (head | {name: text}).items() if value is not None}
+    write_tensors(path, arrays, metadata=head)
+    with pytest.raises(FormatError, match=r"damaged: expected checksum [0-9a-f]{8}, got [0-9a-f]{8}\. Save"):
+        semid.Trie.load(path)
+
+
 def test_the_checksum_is_that_of_names_types_shapes_and_values():
     base = dict(a=np.arange(6, dtype=np.int32), b=np.empty(0, np.uint64))
     others = [

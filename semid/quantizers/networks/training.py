@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from semid._arrays import Rows
+from semid._arrays import Array, Rows
 from semid.errors import FormatError, InvalidTypeError, InvalidValueError
 from semid.io.persistence import checksum_of, read_tensors, to_json, write_tensors
 from semid.quantizers.networks.options import Training
@@ -270,7 +270,18 @@ class _Run:
                 f"{path} is not as it was written: expected checksum {checksum}, got another. It was damaged: delete "
                 "it, and the fit begins anew."
             )
-        fingerprint, history = json.loads(metadata["fingerprint"]), json.loads(metadata["history"])
+        try:
+            self._check_fingerprint(path, json.loads(metadata["fingerprint"]))
+            self._restore(arrays, json.loads(metadata["history"]))
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(
+                f"{path} is not a checkpoint of this fit: expected its weights and history, got "
+                f"{type(error).__name__}: {str(error)[:200]}. Delete it, and the fit begins anew."
+            ) from error
+
+    def _check_fingerprint(self, path: str | os.PathLike[str], fingerprint: Any) -> None:
         for key in sorted(self.fingerprint.keys() | fingerprint.keys()):
             expected, got = self.fingerprint.get(key), fingerprint.get(key)
             if expected != got:
@@ -278,6 +289,13 @@ class _Run:
                     f"{path} belongs to another fit: expected {key}={expected!r}, got {got!r}. Fit with the same "
                     "parameters and items, or choose another name."
                 )
+
+    def _restore(self, arrays: Mapping[str, Array], history: Any) -> None:
+        """Take over weights and history; an error of any kind if they do not fit."""
+        if not isinstance(history, list) or [record["epoch"] for record in history] != [*range(1, len(history) + 1)]:
+            raise ValueError("a history that is not one record per epoch")
+        if not all(isinstance(value, int | float) for record in history for value in record.values()):
+            raise ValueError("a history that is not of numbers")
         tensors: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
         for name, array in arrays.items():
             kind, _, rest = name.partition(".")
@@ -285,11 +303,21 @@ class _Run:
         self.model.load_state_dict(tensors["model"])
         device = next(self.model.parameters()).device
         self.best_state = {name: tensor.to(device) for name, tensor in tensors["best"].items()}
+        if self.best_state and _shapes(self.best_state) != _shapes(self.model.state_dict()):
+            raise ValueError("best weights of another model")
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors["optimizer"].items():
             number, _, entry = name.partition(".")
             state.setdefault(int(number), {})[entry] = tensor
+        for place, entries in state.items():
+            shape = self.trainer.trained[place].shape
+            if place < 0 or _shapes(entries) != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+                raise ValueError("an optimizer of other weights")
         self.trainer.optimizer.load_state_dict(
             {"state": state, "param_groups": self.trainer.optimizer.state_dict()["param_groups"]}
         )
         self.history = history
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

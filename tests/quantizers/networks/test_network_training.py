@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from semid.errors import FormatError, InvalidValueError
-from semid.io.persistence import write_tensors
+from semid.io.persistence import checksum_of, read_tensors, write_tensors
 from semid.quantizers.networks.options import Training
 from semid.quantizers.networks.training import learning_rate, pick_device, train
 
@@ -163,6 +163,36 @@ def test_a_checkpoint_with_a_turned_bit_is_refused(tmp_path):
     data[-3] ^= 16
     (tmp_path / "fit").write_bytes(data)
     with pytest.raises(FormatError, match=r"is not as it was written: expected checksum .* It was damaged: delete it"):
+        Run().train(checkpoint=tmp_path / "fit")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("history", "[" * 100_000),
+        ("history", '{"epoch": 1}'),
+        ("history", '[{"epoch": 2}]'),
+        ("history", '[{"epoch": 1, "error": "x"}]'),
+        ("history", None),
+        ("fingerprint", "[3]"),
+        ("model.1.weight", None),
+        ("best.1.weight", np.zeros((3, 1), np.float32)),
+        ("optimizer.0.exp_avg", None),
+        ("optimizer.-1.step", np.float32(1)),
+        ("optimizer.9.step", np.float32(1)),
+        ("other.x", np.zeros(3)),
+    ],
+)
+def test_a_forged_checkpoint_is_refused(tmp_path, name, value):
+    with pytest.raises(KeyboardInterrupt):
+        Run(stop_after=3).train(checkpoint=tmp_path / "fit")
+    arrays, plain = read_tensors(tmp_path / "fit")
+    del plain["checksum"]
+    part = plain if name in plain else arrays
+    part.pop(name, None)
+    part |= {} if value is None else {name: value}
+    write_tensors(tmp_path / "fit", arrays, metadata=plain | {"checksum": checksum_of(plain, arrays)})
+    with pytest.raises(FormatError, match="is not a checkpoint of this fit: expected its weights and history, got "):
         Run().train(checkpoint=tmp_path / "fit")
 
 
