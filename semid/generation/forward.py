@@ -10,7 +10,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from semid._arrays import IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.head import Head, products_for
-from semid.generation.interface import cache_name, cache_of, forward_arguments
+from semid.generation.interface import cache_name, cache_of, device_of, forward_arguments
 
 __all__ = [
     "Body",
@@ -99,7 +99,7 @@ class Body:
         self.accepted = accepted_arguments(self.inner)
         self.cache_name = cache_name(self.accepted, self.inner)
         # Found by walking over the weights, so once.
-        self.dtype, self.device = model.dtype, model.device
+        self.dtype, self.device = model.dtype, device_of(model)
         self.products = products_for(self.dtype, self.device)
 
     def read(

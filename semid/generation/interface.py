@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
+import torch
 import transformers
 from packaging.version import Version
 from transformers import cache_utils
@@ -36,6 +37,7 @@ __all__ = [
     "cache_name",
     "cache_of",
     "check_known",
+    "device_of",
     "drops_its_cache",
     "forward_arguments",
     "most_positions",
@@ -187,6 +189,18 @@ def drops_its_cache(model: Any, first: int, last: int) -> bool:
         return False
     least = getattr(config, "original_max_position_embeddings", None) or scaling.get("original_max_position_embeddings")
     return least is not None and first <= least < last
+
+
+def device_of(model: Any) -> torch.device:
+    """Return the device that a model computes on.
+
+    Of a model that accelerate offloads, the weights are on "meta" between passes; its hook knows where they go.
+    """
+    device: torch.device = model.device
+    if device.type != "meta":
+        return device
+    computes_on = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    return torch.device("cpu" if computes_on is None else computes_on)
 
 
 def check_known(model: Any) -> None:

@@ -16,6 +16,7 @@ from semid.generation.inputs import check_inputs, check_positions, count_tokens,
 from semid.generation.interface import (
     GUESSES_ENCODER_PADDING,
     check_known,
+    device_of,
     drops_its_cache,
     most_positions,
     note_version,
@@ -179,7 +180,7 @@ def _open(
     decoder_input_ids: torch.Tensor | None = None,
     encoded: torch.Tensor | None = None,
 ) -> Forward:
-    device = model.device
+    device = device_of(model)
     input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
     encoder_decoder = bool(model.config.is_encoder_decoder)
     if encoder_decoder and decoder_input_ids is None:
@@ -241,7 +242,7 @@ def examine_beyond(model: Any, reach: int, found: Abilities) -> Abilities:
     length = min(reach + max(16, reach // 4), most - len(ROWS))
     if length <= 0 or not found.cached:
         return found
-    n_rows, device = count_tokens(model), model.device
+    n_rows, device = count_tokens(model), device_of(model)
     prompt = 3 + 7 * torch.arange(length, device=device)[None] % max(1, n_rows - 3)
     steps = [(np.array([[0, 0]]), np.array([[3, 4]])), (np.array([[1, 0]]), np.array([[6, 6]]))]
     texts = [torch.cat([prompt, prompt.new_tensor([[first, 6]])], dim=1) % n_rows for first in (4, 3)]
@@ -273,11 +274,11 @@ TOKENS = (np.array([[3, 4, 5], [6, 4, 3]]), np.full((2, 4), 6))
 def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
     """Return the logits of all steps, shape (rows, vocabulary); None if the model does not take the way at all."""
     n_rows = count_tokens(model)
-    input_ids = torch.tensor(INPUT_IDS, device=model.device)
+    input_ids = torch.tensor(INPUT_IDS, device=device_of(model))
     mask = (input_ids > 0).long()
     start = None
     if model.config.is_encoder_decoder:
-        start = torch.full((2, 1), 3 % n_rows, device=model.device)
+        start = torch.full((2, 1), 3 % n_rows, device=device_of(model))
     try:
         forward = _open(model, input_ids % n_rows, mask, found, start)
         features = [forward.prompt()]
@@ -285,7 +286,7 @@ def _walk(model: Any, found: Abilities) -> torch.Tensor | None:
             features += forward.levels(list(ROWS), [tokens % n_rows for tokens in TOKENS])
         else:
             features += [forward.step(rows, tokens % n_rows) for rows, tokens in zip(ROWS, TOKENS, strict=True)]
-        every = Tokens(torch.arange(n_rows, device=model.device))
+        every = Tokens(torch.arange(n_rows, device=device_of(model)))
         return torch.cat([forward.head.logits(part, every) for part in features])
     except torch.OutOfMemoryError:
         raise

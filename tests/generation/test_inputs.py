@@ -334,3 +334,18 @@ def test_a_model_with_memories_is_refused(trie, vocab, make_inputs):
     ):
         with pytest.raises(InvalidValueError, match="XLNetLMHeadModel keeps memories"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_an_offloaded_model(kind, trie, vocab, make_inputs, caplog):
+    """Between passes its weights are on "meta"; the fast ways are taken all the same."""
+    accelerate = pytest.importorskip("accelerate")
+    model, inputs = tiny_model(kind), make_inputs(2)
+    offloaded = accelerate.cpu_offload(copy.deepcopy(model), execution_device=torch.device("cpu"))
+    assert offloaded.device.type == "meta"
+    expected = semid.generate(model, inputs, trie=trie, vocab=vocab, num_beams=5)
+    found = semid.generate(offloaded, inputs, trie=trie, vocab=vocab, num_beams=5)
+    np.testing.assert_array_equal(found.items, expected.items)
+    scores = semid.score_items(offloaded, inputs, trie=trie, vocab=vocab, candidates=found.items)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-5)
+    assert "slow" not in caplog.text
