@@ -15,6 +15,7 @@ from semid._arrays import Array, CodeArray, Int64Array, IntArray
 from semid.errors import InvalidTypeError, InvalidValueError
 
 __all__ = [
+    "MOST_CANDIDATES",
     "MOST_LEVELS",
     "as_array",
     "as_ids",
@@ -39,6 +40,8 @@ __all__ = [
 
 # Levels of a quantizer: far more than an ID has, so few that a mistaken number fills no memory.
 MOST_LEVELS = 1024
+# IDs that a search looks at for an item.
+MOST_CANDIDATES = 1 << 20
 
 
 def check_integer(value: Any, name: str, *, remedy: str = "Pass a whole number.") -> int:
@@ -92,6 +95,8 @@ def check_sizes(sizes: Any, name: str = "codebook_sizes", *, n_levels: int | Non
     n_levels : int, optional
         Number of sizes that is required; by default any but 0.
     """
+    if n_levels is not None:
+        n_levels = check_count(n_levels, "n_levels", most=MOST_LEVELS)  # a tuple times an array is a product
     if n_levels is not None and not np.iterable(sizes) and _is_whole(sizes):
         return (check_count(sizes, name),) * n_levels
     # An iterator would be empty when it is read again, and the order of a set is arbitrary.

@@ -11,8 +11,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from semid._arrays import Array, BoolArray, IntArray
-from semid._checks import check_count
-from semid.errors import InvalidValueError
+from semid._checks import check_count, check_integer
+from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.requests import check_pair
 from semid.trie import Trie
 from semid.trie.masking import check_tokens, mask_rows, walk_tokens
@@ -115,6 +115,7 @@ class SidLogitsProcessor(LogitsProcessor):
         -------
         scores : torch.Tensor of shape (rows, vocabulary)
         """
+        check_tensor(scores, "scores")
         if not self.inplace:
             scores = scores.clone()
         token_ids, shape = token_rows(input_ids, self.prompt_len), scores.shape
@@ -229,7 +230,8 @@ def prefix_allowed_tokens_fn(
     one_for_all = not isinstance(trie, list | tuple)
 
     def allowed_tokens(batch_id: int, input_ids: torch.Tensor) -> list[int]:
-        if not one_for_all and not 0 <= batch_id < len(tries):
+        check_tensor(input_ids, "input_ids")
+        if not one_for_all and not 0 <= check_integer(batch_id, "batch_id") < len(tries):
             raise InvalidValueError(
                 f"a request has no trie: expected batch ids below {len(tries)}, got {batch_id}. Give one trie per "
                 "request, or one for all. Before transformers 5.24, each of num_return_sequences without beams is one."
@@ -397,8 +399,17 @@ def generated_part(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
     return token_rows(input_ids, prompt_len)[:, prompt_len:]
 
 
+def check_tensor(value: Any, name: str) -> None:
+    """Raise unless a value is a tensor, as ``model.generate`` passes it."""
+    if not isinstance(value, torch.Tensor):
+        raise InvalidTypeError(
+            f"{name} has a wrong type: expected a torch.Tensor, got {type(value).__name__}. Pass what generate passes."
+        )
+
+
 def token_rows(input_ids: torch.Tensor, prompt_len: int) -> IntArray:
     """Return prompts and what is behind them as int64, shape (rows, length), or raise where rows are shorter."""
+    check_tensor(input_ids, "input_ids")
     shape = input_ids.shape
     if len(shape) != 2 or input_ids.is_floating_point():
         raise InvalidValueError(

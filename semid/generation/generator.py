@@ -170,7 +170,7 @@ def as_prompts(prompts: Any) -> list[IntArray]:
 
 def _as_prompt(prompt: Any, row: int) -> IntArray:
     try:
-        array = np.asarray(prompt.cpu() if isinstance(prompt, torch.Tensor) else prompt)
+        array = np.asarray(prompt.detach().cpu() if isinstance(prompt, torch.Tensor) else prompt)
         got = f"{array.dtype} of shape {array.shape}"
     except (ValueError, TypeError):  # lists of different lengths within a list
         array, got = np.asarray(None), type(prompt).__name__

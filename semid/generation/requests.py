@@ -15,7 +15,7 @@ from semid._checks import check_count, check_ranks
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.generation.inputs import check_flag
 from semid.trie import Trie
-from semid.trie.selection import RankLists
+from semid.trie.selection import MOST_BEAMS, RankLists
 from semid.vocabulary import SidVocabulary
 
 __all__ = [
@@ -59,6 +59,7 @@ def check_settings(
 ) -> Settings:
     """Return settings as a search takes them, or raise an error that says which one is wrong."""
     num_beams = check_count(num_beams, "num_beams", remedy="Search at least one beam.")
+    check_count(num_beams, "num_beams", most=MOST_BEAMS)
     num_return = (
         num_beams
         if num_return is None
@@ -302,7 +303,8 @@ def as_ranks(ranks: Any, name: str) -> IntArray:
             "For all items, pass trie.ranks()."
         )
     if isinstance(ranks, torch.Tensor):
-        ranks = ranks.cpu().numpy()
+        ranks = ranks.detach().cpu()
+        ranks = (ranks.float() if ranks.is_floating_point() else ranks).numpy()
     elif isinstance(ranks, Iterable) and not isinstance(ranks, np.ndarray):
         ranks = list(ranks)  # a set, too
     try:
@@ -315,4 +317,4 @@ def as_ranks(ranks: Any, name: str) -> IntArray:
         raise InvalidTypeError(
             f"{name} has a wrong dtype: expected integers, got {array.dtype}. Pass ranks, not item ids."
         )
-    return array.astype(np.int64)
+    return array.astype(np.int64) if array.size else np.empty(array.shape, np.int64)

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import MOST_LEVELS, check_count
+from semid._checks import MOST_CANDIDATES, MOST_LEVELS, check_count
 from semid.io.batches import is_stream, iter_batches, iter_blocks, open_embeddings, reservoir_sample
 from semid.io.matrices import check_codes, check_spread, float_block
 from semid.quantizers.base import QuantizerTransformer
@@ -233,7 +233,7 @@ class KMeansFamily(QuantizerTransformer):
             Squared distance between embedding and decoded codes; ``inf`` where the search finds fewer than `count`.
         """
         self._check_fitted()
-        count, beam = check_count(count, "count"), check_count(beam, "beam")
+        count, beam = check_count(count, "count", most=MOST_CANDIDATES), check_count(beam, "beam", most=MOST_CANDIDATES)
         if is_stream(X):
             found = [self.candidates(batch, count=count, beam=beam) for batch in iter_batches(X)]
             return np.concatenate([codes for codes, _ in found]), np.concatenate([cost for _, cost in found])

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import MOST_LEVELS, check_count
+from semid._checks import MOST_CANDIDATES, MOST_LEVELS, check_count
 from semid.errors import InvalidTypeError
 from semid.io.batches import check_embeddings, open_embeddings
 from semid.io.matrices import check_codes
@@ -238,7 +238,7 @@ class RQVAE(QuantizerTransformer):
         cost : ndarray of shape (n_items, count), dtype float32
             Squared distance between latent and sum of centroids; ``inf`` where the search finds fewer than `count`.
         """
-        count, beam = check_count(count, "count"), check_count(beam, "beam")
+        count, beam = check_count(count, "count", most=MOST_CANDIDATES), check_count(beam, "beam", most=MOST_CANDIDATES)
         return search_codes(self.latents(X), self._tables, beam=beam, count=count)
 
     def latents(self, X: Any) -> Matrix:

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Int64Array, Matrix
-from semid._checks import MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
+from semid._checks import MOST_CANDIDATES, MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
 from semid.io.matrices import check_codes, drop_pages, float_block
 from semid.quantizers.base import MultiViewQuantizer
 from semid.quantizers.checks import (
@@ -314,7 +314,7 @@ class SharedSpecificKMeans(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  
             or a value is not finite; the message names the view.
         """
         self._check_fitted()
-        check_count(beam, "beam")
+        check_count(beam, "beam", most=MOST_CANDIDATES)
         if are_batches(X):
             batches = iter_view_batches(checked_batches(X, self.feature_names_in_), self.views, dims=self._learnt.dims)
             found = [self.encode(batch, beam=beam) for batch in batches]

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from semid._arrays import CodeArray, Matrix
-from semid._checks import MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
+from semid._checks import MOST_CANDIDATES, MOST_LEVELS, check_count, check_shared_codes, check_view_names, check_views
 from semid.errors import InvalidValueError
 from semid.io.matrices import check_codes
 from semid.quantizers.base import MultiViewQuantizer
@@ -268,7 +268,7 @@ class SharedSpecificRQVAE(BaseEstimator, SavedQuantizer, MultiViewQuantizer):  #
             or a value is not finite; the message names the view.
         """
         matrices = self._open(X)
-        check_count(beam, "beam")
+        check_count(beam, "beam", most=MOST_CANDIDATES)
         n_items = len(next(iter(matrices.values())))
         return encode_shared_specific(
             n_items, lambda block: encode_views(matrices, block, self.scaling_, self.encoders_),

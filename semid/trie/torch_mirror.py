@@ -11,7 +11,7 @@ from semid._arrays import Int64Array, IntArray
 from semid._checks import check_count
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.trie.checks import FROM_WALK, check_depth
-from semid.trie.selection import RankLists, check_n_lists, check_step
+from semid.trie.selection import MOST_BEAMS, RankLists, check_n_lists, check_step
 from semid.trie.trie import Trie
 
 __all__ = ["RankTensors", "TorchTrie"]
@@ -195,7 +195,7 @@ class TorchTrie(torch.nn.Module):
         scores, rows, codes, nodes : torch.Tensor of shape (batch, k)
             float32 and int64; -inf and -1 in empty slots.
         """
-        depth, k = self._checked(depth), check_count(k, "k")
+        depth, k = self._checked(depth), check_count(k, "k", most=MOST_BEAMS)
         _check_floats(log_probs, "log_probs")
         _check_floats(start, "start")
         _check_integers(nodes, "nodes", remedy=FROM_WALK)

@@ -582,3 +582,14 @@ def test_settings_that_leave_items_open(trie, vocab):
         bad_words_ids=[[50, 51]], min_new_tokens=3, forced_bos_token_id=47,
     )  # fmt: skip
     semid.SidLogitsProcessor(trie, vocab, prompt_len=1, generation_config=config)
+
+
+def test_what_is_no_tensor_is_refused(trie, vocab):
+    processor = semid.SidLogitsProcessor(trie, vocab, prompt_len=1)
+    function = semid.prefix_allowed_tokens_fn([trie, trie], vocab, prompt_len=1)
+    words, scores = torch.full((2, 2), 3), torch.zeros(2, 70)
+    for call in (lambda: processor([[3]], scores), lambda: processor(words, [[0.0]]), lambda: function(0, [3])):
+        with pytest.raises(InvalidTypeError, match=r"has a wrong type: expected a torch.Tensor, got list"):
+            call()
+    with pytest.raises(InvalidTypeError, match="batch_id has a wrong type"):
+        function("0", words[0])

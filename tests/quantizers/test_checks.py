@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 
+import semid
 from semid.errors import InvalidTypeError, InvalidValueError
 from semid.quantizers.checks import (
     auto_codebook_size,
@@ -118,3 +119,16 @@ def test_auto_sizes_leave_32_items_per_code_and_room_for_ids():
             assert size == min(2, n_items) or size > 2
             assert size >= min(256, n_items // 64)
     assert [auto_codebook_size(10**6, n_levels) for n_levels in (2, 3, 4)] == [16_384, 512, 256]
+
+
+def test_numbers_of_numpy_mean_the_same_and_huge_ones_are_refused():
+    """A tuple times an array of one number is a product, not a repetition."""
+    X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    expected = semid.ResidualKMeans(n_levels=2, codebook_size=4).fit(X).encode(X)
+    for n_levels in (np.array(2), np.uint64(2), np.int8(2)):
+        found = semid.ResidualKMeans(n_levels=n_levels, codebook_size=np.int8(4)).fit(X)
+        np.testing.assert_array_equal(found.encode(X), expected)
+    with pytest.raises(InvalidValueError, match="n_levels is too large: expected at most 1024, got 1099511627776"):
+        semid.ResidualKMeans(n_levels=2**40, codebook_size=4).fit(X)
+    with pytest.raises(InvalidValueError, match="count is too large: expected at most 1048576, got 1099511627776"):
+        found.candidates(X, count=2**40, beam=4)
