@@ -61,7 +61,7 @@ def attack(scale):
                     for fault, found in (
                         ("accepted", kind == "accepted"),
                         ("other error", kind == "other error"),
-                        ("slow", seconds > MOST_SECONDS),
+                        ("slow", kind == "refused" and seconds > MOST_SECONDS),  # one that makes sense is used, too
                         ("memory", size > MOST_BYTES),
                         ("ran code", originals.marker.exists()),
                     ):
@@ -71,7 +71,7 @@ def attack(scale):
                 shutil.rmtree(path, ignore_errors=True)
                 for one in folder.glob("forged*"):
                     one.unlink()
-            row.figures = {"seconds at most": round(worst[0], 2), "MiB at most": worst[1] >> 20}
+            row.figures = {"CPU seconds at most": round(worst[0], 2), "MiB at most": worst[1] >> 20}
             if accepted:
                 row.figures["made sense, and were loaded"] = accepted
             rows.append(row)
@@ -90,7 +90,7 @@ def must(holds, what):
 def judged(use, path):
     """Load and use a forgery; return what came of it, the seconds and the bytes of memory that it took."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, started = peak(), time.perf_counter()
+    before, started = peak(), time.process_time()  # other programs on this machine do not count
     try:
         use(path)
         kind, text = "made sense", ""
@@ -100,7 +100,7 @@ def judged(use, path):
         kind, text = "refused", ""
     except Exception as error:
         kind, text = "other error", f"{type(error).__name__}: {error}"
-    return kind, text, time.perf_counter() - started, peak() - before
+    return kind, text, time.process_time() - started, peak() - before
 
 
 def peak():
